@@ -1,0 +1,42 @@
+/* What the engine asks of the world around it. The engine itself makes no operating system call, opens no file and has
+ * no global state: everything it needs arrives through one `struct donjon_platform`, given when an engine is made.
+ * `donjon_platform_posix()` (its own object file) is the one for ordinary processes; the warden uses it in every keep.
+ *
+ * Every function gets `ctx` back as its first argument. All may be called from any thread. */
+#ifndef DONJON_PLATFORM_H
+#define DONJON_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum donjon_prot { DONJON_PROT_NONE = 0, DONJON_PROT_READ = 1, DONJON_PROT_WRITE = 2, DONJON_PROT_EXEC = 4 };
+
+struct donjon_platform {
+    void *ctx;
+
+    /* General memory, as realloc: `size` 0 frees and gives NULL; NULL on failure leaves the old block as it was. */
+    void *(*realloc)(void *ctx, void *block, size_t size);
+
+    /* Address space in whole pages. `reserve` gives `size` bytes of no-access address space (NULL on failure), `protect`
+     * sets what may be done with a part of it (fresh pages read as zero; false on failure), `release` gives all of one
+     * reservation back. No page is ever writable and executable at once: a platform refuses WRITE|EXEC. */
+    void *(*reserve)(void *ctx, size_t size);
+    bool (*protect)(void *ctx, void *addr, size_t size, enum donjon_prot prot);
+    void (*release)(void *ctx, void *addr, size_t size);
+
+    /* Monotonic time in nanoseconds, for wall-time limits. */
+    uint64_t (*now)(void *ctx);
+};
+
+/* The platform of an ordinary process: malloc, mmap, mprotect, clock_gettime. Static storage; never freed. */
+const struct donjon_platform *donjon_platform_posix(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,111 @@
+/* WebAssembly 3.0's types (core specification, section 2.3) and the registry that makes them canonical.
+ *
+ * A recursion group is interned once per engine: two structurally equal groups, from whatever module, get the same type
+ * ids. From then on type equality is integer equality and a function's type can be compared across modules by its id. */
+#ifndef DONJON_WASM_TYPES_H
+#define DONJON_WASM_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct engine;
+
+/* A value type in 32 bits:
+ *   bits 0..2   kind
+ *   bit  3      nullable (references only)
+ *   bits 4..31  heap type (references only): an abstract heap type below HEAP_CONCRETE, else HEAP_CONCRETE + type id
+ * Storage types of fields may be packed (KIND_I8, KIND_I16 exist only there). */
+typedef uint32_t valtype;
+
+enum valkind { KIND_BOT, KIND_I32, KIND_I64, KIND_F32, KIND_F64, KIND_V128, KIND_REF, KIND_PACKED };
+
+enum heaptype {
+    HEAP_FUNC,
+    HEAP_NOFUNC,
+    HEAP_EXTERN,
+    HEAP_NOEXTERN,
+    HEAP_ANY,
+    HEAP_EQ,
+    HEAP_I31,
+    HEAP_STRUCT,
+    HEAP_ARRAY,
+    HEAP_NONE,
+    HEAP_EXN,
+    HEAP_NOEXN,
+    HEAP_BOT, /* of an unreachable stack: below every heap type */
+    HEAP_CONCRETE = 16
+};
+
+#define VT_BOT  ((valtype)KIND_BOT)
+#define VT_I32  ((valtype)KIND_I32)
+#define VT_I64  ((valtype)KIND_I64)
+#define VT_F32  ((valtype)KIND_F32)
+#define VT_F64  ((valtype)KIND_F64)
+#define VT_V128 ((valtype)KIND_V128)
+#define VT_I8   ((valtype)KIND_PACKED)
+#define VT_I16  ((valtype)(KIND_PACKED | 8))
+
+#define VT_REF(null, heap) ((valtype)(KIND_REF | ((null) ? 8u : 0u) | ((uint32_t)(heap) << 4)))
+#define VT_FUNCREF         VT_REF(true, HEAP_FUNC)
+#define VT_EXTERNREF       VT_REF(true, HEAP_EXTERN)
+#define VT_EXNREF          VT_REF(true, HEAP_EXN)
+
+static inline enum valkind vt_kind(valtype t) { return (enum valkind)(t & 7); }
+static inline bool vt_is_ref(valtype t) { return vt_kind(t) == KIND_REF; }
+static inline bool vt_nullable(valtype t) { return (t & 8) != 0; }
+static inline uint32_t vt_heap(valtype t) { return t >> 4; }
+static inline bool vt_concrete(valtype t) { return vt_is_ref(t) && vt_heap(t) >= HEAP_CONCRETE; }
+static inline uint32_t vt_type_id(valtype t) { return vt_heap(t) - HEAP_CONCRETE; } /* vt_concrete only */
+static inline bool vt_defaultable(valtype t) { return !vt_is_ref(t) || vt_nullable(t); }
+
+/* Slots of 8 bytes that a value takes in frames, globals and argument arrays: v128 two, everything else one. */
+static inline uint32_t vt_slots(valtype t) { return vt_kind(t) == KIND_V128 ? 2 : 1; }
+
+enum comptype_kind { COMP_FUNC, COMP_STRUCT, COMP_ARRAY };
+
+struct fieldtype {
+    valtype type; /* may be packed */
+    bool mutable_;
+};
+
+struct functype {
+    uint32_t n_params, n_results;
+    uint32_t param_slots, result_slots; /* sums of vt_slots */
+    const valtype *params, *results;    /* one array: results follow params */
+};
+
+/* One canonical defined type. Lives as long as its engine. */
+struct deftype {
+    uint32_t id;         /* index in the registry */
+    uint32_t group;      /* id of the recursion group's first type: two types of one group share it */
+    uint32_t super;      /* type id, or TYPE_NONE */
+    uint32_t depth;      /* length of the supertype chain: makes subtyping a walk of known length */
+    bool final;
+    enum comptype_kind kind;
+    union {
+        struct functype func;
+        struct {
+            uint32_t n_fields; /* 1 for arrays */
+            const struct fieldtype *fields;
+        } agg;
+    };
+};
+
+#define TYPE_NONE UINT32_MAX
+
+/* The canonical type of an id; `id` must have come from the registry. */
+const struct deftype *type_get(const struct engine *e, uint32_t id);
+static inline const struct functype *type_func(const struct engine *e, uint32_t id) { return &type_get(e, id)->func; }
+
+/* Subtyping (section 3.3): value types, and defined types by id. */
+bool type_matches(const struct engine *e, valtype sub, valtype super);
+bool type_id_matches(const struct engine *e, uint32_t sub, uint32_t super);
+
+/* The id of a plain final function type in a group of its own (host functions, block types). TYPE_NONE when out of memory. */
+uint32_t type_intern_func(struct engine *e, const valtype *params, uint32_t n_params, const valtype *results, uint32_t n_results);
+
+/* Text form as in the specification ("i32", "(ref null func)", "(ref 12)"), NUL-terminated, at most 32 bytes. */
+void vt_print(valtype t, char out[32]);
+
+#endif
