@@ -1,0 +1,4 @@
+/* Never ends: for limits. */
+int main(void) {
+    for (volatile unsigned n = 0;; n++) {}
+}
