@@ -44,6 +44,7 @@ enum trap_kind {
     TRAP_STACK,            /* call stack exhausted */
     TRAP_FUEL,             /* all fuel consumed */
     TRAP_INTERRUPT,        /* interrupted */
+    TRAP_WALL,             /* wall time limit reached */
     TRAP_OUT_OF_MEMORY,    /* the engine's own allocation failed */
     TRAP_UNKNOWN_IMPORT,   /* an import that nobody provided was called */
     TRAP_HOST,             /* a host function failed: message in store->trap.message */
@@ -57,21 +58,25 @@ struct memory {
     uint64_t max;      /* pages: what the type and the store's limits allow */
     uint64_t reserved; /* bytes of address space behind base */
     struct limits type; /* as declared; min follows growth for import matching */
+    void *user;         /* the embedder's, here and below: its handle on the object */
 };
 
 struct table {
     slot *elems;
     uint64_t size, capacity, max;
     struct tabletype type;
+    void *user;
 };
 
 struct global {
     slot value[2];
     struct globaltype type;
+    void *user;
 };
 
 struct tag {
     uint32_t type_id;
+    void *user;
 };
 
 /* A host function: arguments in args[0..param_slots), results to be left in args[0..result_slots) of the same array
@@ -85,6 +90,7 @@ struct func {
     enum func_kind kind;
     uint32_t type_id;
     struct store *store;
+    void *user;
     union {
         struct {
             struct instance *instance;
@@ -122,9 +128,11 @@ struct frame_info { /* one line of a backtrace, innermost first */
 };
 #define BACKTRACE_MAX 64
 
+/* func_call empties it; whoever detects the trap sets kind and message, the tier that unwinds adds the frames. */
 struct trap {
     enum trap_kind kind;
     char message[160]; /* TRAP_HOST, TRAP_UNKNOWN_IMPORT: what happened; else empty */
+    void *host;        /* TRAP_HOST: the embedder's own trap object, or NULL */
     uint32_t n_frames, n_frames_total;
     struct frame_info frames[BACKTRACE_MAX];
 };
@@ -145,11 +153,14 @@ struct store {
     struct store_limits limits;
     _Atomic uint32_t interrupt; /* set by store_interrupt, looked at on loops and calls */
     uint64_t fuel;
+    uint64_t deadline;          /* platform->now at which the running outermost call has to stop (TRAP_WALL); 0 none */
+    uint32_t nesting;           /* calls from outside that are running: a host function may call back in */
     struct trap trap;           /* of the last call that failed */
     struct exn *thrown;         /* with TRAP_EXCEPTION */
     struct heap *heap;          /* heap.h */
     struct interp *interp;      /* interp.h: value stack, frames; one a store */
     struct store_objects *objects; /* store.c: everything to be freed */
+    void *user;
 };
 
 struct engine {
