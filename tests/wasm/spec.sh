@@ -1,0 +1,16 @@
+#!/bin/sh
+# usage: spec.sh RUNNER WORKDIR ARCHIVE
+# Unpacks one conformance archive into WORKDIR (once; its digest is checked) and runs it.
+set -eu
+runner=$1 work=$2 name=$3
+here=$(dirname "$0")
+suites=$DONJON_SHARED/suites
+[ -f "$suites/$name.tar.xz" ] || { echo "no $suites/$name.tar.xz"; exit 77; }
+command -v wat2wasm >/dev/null || { echo "wat2wasm is missing (Debian package wabt)"; exit 77; }
+if [ ! -e "$work/$name/.complete" ]; then
+    mkdir -p "$work"
+    (cd "$suites" && grep " $name.tar.xz\$" SHA256SUMS | sha256sum --check --quiet)
+    tar -C "$work" -xJf "$suites/$name.tar.xz"
+    touch "$work/$name/.complete"
+fi
+exec "$runner" --skip "$here/spec-skip.txt" --counts "$suites/COUNTS.tsv" "$work/$name"
