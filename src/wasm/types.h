@@ -105,6 +105,44 @@ bool type_id_matches(const struct engine *e, uint32_t sub, uint32_t super);
 /* The id of a plain final function type in a group of its own (host functions, block types). TYPE_NONE when out of memory. */
 uint32_t type_intern_func(struct engine *e, const valtype *params, uint32_t n_params, const valtype *results, uint32_t n_results);
 
+/* A type of a recursion group on its way into the registry. Inside a group, heap type HEAP_CONCRETE + (TYPE_REC | i) and
+ * supertype TYPE_REC | i mean the group's own type i; all other ids are canonical already. */
+#define TYPE_REC (1u << 26)
+struct rectype {
+    enum comptype_kind kind;
+    bool final;
+    uint32_t super; /* TYPE_NONE, TYPE_REC | i with i below the type's own number, or a canonical id */
+    union {
+        struct {
+            uint32_t n_params, n_results;
+            const valtype *params, *results;
+        } func;
+        struct {
+            uint32_t n_fields;
+            const struct fieldtype *fields;
+        } agg;
+    };
+};
+
+enum intern_status {
+    INTERN_OK,
+    INTERN_MEMORY, /* out of memory */
+    INTERN_FULL,   /* the registry holds TYPE_REC types */
+    INTERN_FINAL,  /* type `*bad` extends a final type */
+    INTERN_SUPER,  /* type `*bad` does not match its declared supertype (section 3.2.6) */
+    INTERN_DEPTH   /* type `*bad` is deeper than MAX_SUBTYPE_DEPTH */
+};
+
+/* The canonical id of the group's first type in `*first`, those of the others follow it. A group that is not valid
+ * leaves nothing behind. Copies what it keeps. */
+enum intern_status type_intern_group(struct engine *e, const struct rectype *types, uint32_t n, uint32_t *first,
+                                     uint32_t *bad);
+
+/* An engine has one registry (engine.c). Interning locks it; reading needs no lock, since types never move or change. */
+struct donjon_platform;
+struct type_registry *type_registry_new(const struct donjon_platform *p); /* NULL: out of memory */
+void type_registry_delete(const struct donjon_platform *p, struct type_registry *r);
+
 /* Text form as in the specification ("i32", "(ref null func)", "(ref 12)"), NUL-terminated, at most 32 bytes. */
 void vt_print(valtype t, char out[32]);
 
