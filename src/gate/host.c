@@ -1,0 +1,97 @@
+#define _GNU_SOURCE /* ppoll */
+#include "host.h"
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t gate_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void gate_host_init(struct gate_host *h, struct gate_block *block, int bell, uint32_t spin_ns) {
+    memset(h, 0, sizeof *h);
+    h->block = block;
+    h->bell = bell;
+    gate_spin_init(&h->spin, spin_ns);
+    block->magic = GATE_MAGIC;
+    block->version = GATE_VERSION;
+    block->spin_ns = spin_ns;
+    /* host_sleeps stays 0: gate_host_wait looks before it sleeps */
+}
+
+bool gate_host_take(struct gate_host *h, struct gate_request *q) {
+    uint32_t asked = atomic_load(&h->block->asked);
+    if (asked == h->taken) return false;
+    h->taken = asked;
+    memcpy(q, &h->block->request, sizeof *q);
+    __asm__ volatile("" : "+m"(*q)); /* one copy, and the compiler does not look at the block again either */
+    return true;
+}
+
+/* Reads what is in the doorbell. False: the keep has gone. */
+static bool drain(struct gate_host *h, int flags) {
+    uint8_t bytes[64];
+    ssize_t n = recv(h->bell, bytes, sizeof bytes, flags);
+    if (n == 0) return false;
+    if (n < 0) return errno == EINTR || errno == EAGAIN;
+    h->owed -= (int)n;
+    return true;
+}
+
+/* Each time the keep takes our flag down it rings once: `owed` counts the flags taken down less the bytes read. */
+static void set_sleeping(struct gate_host *h, uint32_t value, bool was_up) {
+    if (atomic_exchange(&h->block->host_sleeps, value) == 0 && was_up) h->owed++;
+}
+
+enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns) {
+    struct gate_block *b = h->block;
+    if (gate_spin_wait(&h->spin, &b->asked, h->taken)) return GATE_ASKED;
+    enum gate_wait result = GATE_ASKED;
+    for (bool up = false;; up = true) {
+        set_sleeping(h, 1, up);
+        if (atomic_load(&b->asked) != h->taken) break;
+        uint64_t now = deadline_ns == UINT64_MAX ? 0 : gate_now_ns();
+        if (now >= deadline_ns) {
+            result = GATE_LATE;
+            break;
+        }
+        if (deadline_ns != UINT64_MAX) {
+            uint64_t left_ms = (deadline_ns - now) / 1000000 + 1;
+            struct pollfd p = {.fd = h->bell, .events = POLLIN};
+            if (poll(&p, 1, left_ms < 60000 ? (int)left_ms : 60000) <= 0) continue;
+        }
+        if (!drain(h, 0)) {
+            result = GATE_GONE;
+            break;
+        }
+    }
+    set_sleeping(h, 0, true);
+    return result;
+}
+
+int gate_host_poll(struct gate_host *h, struct pollfd *fds, unsigned n, uint64_t timeout_ns) {
+    struct timespec t = {.tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
+    for (;;) {
+        fds[0] = (struct pollfd){.fd = h->bell, .events = POLLIN};
+        int ready = ppoll(fds, n, timeout_ns == UINT64_MAX ? NULL : &t, NULL);
+        if (ready <= 0 || fds[0].revents == 0) return ready;
+        if (!drain(h, MSG_DONTWAIT) || h->owed < 0) {
+            h->owed = 0;
+            errno = EINTR;
+            return -1;
+        }
+        if (ready > 1) return ready - 1; /* only a left-over: to be waited out if nothing else was ready */
+    }
+}
+
+void gate_host_answer(struct gate_host *h, const struct gate_reply *r) {
+    memcpy(&h->block->reply, r, sizeof *r);
+    atomic_store(&h->block->answered, h->taken);
+    if (atomic_exchange(&h->block->keep_sleeps, 0) == 0) return;
+    (void)!send(h->bell, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* a full socket: bytes enough to wake it are there */
+}

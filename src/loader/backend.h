@@ -1,0 +1,57 @@
+/* A backend: how a keep is built on a machine. A small struct of functions, one static instance per kind of keep;
+ * loader.c goes through them in this order:
+ *
+ *     probe -> start -> serve until the keep has reported or died -> wait (or kill, then wait)
+ *
+ * Whatever the backend, the keep sees the same three things: the gate's shared block, a doorbell, and the boot image.
+ */
+#ifndef DONJON_LOADER_BACKEND_H
+#define DONJON_LOADER_BACKEND_H
+
+#include "../gate/gate.h"
+#include "../gate/host.h"
+
+struct server; /* serve.h: the host's side of the operations */
+
+/* What a keep is started with. */
+struct keep_image {
+    const char *warden; /* path of the warden's binary */
+    const void *boot;   /* boot image: struct boot_header, configuration in wire form, module (gate.h) */
+    size_t boot_size;
+    int boot_fd;           /* the same bytes as a memfd */
+    uint64_t memory_limit; /* bytes the keep's host process may have as writable memory; 0 unlimited */
+    bool debug;
+};
+
+/* How a keep's host process ended. */
+struct keep_end {
+    bool signalled;
+    int code; /* exit status or signal number */
+};
+
+struct keep; /* each backend's own */
+
+struct backend {
+    const char *name;
+    const char *protects; /* one line: what the workload is protected from, for `donjon platform info` and `run` */
+
+    /* Whether a keep can be built here: true, or false with the reason in `missing`. Must be cheap (< 100 us). */
+    bool (*probe)(char *missing, size_t size);
+
+    /* Builds the keep around an initialised shared block and lets it run. NULL with the reason in `error`. */
+    struct keep *(*start)(const struct keep_image *image, char *error, size_t size);
+
+    /* Serves the keep's requests until it reports its end (GATE_EXIT), dies, or the server stops it. True after a
+     * report. */
+    bool (*serve)(struct keep *k, struct server *server);
+
+    /* Waits for the keep's end, frees everything. To be called exactly once for every started keep. */
+    struct keep_end (*wait)(struct keep *k);
+
+    /* Ends the keep now, from any thread, at any time before `wait`. */
+    void (*kill)(struct keep *k);
+};
+
+extern const struct backend backend_process;
+
+#endif

@@ -1,0 +1,78 @@
+/* The loader: builds one keep, serves its host calls until it ends, and says how it ended.
+ *
+ * The loader is not trusted by the keep. It holds everything the keep may touch on this machine: the descriptors behind
+ * the workload's stdio, the sockets and the directories that its configuration names. It decides nothing that the
+ * warden depends on for safety.
+ *
+ *     struct keep_options options = {.config = &config, .wasm = bytes, .wasm_size = size, .stdio = {0, 1, 2}};
+ *     struct keep_result result;
+ *     keep_run(&options, &result);
+ *     ... result.outcome, result.exit_code, result.text ...
+ *     keep_result_free(&result);
+ *
+ * keep_run blocks the calling thread until the keep is gone; nothing of it is left afterwards. The keep shares the
+ * caller's process group, so a terminal's Ctrl-C, Ctrl-Z and hang-up reach both; should the calling *thread* end for
+ * any reason, kill -9 included, the kernel kills the keep (PR_SET_PDEATHSIG). No signal handler is installed. SIGPIPE
+ * is ignored while keep_run runs and put back afterwards. */
+#ifndef DONJON_LOADER_H
+#define DONJON_LOADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct config; /* src/config/config.h */
+
+struct keep_options {
+    /* What to run: the workload's configuration (complete: arguments, environment, files, mounts, limits; checked by
+     * config's own code before) and the module's bytes. Both are copied before keep_run builds anything. */
+    const struct config *config;
+    const void *wasm;
+    size_t wasm_size;
+
+    /* The descriptors behind the configuration's stdin, stdout and stderr files. Never closed, never made non-blocking.
+     * -1: the program sees an empty input or a sink, as with /dev/null. */
+    int stdio[3];
+
+    const char *backend; /* "process"; NULL: the strongest that works on this machine */
+    const char *warden;  /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
+                            program */
+    bool debug;          /* the warden's own standard error and its log records go to descriptor 2 */
+};
+
+enum keep_outcome {
+    KEEP_EXITED,   /* the program ended by itself: exit_code is its own (0..255); text is NULL */
+    KEEP_TRAPPED,  /* a trap, or an exception nobody caught: exit_code 134; text is the report with its backtrace */
+    KEEP_TIMEOUT,  /* the wall-time limit: exit_code 124; text says so, with the backtrace if there was one */
+    KEEP_REFUSED,  /* the module or its configuration was refused before its first instruction: malformed, invalid,
+                    * unknown  imports, no _start, a limit too small ...; exit_code 125; text says what, where, expected,
+                    * found */
+    KEEP_FAILED,   /* our side: no such backend, warden missing, a directory or address of the configuration cannot be
+                    * opened,   the keep died; exit_code 125; text says which */
+    KEEP_SIGNALLED /* the keep ended as an ordinary program would by a signal: exit_code 128 + signal. SIGPIPE when the
+                    * reader of its stdout or stderr has gone (text is NULL: stay quiet and raise the signal), or a
+                    * signal sent to it */
+};
+
+struct keep_result {
+    enum keep_outcome outcome;
+    int exit_code;       /* what a command line should exit with */
+    int signal;          /* KEEP_SIGNALLED: which */
+    char *text;          /* one or more lines without a trailing newline, for standard error; NULL: nothing to say */
+    const char *backend; /* the name of the backend that was used; static */
+    uint64_t host_calls; /* requests served */
+    uint64_t ready_ns;   /* from the call of keep_run to the program's first instruction; 0 if it came not so far */
+};
+
+/* Runs one keep. Always fills `result`. */
+void keep_run(const struct keep_options *options, struct keep_result *result);
+void keep_result_free(struct keep_result *result);
+
+/* "exited", "trapped", ... : for --json. */
+const char *keep_outcome_name(enum keep_outcome outcome);
+
+/* What this machine can do, for `donjon platform info`: the n-th backend from the strongest to the weakest; NULL after
+ * the last. `missing` gets why it cannot run here, empty when it can. */
+const char *keep_backend(unsigned n, char missing[256]);
+
+#endif
