@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct config_limit_info config_limit_info[CONFIG_LIMIT_COUNT] = {
+const struct config_limit_info config_limit_table[CONFIG_LIMIT_COUNT] = {
 #define X(field, key, unit, value, least, most, what) {key, unit, value, least, most, what},
     CONFIG_LIMITS(X)
 #undef X
 };
 
-uint64_t *config_limit(struct config_limits *limits, enum config_limit which) {
+uint64_t *config_limit_at(struct config_limits *limits, enum config_limit which) {
     switch (which) {
 #define X(field, ...)                                                                                                  \
     case CONFIG_LIMIT_##field: return &limits->field;
@@ -96,7 +96,7 @@ static bool add_stdio(struct config *c) {
 bool config_init(struct config *c) {
     *c = (struct config){0};
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
-        *config_limit(&c->limits, i) = config_limit_info[i].value;
+        *config_limit_at(&c->limits, i) = config_limit_table[i].value;
     struct config_error err;
     if (config_set_program(c, "main.wasm", strlen("main.wasm"), &err) && add_stdio(c)) return true;
     config_free(c);
@@ -301,13 +301,13 @@ bool config_has_root(const struct config *c) {
 }
 
 bool config_set_limit(struct config *c, enum config_limit which, uint64_t value, struct config_error *err) {
-    const struct config_limit_info *l = &config_limit_info[which];
+    const struct config_limit_info *l = &config_limit_table[which];
     if (value < l->least || value > l->most) {
         char a[CONFIG_QUANTITY_MAX], b[CONFIG_QUANTITY_MAX], v[CONFIG_QUANTITY_MAX];
         return fail(err, "limits.%s: expected %s to %s, found %s", l->key, config_format_quantity(a, l->unit, l->least),
                     config_format_quantity(b, l->unit, l->most), config_format_quantity(v, l->unit, value));
     }
-    *config_limit(&c->limits, which) = value;
+    *config_limit_at(&c->limits, which) = value;
     c->limits_given |= 1u << which;
     return true;
 }

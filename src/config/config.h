@@ -97,8 +97,8 @@ struct config_limit_info {
     uint64_t value, least, most;
     const char *what;
 };
-extern const struct config_limit_info config_limit_info[CONFIG_LIMIT_COUNT];
-uint64_t *config_limit(struct config_limits *limits, enum config_limit which);
+extern const struct config_limit_info config_limit_table[CONFIG_LIMIT_COUNT];
+uint64_t *config_limit_at(struct config_limits *limits, enum config_limit which);
 
 struct config_env {
     const char *key; /* not empty, no '=' */

@@ -41,7 +41,7 @@ static void write_config(struct writer *w, const struct config *c, uint32_t tota
     put_string(w, c->program);
     if (c->steward) put_string(w, c->steward);
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
-        put_int(w, *config_limit(&limits, i), 8);
+        put_int(w, *config_limit_at(&limits, i), 8);
     put_int(w, c->limits_given, 4);
     put_int(w, c->n_args, 4);
     for (uint32_t i = 0; i < c->n_args; i++)
@@ -158,13 +158,13 @@ static void read_limits(struct reader *r, struct config *c) {
     struct config_error why;
     uint64_t value[CONFIG_LIMIT_COUNT];
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
-        value[i] = get_int(r, 8, config_limit_info[i].key);
+        value[i] = get_int(r, 8, config_limit_table[i].key);
     uint32_t given = (uint32_t)get_int(r, 4, "limits given");
     if (given >> CONFIG_LIMIT_COUNT) wrong(r, "limits given: unknown bits 0x%x", given);
     for (int i = 0; i < CONFIG_LIMIT_COUNT && !r->failed; i++) {
         check(r, config_set_limit(c, i, value[i], &why), &why);
-        if (!(given >> i & 1) && value[i] != config_limit_info[i].value)
-            wrong(r, "limits.%s: not the default, but not marked as given", config_limit_info[i].key);
+        if (!(given >> i & 1) && value[i] != config_limit_table[i].value)
+            wrong(r, "limits.%s: not the default, but not marked as given", config_limit_table[i].key);
     }
     c->limits_given = given;
 }

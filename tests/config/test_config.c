@@ -60,7 +60,7 @@ static void random_config(struct config *c) {
     if (rnd(2)) assert_true(config_set_steward(c, "https://steward.example", 23, &err));
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
         if (rnd(3) == 0) {
-            const struct config_limit_info *l = &config_limit_info[i];
+            const struct config_limit_info *l = &config_limit_table[i];
             assert_true(config_set_limit(c, i, l->least + rnd(1000), &err));
         }
     c->announce_fds = rnd(2);

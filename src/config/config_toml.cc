@@ -1,0 +1,463 @@
+// The only file that knows toml++. Parses without exceptions; whatever the library may still throw (memory) stops here.
+#define TOML_EXCEPTIONS        0
+#define TOML_ENABLE_FORMATTERS 0
+#define TOML_MAX_NESTED_VALUES 16
+#include <toml++/toml.h>
+
+#include "config_toml.h"
+#include "nearest.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace {
+
+constexpr int key_depth_max = 32; // parts of a dotted key; toml++ recurses over them when it frees its tree
+
+using std::string;
+using std::string_view;
+using words = std::vector<const char *>;
+
+// Text from the file as it may be shown on a terminal: no control characters, not too long.
+string printable(string_view s, size_t most = 60) {
+    string out;
+    for (char ch : s.substr(0, most))
+        out += (unsigned char)ch < 0x20 || ch == 0x7f ? '?' : ch;
+    if (s.size() > most) out += "...";
+    return out;
+}
+
+string quoted(string_view s) {
+    return '"' + printable(s) + '"';
+}
+
+// A node as an error shows it: "an integer, 5".
+string found(const toml::node &n) {
+    if (auto s = n.as_string()) return "the string " + quoted(s->get());
+    if (auto i = n.as_integer()) return "the integer " + std::to_string(i->get());
+    if (auto b = n.as_boolean()) return b->get() ? "the boolean true" : "the boolean false";
+    if (n.is_floating_point()) return "a floating-point number";
+    if (n.is_array()) return "an array";
+    if (n.is_table()) return "a table";
+    return "a date or time";
+}
+
+string joined(const words &list, const char *last = " or ") {
+    string out;
+    for (size_t i = 0; i < list.size(); i++)
+        out += (i ? i + 1 == list.size() ? last : ", " : "") + string(list[i]);
+    return out;
+}
+
+struct reader {
+    struct config *c;
+    struct config_reports *reports;
+
+    void report(config_severity severity, const toml::source_region &at, const string &message) {
+        auto *r = reports;
+        (severity == CONFIG_ERROR ? r->n_errors : severity == CONFIG_WARNING ? r->n_warnings : r->n_unsupported)++;
+        if (r->n == CONFIG_TOML_REPORTS_MAX) return;
+        config_report &out = r->report[r->n++];
+        out.severity = severity;
+        out.line = at.begin.line;
+        out.column = at.begin.column;
+        snprintf(out.message, sizeof out.message, "%s", message.c_str());
+    }
+    void error(const toml::source_region &at, const string &message) { report(CONFIG_ERROR, at, message); }
+    void error(const toml::node &n, const string &message) { error(n.source(), message); }
+    void expected(const toml::node &n, const string &path, const string &what) {
+        error(n, path + ": expected " + what + ", found " + found(n));
+    }
+    // What a setter of config.c had to say, at the place of its value.
+    void check(bool ok, const toml::node &n, const config_error &why) {
+        if (!ok) error(n, why.message);
+    }
+
+    const toml::table *table(const toml::node &n, const string &path) {
+        if (auto t = n.as_table()) return t;
+        expected(n, path, "a table, [" + path + "]");
+        return nullptr;
+    }
+
+    const string *text(const toml::node &n, const string &path) {
+        if (auto s = n.as_string()) return &s->get();
+        string hint = "a string";
+        if (n.is_integer()) hint += " (write \"" + std::to_string(n.as_integer()->get()) + "\")";
+        if (n.is_boolean()) hint += n.as_boolean()->get() ? " (write \"true\")" : " (write \"false\")";
+        expected(n, path, hint);
+        return nullptr;
+    }
+
+    void unknown_keys(const toml::table &t, const string &path, const words &valid) {
+        for (auto &&[key, value] : t) {
+            bool known = false;
+            for (auto v : valid)
+                known |= key.str() == v;
+            if (known) continue;
+            string name = path.empty() ? string(key.str()) : path + "." + string(key.str());
+            const char *near = nearest_word(key.str().data(), key.str().size(), valid.data(), valid.size());
+            error(key.source(), "unknown key " + quoted(name) + "; " +
+                                    (near ? "did you mean \"" + string(near) + "\"?" : "expected " + joined(valid)));
+        }
+    }
+
+    // One of `names`: its number, or -1 after an error.
+    int choice(const toml::node &n, const string &path, const words &names) {
+        auto s = n.as_string();
+        for (size_t i = 0; s && i < names.size(); i++)
+            if (s->get() == names[i]) return (int)i;
+        string all;
+        for (size_t i = 0; i < names.size(); i++)
+            all += (i ? i + 1 == names.size() ? " or " : ", " : "") + quoted(names[i]);
+        const char *near = s ? nearest_word(s->get().data(), s->get().size(), names.data(), names.size()) : nullptr;
+        error(n, path + ": expected " + all + ", found " + found(n) +
+                     (near ? "; did you mean " + quoted(near) + "?" : ""));
+        return -1;
+    }
+
+    bool boolean(const toml::node &n, const string &path, bool *out) {
+        auto b = n.as_boolean();
+        if (!b)
+            expected(n, path, "true or false");
+        else
+            *out = b->get();
+        return b;
+    }
+
+    void args(const toml::node &n) {
+        auto list = n.as_array();
+        if (!list) return expected(n, "args", "an array of strings, [\"...\", \"...\"]");
+        config_clear_args(c);
+        size_t i = 0;
+        for (auto &&item : *list) {
+            config_error why;
+            auto s = text(item, "args[" + std::to_string(i++) + "]");
+            if (s) check(config_add_arg(c, s->data(), s->size(), &why), item, why);
+        }
+    }
+
+    void env(const toml::node &n) {
+        auto t = table(n, "env");
+        if (!t) return;
+        for (auto &&[key, value] : *t) {
+            config_error why;
+            auto k = key.str();
+            auto s = text(value, "env." + printable(k));
+            if (s) check(config_set_env(c, k.data(), k.size(), s->data(), s->size(), &why), value, why);
+        }
+    }
+
+    void steward(const toml::node &n) {
+        config_error why;
+        auto s = text(n, "steward");
+        if (s) check(config_set_steward(c, s->data(), s->size(), &why), n, why);
+    }
+
+    // prot and port of listen and connect. The defaults are Enarx's: tls, 443.
+    void socket(const toml::table &t, const string &path, config_file &f) {
+        f.port = 443;
+        auto prot = t.get("prot");
+        if (prot) {
+            int p = choice(*prot, path + ".prot", {"tls", "tcp"});
+            f.prot = p == 1 ? CONFIG_TCP : CONFIG_TLS;
+            if (p < 0) return;
+        }
+        if (f.prot == CONFIG_TLS)
+            report(CONFIG_UNSUPPORTED, prot ? prot->source() : t.source(),
+                   path + ": prot = \"tls\"" + (prot ? "" : " (the default)") +
+                       " is not in this release yet; prot = \"tcp\" gives a plain connection");
+        auto port = t.get("port");
+        if (!port) return;
+        auto i = port->as_integer();
+        int64_t least = f.kind == CONFIG_LISTEN ? 0 : 1;
+        if (!i || i->get() < least || i->get() > 65535)
+            expected(*port, path + ".port", "a number from " + std::to_string(least) + " to 65535");
+        else
+            f.port = (uint16_t)i->get();
+    }
+
+    // A string that a file needs, or has as an option; nullptr after an error or without it.
+    const string *file_text(const toml::table &t, const string &path, const char *key, bool needed) {
+        auto n = t.get(key);
+        if (n) return text(*n, path + "." + key);
+        if (needed) error(t.source(), path + ": \"" + key + "\" is missing");
+        return nullptr;
+    }
+
+    // Keys of other kinds are not misspelt, so no nearest word for them.
+    void file_keys(const toml::table &t, const string &path, config_file_kind kind, const words &valid) {
+        words all = {"kind", "name", "addr", "host", "port", "prot"};
+        for (auto &&[key, value] : t) {
+            auto same = [&k = key](const char *w) { return k.str() == w; };
+            if (std::none_of(all.begin(), all.end(), same) || std::any_of(valid.begin(), valid.end(), same)) continue;
+            error(key.source(), path + ": \"" + string(key.str()) + "\" does not belong to kind = " +
+                                    quoted(config_kind_name(kind)) + ", whose keys are " + joined(valid, " and "));
+        }
+        unknown_keys(t, path, all);
+    }
+
+    void file(const toml::node &n, const string &path) {
+        auto t = n.as_table();
+        if (!t) return expected(n, path, "a table, [[files]]");
+        auto kind = t->get("kind");
+        if (!kind) {
+            unknown_keys(*t, path, {"kind", "name", "addr", "host", "port", "prot"});
+            return error(t->source(),
+                         path + ": \"kind\" is missing; expected null, stdin, stdout, stderr, listen or connect");
+        }
+        int k = choice(*kind, path + ".kind", {"null", "stdin", "stdout", "stderr", "listen", "connect"});
+        if (k < 0) return;
+        config_file f = {};
+        f.kind = (config_file_kind)k;
+        unsigned errors = reports->n_errors;
+        if (k == CONFIG_LISTEN)
+            file_keys(*t, path, f.kind, {"kind", "name", "addr", "port", "prot"});
+        else if (k == CONFIG_CONNECT)
+            file_keys(*t, path, f.kind, {"kind", "name", "host", "port", "prot"});
+        else
+            file_keys(*t, path, f.kind, {"kind", "name"});
+
+        auto name = file_text(*t, path, "name", k == CONFIG_LISTEN);
+        auto addr = k == CONFIG_LISTEN ? file_text(*t, path, "addr", false) : nullptr;
+        auto host = k == CONFIG_CONNECT ? file_text(*t, path, "host", true) : nullptr;
+        if (k == CONFIG_LISTEN || k == CONFIG_CONNECT) socket(*t, path, f);
+        if (reports->n_errors != errors) return;
+
+        for (auto s : {name, addr, host})
+            if (s && memchr(s->data(), 0, s->size())) return error(*t, path + ": must not contain a NUL character");
+        if (k == CONFIG_LISTEN) f.addr = addr ? addr->c_str() : "::";
+        if (host) f.host = host->c_str();
+        f.name = name ? name->c_str() : host ? f.host : config_kind_name(f.kind);
+        config_error why;
+        if (config_add_file(c, &f, &why)) return;
+        auto at = t->get("name") ? t->get("name") : kind;
+        error(*at, path + "." + why.message);
+    }
+
+    void files(const toml::node &n) {
+        auto list = n.as_array();
+        if (!list) return expected(n, "files", "an array of tables, [[files]]");
+        config_clear_files(c);
+        size_t i = 0;
+        for (auto &&item : *list)
+            file(item, "files[" + std::to_string(i++) + "]");
+    }
+
+    void mount(const toml::node &n, const string &path) {
+        auto t = n.as_table();
+        if (!t) return expected(n, path, "a table, [[mounts]]");
+        unsigned errors = reports->n_errors;
+        unknown_keys(*t, path, {"host", "guest", "writable"});
+        auto host = file_text(*t, path, "host", true);
+        auto guest = file_text(*t, path, "guest", true);
+        config_mount m = {};
+        if (auto w = t->get("writable")) boolean(*w, path + ".writable", &m.writable);
+        if (reports->n_errors != errors) return;
+        for (auto s : {host, guest})
+            if (memchr(s->data(), 0, s->size())) return error(*t, path + ": must not contain a NUL character");
+        if (host->empty()) return error(*t->get("host"), path + ".host: must not be empty");
+        m.host = host->c_str();
+        m.guest = guest->c_str();
+        config_error why;
+        uint32_t before = c->n_mounts;
+        if (!config_add_mount(c, &m, &why))
+            error(*t->get("guest"), path + ": " + why.message);
+        else if (c->n_mounts == before)
+            error(*t->get("guest"), path + ".guest: " + quoted(*guest) + " is mounted twice");
+    }
+
+    void mounts(const toml::node &n) {
+        auto list = n.as_array();
+        if (!list) return expected(n, "mounts", "an array of tables, [[mounts]]");
+        size_t i = 0;
+        for (auto &&item : *list)
+            mount(item, "mounts[" + std::to_string(i++) + "]");
+    }
+
+    void limit(const toml::node &n, config_limit which) {
+        const config_limit_info &l = config_limit_table[which];
+        static const char *const what[] = {"a size such as \"64 MiB\"", "a number", "a time such as \"30s\""};
+        string path = string("limits.") + l.key;
+        uint64_t value = 0;
+        bool ok = false;
+        if (auto s = n.as_string()) ok = config_parse_quantity(s->get().data(), s->get().size(), l.unit, &value);
+        if (auto i = n.as_integer()) {
+            string digits = std::to_string(i->get());
+            ok = config_parse_quantity(digits.data(), digits.size(), l.unit, &value);
+        }
+        if (!ok)
+            return expected(n, path, string(what[l.unit]) + (l.most == CONFIG_UNLIMITED ? " or \"unlimited\"" : ""));
+        config_error why;
+        check(config_set_limit(c, which, value, &why), n, why);
+    }
+
+    void limits(const toml::node &n) {
+        auto t = table(n, "limits");
+        if (!t) return;
+        words valid;
+        for (auto &l : config_limit_table)
+            valid.push_back(l.key);
+        unknown_keys(*t, "limits", valid);
+        for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
+            if (auto v = t->get(config_limit_table[i].key)) limit(*v, (config_limit)i);
+    }
+
+    void wasm(const toml::node &n) {
+        auto t = table(n, "wasm");
+        if (!t) return;
+        unknown_keys(*t, "wasm", {"unknown-imports-trap"});
+        if (auto v = t->get("unknown-imports-trap")) boolean(*v, "wasm.unknown-imports-trap", &c->unknown_imports_trap);
+    }
+
+    // The later Enarx.toml: [stdin], [stdout], [stderr] with kind = "null" or "host" in place of [[files]].
+    void standard(const toml::table &root) {
+        static const char *const names[] = {"stdin", "stdout", "stderr"};
+        bool any = false;
+        for (auto name : names)
+            any |= root.contains(name);
+        if (!any) return;
+        if (auto f = root.get("files"))
+            return error(*f, "files: cannot be together with [stdin], [stdout] and [stderr]");
+        config_clear_files(c);
+        for (int i = 0; i < 3; i++) {
+            config_file f = {};
+            f.kind = (config_file_kind)(CONFIG_STDIN + i);
+            auto n = root.get(names[i]);
+            auto t = n ? table(*n, names[i]) : nullptr;
+            if (t) unknown_keys(*t, names[i], {"kind"});
+            auto kind = t ? t->get("kind") : nullptr;
+            if (kind && choice(*kind, string(names[i]) + ".kind", {"null", "host"}) == 0) f.kind = CONFIG_NULL;
+            f.name = names[i];
+            config_error why;
+            if (!config_add_file(c, &f, &why)) error(root.source(), why.message);
+        }
+    }
+
+    void network_policy(const toml::node &n, const string &path) {
+        auto t = table(n, path);
+        if (!t) return;
+        for (auto &&[key, value] : *t) {
+            string name = path + "." + printable(key.str());
+            auto policy = table(value, name);
+            if (!policy) continue;
+            unknown_keys(*policy, name, {"prot"});
+            if (auto p = policy->get("prot")) choice(*p, name + ".prot", {"tls", "tcp"});
+        }
+    }
+
+    void network(const toml::node &n) {
+        auto t = table(n, "network");
+        if (!t) return;
+        unknown_keys(*t, "network", {"incoming", "outgoing"});
+        for (auto key : {"incoming", "outgoing"})
+            if (auto v = t->get(key)) network_policy(*v, string("network.") + key);
+        report(CONFIG_WARNING, n.source(),
+               "network: a policy for sockets that a program opens by itself, which programs cannot do here; "
+               "it has no effect. [[files]] with kind = \"listen\" or \"connect\" gives a program its sockets");
+    }
+
+    void root(const toml::table &t) {
+        c->announce_fds = true;
+        unknown_keys(
+            t, "",
+            {"args", "env", "steward", "files", "mounts", "limits", "wasm", "stdin", "stdout", "stderr", "network"});
+        if (auto n = t.get("args")) args(*n);
+        if (auto n = t.get("env")) env(*n);
+        if (auto n = t.get("steward")) steward(*n);
+        if (auto n = t.get("files")) files(*n);
+        standard(t);
+        if (auto n = t.get("mounts")) mounts(*n);
+        if (auto n = t.get("limits")) limits(*n);
+        if (auto n = t.get("wasm")) wasm(*n);
+        if (auto n = t.get("network")) network(*n);
+    }
+};
+
+// A look over the text for what toml++ does not bound: the parts of a dotted key. Steps over comments and all four
+// kinds of string as the TOML grammar has them; on text that is not TOML it may stop anywhere, toml++ will find the
+// error.
+struct key_scan {
+    string_view s;
+    size_t at = 0;
+
+    bool starts(string_view what) const { return s.substr(at, what.size()) == what; }
+
+    void string_end(char quote) {
+        string close(3, quote);
+        bool multi = starts(close);
+        at += multi ? 3 : 1;
+        while (at < s.size()) {
+            if (quote == '"' && s[at] == '\\')
+                at += 2;
+            else if (multi && starts(close)) {
+                for (at += 3; at < s.size() && s[at] == quote;)
+                    at++; // one or two quotes may stand before the closing three
+                return;
+            } else if (!multi && (s[at] == quote || s[at] == '\n')) {
+                at++;
+                return;
+            } else
+                at++;
+        }
+    }
+
+    // The offset where a key gets too deep, or npos.
+    size_t too_deep() {
+        for (int dots = 0; at < s.size();) {
+            char ch = s[at];
+            if (ch == '"' || ch == '\'') {
+                string_end(ch);
+                continue;
+            }
+            if (ch == '#') at = std::min(s.find('\n', at), s.size());
+            if (at < s.size() && strchr("\n=,[]{}", s[at])) dots = 0;
+            if (ch == '.' && ++dots >= key_depth_max) return at;
+            at++;
+        }
+        return string_view::npos;
+    }
+};
+
+bool parse(struct config *c, string_view text, struct config_reports *reports) {
+    reader r{c, reports};
+    if (text.size() > CONFIG_TOML_BYTES_MAX) {
+        r.error(toml::source_region{}, "expected at most " + std::to_string(CONFIG_TOML_BYTES_MAX >> 20) +
+                                           " MiB of TOML, found " + std::to_string(text.size()) + " bytes");
+        return false;
+    }
+    size_t deep = key_scan{text}.too_deep();
+    if (deep != string_view::npos) {
+        toml::source_region where{};
+        where.begin.line = 1 + (toml::source_index)std::count(text.begin(), text.begin() + (ptrdiff_t)deep, '\n');
+        size_t line = text.rfind('\n', deep);
+        where.begin.column = (toml::source_index)(line == string_view::npos ? deep + 1 : deep - line);
+        r.error(where, "a key of more than " + std::to_string(key_depth_max) + " parts");
+        return false;
+    }
+    toml::parse_result parsed = toml::parse(text);
+    if (!parsed) {
+        r.error(parsed.error().source(), printable(parsed.error().description(), 400));
+        return false;
+    }
+    r.root(parsed.table());
+    return reports->n_errors == 0;
+}
+
+} // namespace
+
+bool config_parse_toml(struct config *c, const char *text, size_t len, struct config_reports *reports) {
+    *reports = config_reports{};
+    try {
+        return parse(c, string_view(text, len), reports);
+    } catch (...) { // std::bad_alloc, and nothing else as far as toml++ says
+        config_report &out = reports->report[0];
+        *reports = config_reports{};
+        reports->n = reports->n_errors = 1;
+        out.severity = CONFIG_ERROR;
+        snprintf(out.message, sizeof out.message, "out of memory");
+        return false;
+    }
+}
