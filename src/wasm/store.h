@@ -204,11 +204,13 @@ enum instantiate_failure { INSTANTIATE_LINK, INSTANTIATE_TRAP, INSTANTIATE_MEMOR
 struct instantiate_error {
     enum instantiate_failure what;
     enum trap_kind trap;
-    char *message; /* from platform->realloc, to be freed by the caller; may be long: one line per missing import */
+    char *message; /* from platform->realloc, to be freed by the caller (NULL: no memory even for this); may be long:
+                      one line per missing import */
 };
 struct instance *instantiate(struct store *s, struct module *m, const struct extern_ *imports, bool unknown_trap,
                              struct instantiate_error *err);
 
+struct extern_ instance_extern(const struct instance *i, enum externkind kind, uint32_t index);
 /* Finds an export; kind and pointer, or {0,NULL}. */
 struct extern_ instance_export(const struct instance *i, const char *name, size_t len);
 

@@ -1,7 +1,19 @@
 #include "text.h"
+#include "types.h"
+#include "donjon/platform.h"
+
+static bool grow(struct text *t) {
+    if (!t->grow) return false;
+    size_t size = t->size ? 2 * t->size : 256;
+    char *out = t->grow->realloc(t->grow->ctx, t->out, size);
+    if (!out) return false;
+    t->out = out;
+    t->size = size;
+    return true;
+}
 
 static void put(struct text *t, char c) {
-    if (t->used + 1 >= t->size) return;
+    if (t->used + 1 >= t->size && !grow(t)) return;
     t->out[t->used++] = c;
     t->out[t->used] = 0;
 }
@@ -60,4 +72,20 @@ void text_foreign(struct text *t, const unsigned char *data, size_t size, size_t
         put(t, c >= ' ' && c < 0x7f && c != '"' && c != '\\' ? (char)c : '?');
     }
     if (size > max) put_string(t, "...", 3);
+}
+
+static void put_valtypes(struct text *t, const valtype *types, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        char name[32];
+        vt_print(types[i], name);
+        text_format(t, "%s%s", i ? ", " : "", name);
+    }
+}
+
+void text_functype(struct text *t, const struct functype *f) {
+    put(t, '(');
+    put_valtypes(t, f->params, f->n_params);
+    text_format(t, f->n_results == 1 ? ") -> " : ") -> (");
+    put_valtypes(t, f->results, f->n_results);
+    if (f->n_results != 1) put(t, ')');
 }
