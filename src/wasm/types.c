@@ -384,7 +384,7 @@ static const char *const heap_names[HEAP_CONCRETE] = {
 void vt_print(valtype t, char out[32]) {
     static const char *const names[] = {[KIND_BOT] = "bot", [KIND_I32] = "i32", [KIND_I64] = "i64",
                                         [KIND_F32] = "f32", [KIND_F64] = "f64", [KIND_V128] = "v128"};
-    struct text text = {out, 32, 0};
+    struct text text = {.out = out, .size = 32};
     if (vt_kind(t) == KIND_PACKED) {
         text_format(&text, "%s", t == VT_I8 ? "i8" : "i16");
     } else if (!vt_is_ref(t)) {
