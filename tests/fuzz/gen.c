@@ -4,9 +4,9 @@
 #include <string.h>
 
 enum {
-    TYPES_MAX = 128,   /* type section */
-    VALUES_MAX = 8,    /* parameters or results of one type */
-    FUNCS_MAX = 8,     /* inner functions */
+    TYPES_MAX = 128, /* type section */
+    VALUES_MAX = 8,  /* parameters or results of one type */
+    FUNCS_MAX = 8,   /* inner functions */
     LOCALS_MAX = 24,
     LABELS_MAX = 24,
     GLOBALS_MAX = 10,
@@ -15,9 +15,9 @@ enum {
     TAGS_MAX = 3,
     DATAS = 3,
     ELEMS = 3,
-    DEPTH_MAX = 7,     /* of nested expressions */
-    BUDGET = 400,      /* expressions and statements of one function */
-    N_IMPORTS = 2,     /* h0, h1 */
+    DEPTH_MAX = 7, /* of nested expressions */
+    BUDGET = 400,  /* expressions and statements of one function */
+    N_IMPORTS = 2, /* h0, h1 */
     TABLE_SIZE = 10
 };
 
@@ -41,7 +41,7 @@ struct label {
 struct gen {
     const uint8_t *seed, *seed_end;
     unsigned features;
-    struct buffer code;   /* the body that is being written */
+    struct buffer code; /* the body that is being written */
     /* the module */
     struct type types[TYPES_MAX];
     uint32_t n_types, n_pool;
@@ -64,14 +64,18 @@ struct gen {
 /* ---- output ------------------------------------------------------------------------------------------------------ */
 
 static void put(struct buffer *b, unsigned byte) {
-    if (b->n < b->room) b->data[b->n++] = (uint8_t)byte;
-    else b->full = true;
+    if (b->n < b->room)
+        b->data[b->n++] = (uint8_t)byte;
+    else
+        b->full = true;
 }
 static void put_bytes(struct buffer *b, const void *p, size_t n) {
-    for (size_t i = 0; i < n; i++) put(b, ((const uint8_t *)p)[i]);
+    for (size_t i = 0; i < n; i++)
+        put(b, ((const uint8_t *)p)[i]);
 }
 static void put_u(struct buffer *b, uint64_t v) {
-    for (; v > 0x7f; v >>= 7) put(b, (v & 0x7f) | 0x80);
+    for (; v > 0x7f; v >>= 7)
+        put(b, (v & 0x7f) | 0x80);
     put(b, (unsigned)v);
 }
 static void put_s(struct buffer *b, int64_t v) {
@@ -86,10 +90,12 @@ static void put_name(struct buffer *b, const char *s) {
     put_bytes(b, s, strlen(s));
 }
 static void put_valtype(struct buffer *b, valtype t) {
-    static const uint8_t numbers[] = {[KIND_I32] = 0x7f, [KIND_I64] = 0x7e, [KIND_F32] = 0x7d, [KIND_F64] = 0x7c,
-                                      [KIND_V128] = 0x7b};
-    if (!vt_is_ref(t)) put(b, numbers[vt_kind(t)]);
-    else put(b, t == VT_FUNCREF ? 0x70 : t == VT_EXTERNREF ? 0x6f : 0x69);
+    static const uint8_t numbers[] = {
+        [KIND_I32] = 0x7f, [KIND_I64] = 0x7e, [KIND_F32] = 0x7d, [KIND_F64] = 0x7c, [KIND_V128] = 0x7b};
+    if (!vt_is_ref(t))
+        put(b, numbers[vt_kind(t)]);
+    else
+        put(b, t == VT_FUNCREF ? 0x70 : t == VT_EXTERNREF ? 0x6f : 0x69);
 }
 /* A section or body: its size, then its bytes. */
 static void put_sized(struct buffer *b, const struct buffer *part) {
@@ -100,18 +106,26 @@ static void put_sized(struct buffer *b, const struct buffer *part) {
 
 /* ---- choices ----------------------------------------------------------------------------------------------------- */
 
-static unsigned pick(struct gen *g, unsigned n) { return g->seed < g->seed_end ? *g->seed++ % n : 0; }
-static bool chance(struct gen *g, unsigned of) { return pick(g, of) == of - 1; } /* never once the seed is used up */
+static unsigned pick(struct gen *g, unsigned n) {
+    return g->seed < g->seed_end ? *g->seed++ % n : 0;
+}
+static bool chance(struct gen *g, unsigned of) {
+    return pick(g, of) == of - 1;
+} /* never once the seed is used up */
 static uint64_t pick_u64(struct gen *g) {
     uint64_t v = 0;
-    for (int i = 0; i < 8; i++) v = v << 8 | pick(g, 256);
+    for (int i = 0; i < 8; i++)
+        v = v << 8 | pick(g, 256);
     return v;
 }
-static bool has(const struct gen *g, unsigned feature) { return (g->features & feature) != 0; }
+static bool has(const struct gen *g, unsigned feature) {
+    return (g->features & feature) != 0;
+}
 
 /* Value types of parameters, locals, globals and blocks. exnref only where it may be. */
 static valtype pick_type(struct gen *g) {
-    static const valtype all[] = {VT_I32, VT_I64, VT_F32, VT_F64, VT_I32, VT_I64, VT_FUNCREF, VT_EXTERNREF, VT_V128, VT_V128};
+    static const valtype all[] = {VT_I32, VT_I64,     VT_F32,       VT_F64,  VT_I32,
+                                  VT_I64, VT_FUNCREF, VT_EXTERNREF, VT_V128, VT_V128};
     return all[pick(g, has(g, GEN_SIMD) ? 10 : 8)];
 }
 
@@ -126,12 +140,36 @@ static uint64_t pick_int(struct gen *g, unsigned bits) {
     return pick_u64(g);
 }
 static uint64_t pick_float(struct gen *g, unsigned bits) {
-    static const double some[] = {0.0, -0.0, 1.0, -1.0, 0.5, 1.5, -2.5, 0x1p31, -0x1p31, 0x1p32, 0x1p63, -0x1p63, 0x1p64,
-                                  2147483647.5, 4294967295.5, 1e-40, 0x1p-126, 0x1p127, 1e300, 0x1.fffffep127, 0x1p23,
-                                  0x1p52, 8388607.5, __builtin_inf(), -__builtin_inf()};
+    static const double some[] = {0.0,
+                                  -0.0,
+                                  1.0,
+                                  -1.0,
+                                  0.5,
+                                  1.5,
+                                  -2.5,
+                                  0x1p31,
+                                  -0x1p31,
+                                  0x1p32,
+                                  0x1p63,
+                                  -0x1p63,
+                                  0x1p64,
+                                  2147483647.5,
+                                  4294967295.5,
+                                  1e-40,
+                                  0x1p-126,
+                                  0x1p127,
+                                  1e300,
+                                  0x1.fffffep127,
+                                  0x1p23,
+                                  0x1p52,
+                                  8388607.5,
+                                  __builtin_inf(),
+                                  -__builtin_inf()};
     unsigned how = pick(g, 8);
     if (how >= 6) return bits == 32 ? (uint32_t)pick_u64(g) : pick_u64(g);
-    if (how == 5) return bits == 32 ? 0x7f800000u | pick(g, 256) << 16 | pick(g, 2) << 31 : 0x7ff0000000000001u | (uint64_t)pick(g, 256) << 44;
+    if (how == 5)
+        return bits == 32 ? 0x7f800000u | pick(g, 256) << 16 | pick(g, 2) << 31
+                          : 0x7ff0000000000001u | (uint64_t)pick(g, 256) << 44;
     double d = some[pick(g, sizeof some / sizeof *some)];
     float f = (float)d;
     uint64_t v = 0;
@@ -154,10 +192,14 @@ static void gen_statements(struct gen *g);
 
 static void op(struct gen *g, uint32_t o) {
     struct buffer *b = &g->code;
-    if (o < OP_BASE_FB) put(b, o);
-    else if (o < OP_BASE_FC) put(b, 0xfb), put_u(b, o - OP_BASE_FB);
-    else if (o < OP_BASE_FD) put(b, 0xfc), put_u(b, o - OP_BASE_FC);
-    else put(b, 0xfd), put_u(b, o - OP_BASE_FD);
+    if (o < OP_BASE_FB)
+        put(b, o);
+    else if (o < OP_BASE_FC)
+        put(b, 0xfb), put_u(b, o - OP_BASE_FB);
+    else if (o < OP_BASE_FD)
+        put(b, 0xfc), put_u(b, o - OP_BASE_FC);
+    else
+        put(b, 0xfd), put_u(b, o - OP_BASE_FD);
 }
 static void op_u(struct gen *g, uint32_t o, uint64_t immediate) {
     op(g, o);
@@ -178,7 +220,9 @@ static unsigned scratch_slot(valtype t) {
     if (t == VT_EXNREF) return 8;
     return vt_kind(t);
 }
-static uint32_t scratch(const struct gen *g, valtype t) { return g->scratch[scratch_slot(t)]; }
+static uint32_t scratch(const struct gen *g, valtype t) {
+    return g->scratch[scratch_slot(t)];
+}
 
 static void gen_const_number(struct gen *g, valtype t) {
     struct buffer *b = &g->code;
@@ -194,16 +238,21 @@ static void gen_const_number(struct gen *g, valtype t) {
     switch (pick(g, 4)) {
     case 0: v[0] = pick_int(g, 64), v[1] = pick_int(g, 64); break;
     case 1: v[0] = pick_float(g, 64), v[1] = pick_float(g, 64); break;
-    case 2: v[0] = pick_float(g, 32) | pick_float(g, 32) << 32, v[1] = pick_float(g, 32) | pick_float(g, 32) << 32; break;
+    case 2:
+        v[0] = pick_float(g, 32) | pick_float(g, 32) << 32, v[1] = pick_float(g, 32) | pick_float(g, 32) << 32;
+        break;
     default: v[0] = pick_u64(g), v[1] = pick_u64(g); break;
     }
     put_bytes(b, v, 16);
 }
 
 static void gen_const(struct gen *g, valtype t) {
-    if (!vt_is_ref(t)) gen_const_number(g, t);
-    else if (t == VT_FUNCREF && chance(g, 2)) op_u(g, OP_REF_FUNC, N_IMPORTS + pick(g, g->n_funcs));
-    else op(g, OP_REF_NULL), put(&g->code, t == VT_FUNCREF ? 0x70 : t == VT_EXTERNREF ? 0x6f : 0x69);
+    if (!vt_is_ref(t))
+        gen_const_number(g, t);
+    else if (t == VT_FUNCREF && chance(g, 2))
+        op_u(g, OP_REF_FUNC, N_IMPORTS + pick(g, g->n_funcs));
+    else
+        op(g, OP_REF_NULL), put(&g->code, t == VT_FUNCREF ? 0x70 : t == VT_EXTERNREF ? 0x6f : 0x69);
 }
 
 /* A local of type t, or -1. Starts looking somewhere random. */
@@ -225,16 +274,21 @@ static int pick_global(struct gen *g, valtype t) {
 static void gen_leaf(struct gen *g, valtype t) {
     unsigned how = pick(g, 4);
     int l = how == 1 || how == 2 ? pick_local(g, t) : -1, gl = how == 3 ? pick_global(g, t) : -1;
-    if (l >= 0) op_u(g, OP_LOCAL_GET, (uint32_t)l);
-    else if (gl >= 0) op_u(g, OP_GLOBAL_GET, (uint32_t)gl);
-    else gen_const(g, t);
+    if (l >= 0)
+        op_u(g, OP_LOCAL_GET, (uint32_t)l);
+    else if (gl >= 0)
+        op_u(g, OP_GLOBAL_GET, (uint32_t)gl);
+    else
+        gen_const(g, t);
 }
 
 static void gen_values(struct gen *g, const valtype *types, unsigned n) {
-    for (unsigned i = 0; i < n; i++) gen_expr(g, types[i]);
+    for (unsigned i = 0; i < n; i++)
+        gen_expr(g, types[i]);
 }
 static void gen_drops(struct gen *g, unsigned n) {
-    while (n--) op(g, OP_DROP);
+    while (n--)
+        op(g, OP_DROP);
 }
 /* A value list is on the stack: keeps the one at `keep`. */
 static void gen_keep(struct gen *g, const valtype *types, unsigned n, unsigned keep) {
@@ -276,12 +330,15 @@ static uint32_t pick_op(struct gen *g, unsigned result) {
     return 0;
 }
 
-static bool starts(const char *s, const char *prefix) { return strncmp(s, prefix, strlen(prefix)) == 0; }
+static bool starts(const char *s, const char *prefix) {
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
 
 /* May the instruction make a NaN whose bits the specification leaves open? */
 static bool makes_nan(uint32_t o) {
-    static const char *const exact[] = {"abs", "neg", "copysign", "load", "const", "reinterpret", "convert", "eq", "ne", "lt",
-                                        "gt", "le", "ge", "pmin", "pmax", "splat", "replace", "extract"};
+    static const char *const exact[] = {"abs",     "neg",  "copysign", "load",  "const",   "reinterpret",
+                                        "convert", "eq",   "ne",       "lt",    "gt",      "le",
+                                        "ge",      "pmin", "pmax",     "splat", "replace", "extract"};
     const char *text = opcode_table[o].text, *dot = strchr(text, '.');
     unsigned result = sig_result(opcode_table[o].sig);
     if (result != KIND_F32 && result != KIND_F64 && result != KIND_V128) return false;
@@ -300,13 +357,17 @@ static void gen_canonical(struct gen *g, uint32_t o) {
     op_u(g, OP_LOCAL_TEE, s);
     op(g, t == VT_V128 ? OP_V128_CONST : wide ? OP_F64_CONST : OP_F32_CONST);
     for (unsigned i = 0; i < (t == VT_V128 ? 16 / (wide ? 8 : 4) : 1); i++) {
-        if (wide) put_bytes(&g->code, nan64, 8);
-        else put_bytes(&g->code, nan32, 4);
+        if (wide)
+            put_bytes(&g->code, nan64, 8);
+        else
+            put_bytes(&g->code, nan32, 4);
     }
     op_u(g, OP_LOCAL_GET, s);
     op_u(g, OP_LOCAL_GET, s);
-    if (t == VT_V128) op(g, wide ? OP_F64X2_EQ : OP_F32X4_EQ), op(g, OP_V128_BITSELECT);
-    else op(g, wide ? OP_F64_EQ : OP_F32_EQ), op(g, OP_SELECT);
+    if (t == VT_V128)
+        op(g, wide ? OP_F64X2_EQ : OP_F32X4_EQ), op(g, OP_V128_BITSELECT);
+    else
+        op(g, wide ? OP_F64_EQ : OP_F32_EQ), op(g, OP_SELECT);
 }
 
 /* An address, most of the time inside the memory's first page. */
@@ -314,8 +375,10 @@ static void gen_address(struct gen *g, bool is64) {
     gen_expr(g, is64 ? VT_I64 : VT_I32);
     if (chance(g, 12)) return;
     uint32_t mask = chance(g, 4) ? 0xffff : 0x1ff;
-    if (is64) op_i64(g, mask), op(g, OP_I64_AND);
-    else op_i32(g, mask), op(g, OP_I32_AND);
+    if (is64)
+        op_i64(g, mask), op(g, OP_I64_AND);
+    else
+        op_i32(g, mask), op(g, OP_I32_AND);
 }
 static uint64_t pick_offset(struct gen *g, bool is64) {
     unsigned how = pick(g, 16);
@@ -338,14 +401,17 @@ static void gen_op(struct gen *g, uint32_t o) {
     uint32_t memory = access ? pick(g, g->n_memories) : 0;
     for (unsigned p = 0; p < sig_params(i->sig); p++) {
         unsigned kind = sig_param(i->sig, p);
-        if (kind == SIG_ADDR) gen_address(g, g->memory64[memory]);
-        else gen_expr(g, (valtype)kind);
+        if (kind == SIG_ADDR)
+            gen_address(g, g->memory64[memory]);
+        else
+            gen_expr(g, (valtype)kind);
     }
     op(g, o);
     if (access) gen_memarg(g, i->aux, memory);
     if (i->imm == IMM_LANE) put(&g->code, pick(g, i->aux));
     if (i->imm == IMM_MEMARG_LANE) put(&g->code, pick(g, 16u >> i->aux));
-    for (int k = 0; i->imm == IMM_SHUFFLE && k < 16; k++) put(&g->code, pick(g, 32));
+    for (int k = 0; i->imm == IMM_SHUFFLE && k < 16; k++)
+        put(&g->code, pick(g, 32));
     if (makes_nan(o)) gen_canonical(g, o);
 }
 
@@ -365,16 +431,21 @@ static void end_label(struct gen *g) {
 }
 
 static void put_blocktype(struct gen *g, const struct type *t) {
-    if (t->n_params == 0 && t->n_results == 0) put(&g->code, 0x40);
-    else if (t->n_params == 0 && t->n_results == 1) put_valtype(&g->code, t->results[0]);
-    else put_s(&g->code, type_index(g, t));
+    if (t->n_params == 0 && t->n_results == 0)
+        put(&g->code, 0x40);
+    else if (t->n_params == 0 && t->n_results == 1)
+        put_valtype(&g->code, t->results[0]);
+    else
+        put_s(&g->code, type_index(g, t));
 }
 
 /* Parameters of a block are on the stack: mostly dropped, one may be kept in its local. */
 static void gen_take(struct gen *g, const valtype *types, unsigned n) {
     for (unsigned i = n; i-- > 0;) {
-        if (chance(g, 2)) op_u(g, OP_LOCAL_SET, scratch(g, types[i]));
-        else op(g, OP_DROP);
+        if (chance(g, 2))
+            op_u(g, OP_LOCAL_SET, scratch(g, types[i]));
+        else
+            op(g, OP_DROP);
     }
 }
 
@@ -416,10 +487,12 @@ static void gen_leave(struct gen *g) {
         uint32_t targets[8], n = 0;
         for (uint32_t i = 0; i < g->n_labels && n < 8; i++) {
             const struct label *other = &g->labels[g->n_labels - 1 - i];
-            if (other->n == label->n && !memcmp(other->types, label->types, label->n * sizeof(valtype))) targets[n++] = i;
+            if (other->n == label->n && !memcmp(other->types, label->types, label->n * sizeof(valtype)))
+                targets[n++] = i;
         }
         op_u(g, OP_BR_TABLE, n);
-        for (uint32_t i = 0; i < n; i++) put_u(&g->code, targets[i]);
+        for (uint32_t i = 0; i < n; i++)
+            put_u(&g->code, targets[i]);
         put_u(&g->code, l);
     } else if (how == 5 && g->n_tags) {
         uint32_t tag = pick(g, g->n_tags);
@@ -445,8 +518,10 @@ static void gen_call_of(struct gen *g, uint32_t func, bool tail) {
     gen_values(g, t->params, t->n_params);
     unsigned how = pick(g, 4);
     if (how == 1 || (how == 2 && !has(g, GEN_TYPED_REFS))) {
-        if (chance(g, 4)) gen_expr(g, VT_I32);
-        else op_i32(g, func);
+        if (chance(g, 4))
+            gen_expr(g, VT_I32);
+        else
+            op_i32(g, func);
         op_u(g, tail ? OP_RETURN_CALL_INDIRECT : OP_CALL_INDIRECT, type);
         put_u(&g->code, 0);
     } else if (how == 2) {
@@ -532,8 +607,10 @@ static void gen_try_table(struct gen *g, valtype t) {
     end_label(g);
     op_u(g, OP_BR, 1);
     end_label(g);
-    if (with_ref && chance(g, 3)) op(g, OP_THROW_REF);
-    else gen_take(g, caught.results, caught.n_results);
+    if (with_ref && chance(g, 3))
+        op(g, OP_THROW_REF);
+    else
+        gen_take(g, caught.results, caught.n_results);
     gen_statements(g);
     gen_expr(g, t);
     end_label(g);
@@ -584,17 +661,22 @@ static bool gen_rethrow(struct gen *g) {
 /* ---- code: references and tables --------------------------------------------------------------------------------- */
 
 static void gen_table_index(struct gen *g) {
-    if (chance(g, 8)) gen_expr(g, VT_I32);
-    else op_i32(g, pick(g, TABLE_SIZE + 1));
+    if (chance(g, 8))
+        gen_expr(g, VT_I32);
+    else
+        op_i32(g, pick(g, TABLE_SIZE + 1));
 }
 
 static bool gen_ref_op(struct gen *g, valtype t) { /* a value of type t that references make */
     uint32_t table = pick(g, g->n_tables);
     if (t == VT_I32) {
         unsigned how = pick(g, 3);
-        if (how == 0) gen_expr(g, chance(g, 2) ? VT_EXTERNREF : VT_FUNCREF), op(g, OP_REF_IS_NULL);
-        else if (how == 1) op_u(g, OP_TABLE_SIZE, table);
-        else gen_expr(g, g->tables[table]), op_i32(g, pick(g, 4)), op_u(g, OP_TABLE_GROW, table);
+        if (how == 0)
+            gen_expr(g, chance(g, 2) ? VT_EXTERNREF : VT_FUNCREF), op(g, OP_REF_IS_NULL);
+        else if (how == 1)
+            op_u(g, OP_TABLE_SIZE, table);
+        else
+            gen_expr(g, g->tables[table]), op_i32(g, pick(g, 4)), op_u(g, OP_TABLE_GROW, table);
         return true;
     }
     if (!vt_is_ref(t) || t == VT_EXNREF) return false;
@@ -664,8 +746,10 @@ static void gen_memory_statement(struct gen *g) {
         op_i32(g, pick(g, 32)), op_i32(g, pick(g, 40));
         op_u(g, OP_MEMORY_INIT, pick(g, DATAS)), put_u(&g->code, m);
     } else {
-        if (is64) op_i64(g, 3), op(g, OP_I64_AND);
-        else op_i32(g, 3), op(g, OP_I32_AND);
+        if (is64)
+            op_i64(g, 3), op(g, OP_I64_AND);
+        else
+            op_i32(g, 3), op(g, OP_I32_AND);
         op_u(g, OP_MEMORY_GROW, m);
         op(g, OP_DROP);
     }
@@ -676,15 +760,18 @@ static void gen_memory_statement(struct gen *g) {
 static void gen_random_type(struct gen *g, struct type *t, unsigned max) {
     memset(t, 0, sizeof *t);
     t->n_params = (uint8_t)pick(g, max + 1);
-    for (unsigned i = 0; i < t->n_params; i++) t->params[i] = pick_type(g);
+    for (unsigned i = 0; i < t->n_params; i++)
+        t->params[i] = pick_type(g);
     t->n_results = (uint8_t)pick(g, max + 1);
-    for (unsigned i = 0; i < t->n_results; i++) t->results[i] = pick_type(g);
+    for (unsigned i = 0; i < t->n_results; i++)
+        t->results[i] = pick_type(g);
 }
 
 static void gen_block_for(struct gen *g, valtype t) {
     struct type bt = g->types[pick(g, g->n_pool)];
     unsigned keep = 0;
-    while (keep < bt.n_results && bt.results[keep] != t) keep++;
+    while (keep < bt.n_results && bt.results[keep] != t)
+        keep++;
     if (keep == bt.n_results || chance(g, 2)) {
         memset(&bt, 0, sizeof bt);
         bt.n_results = 1, bt.results[0] = t, keep = 0;
@@ -773,9 +860,12 @@ static void gen_store_local(struct gen *g) {
     valtype t = pick_type(g);
     int l = pick_local(g, t), gl = chance(g, 2) ? pick_global(g, t) : -1;
     gen_expr(g, t);
-    if (gl >= 0) op_u(g, OP_GLOBAL_SET, (uint32_t)gl);
-    else if (l >= 0) op_u(g, OP_LOCAL_SET, (uint32_t)l);
-    else op(g, OP_DROP);
+    if (gl >= 0)
+        op_u(g, OP_GLOBAL_SET, (uint32_t)gl);
+    else if (l >= 0)
+        op_u(g, OP_LOCAL_SET, (uint32_t)l);
+    else
+        op(g, OP_DROP);
 }
 
 static void gen_statement(struct gen *g) {
@@ -828,15 +918,18 @@ static void gen_statements(struct gen *g) {
 
 static void put_locals(struct gen *g, struct buffer *b, uint32_t n_params) {
     put_u(b, g->n_locals - n_params);
-    for (uint32_t i = n_params; i < g->n_locals; i++) put_u(b, 1), put_valtype(b, g->locals[i]);
+    for (uint32_t i = n_params; i < g->n_locals; i++)
+        put_u(b, 1), put_valtype(b, g->locals[i]);
 }
 
 static void gen_locals(struct gen *g, const struct type *t) {
     static const valtype kinds[] = {VT_I32, VT_I64, VT_F32, VT_F64, VT_FUNCREF, VT_EXTERNREF, VT_V128, VT_EXNREF};
     unsigned extra = pick(g, 8);
     g->n_locals = 0;
-    for (unsigned i = 0; i < t->n_params; i++) g->locals[g->n_locals++] = t->params[i];
-    for (unsigned i = 0; i < extra; i++) g->locals[g->n_locals++] = pick_type(g);
+    for (unsigned i = 0; i < t->n_params; i++)
+        g->locals[g->n_locals++] = t->params[i];
+    for (unsigned i = 0; i < extra; i++)
+        g->locals[g->n_locals++] = pick_type(g);
     for (unsigned i = 0; i < 8; i++) {
         if (kinds[i] == VT_V128 && !has(g, GEN_SIMD)) continue;
         if (kinds[i] == VT_EXNREF && !has(g, GEN_EXCEPTIONS)) continue;
@@ -864,10 +957,14 @@ static void gen_function(struct gen *g, uint32_t f, struct buffer *out, uint8_t 
 
 /* Folds the value of type t on the stack into the i64 in local 0; local 1 is a v128 with SIMD. */
 static void gen_fold(struct gen *g, valtype t) {
-    if (vt_is_ref(t)) op(g, OP_REF_IS_NULL), op(g, OP_I64_EXTEND_I32_U);
-    else if (t == VT_I32) op(g, OP_I64_EXTEND_I32_U);
-    else if (t == VT_F32) op(g, OP_I32_REINTERPRET_F32), op(g, OP_I64_EXTEND_I32_U);
-    else if (t == VT_F64) op(g, OP_I64_REINTERPRET_F64);
+    if (vt_is_ref(t))
+        op(g, OP_REF_IS_NULL), op(g, OP_I64_EXTEND_I32_U);
+    else if (t == VT_I32)
+        op(g, OP_I64_EXTEND_I32_U);
+    else if (t == VT_F32)
+        op(g, OP_I32_REINTERPRET_F32), op(g, OP_I64_EXTEND_I32_U);
+    else if (t == VT_F64)
+        op(g, OP_I64_REINTERPRET_F64);
     else if (t == VT_V128) {
         op_u(g, OP_LOCAL_TEE, 1), op(g, OP_I64X2_EXTRACT_LANE), put(&g->code, 0);
         op_u(g, OP_LOCAL_GET, 1), op(g, OP_I64X2_EXTRACT_LANE), put(&g->code, 1);
@@ -898,15 +995,18 @@ static void gen_export(struct gen *g, uint32_t f, struct buffer *out, uint8_t *r
     outer_begin(g, room, n);
     op_i32(g, GEN_FUEL);
     op_u(g, OP_GLOBAL_SET, g->n_globals);
-    for (unsigned i = 0; i < t->n_params; i++) gen_const(g, t->params[i]);
+    for (unsigned i = 0; i < t->n_params; i++)
+        gen_const(g, t->params[i]);
     op_u(g, OP_CALL, N_IMPORTS + f);
-    for (unsigned i = t->n_results; i-- > 0;) gen_fold(g, t->results[i]);
+    for (unsigned i = t->n_results; i-- > 0;)
+        gen_fold(g, t->results[i]);
     outer_end(g, out);
 }
 
 static void gen_globals_fold(struct gen *g, struct buffer *out, uint8_t *room, size_t n) {
     outer_begin(g, room, n);
-    for (uint32_t i = 0; i < g->n_globals; i++) op_u(g, OP_GLOBAL_GET, i), gen_fold(g, g->globals[i]);
+    for (uint32_t i = 0; i < g->n_globals; i++)
+        op_u(g, OP_GLOBAL_GET, i), gen_fold(g, g->globals[i]);
     outer_end(g, out);
 }
 
@@ -924,11 +1024,14 @@ static void choose_shape(struct gen *g) {
     }
     g->n_pool = g->n_types;
     g->n_funcs = 1 + pick(g, FUNCS_MAX);
-    for (uint32_t i = 0; i < g->n_funcs; i++) g->func_types[i] = pick(g, g->n_pool);
+    for (uint32_t i = 0; i < g->n_funcs; i++)
+        g->func_types[i] = pick(g, g->n_pool);
     g->n_globals = pick(g, GLOBALS_MAX);
-    for (uint32_t i = 0; i < g->n_globals; i++) g->globals[i] = pick_type(g);
+    for (uint32_t i = 0; i < g->n_globals; i++)
+        g->globals[i] = pick_type(g);
     g->n_memories = has(g, GEN_MULTI_MEMORY) ? 1 + pick(g, MEMORIES_MAX) : 1;
-    for (uint32_t i = 0; i < g->n_memories; i++) g->memory64[i] = has(g, GEN_MEMORY64) && chance(g, 3);
+    for (uint32_t i = 0; i < g->n_memories; i++)
+        g->memory64[i] = has(g, GEN_MEMORY64) && chance(g, 3);
     g->n_tables = TABLES_MAX;
     g->tables[0] = VT_FUNCREF, g->tables[1] = VT_EXTERNREF;
     g->n_tags = has(g, GEN_EXCEPTIONS | GEN_LEGACY_EXCEPTIONS) ? 1 + pick(g, TAGS_MAX) : 0;
@@ -944,8 +1047,10 @@ static void choose_shape(struct gen *g) {
 /* The code section's payload. */
 static void gen_code(struct gen *g, struct buffer *out, uint8_t *room, size_t n) {
     put_u(out, 2 * g->n_funcs + 1);
-    for (uint32_t i = 0; i < g->n_funcs; i++) gen_function(g, i, out, room, n);
-    for (uint32_t i = 0; i < g->n_funcs; i++) gen_export(g, i, out, room, n);
+    for (uint32_t i = 0; i < g->n_funcs; i++)
+        gen_function(g, i, out, room, n);
+    for (uint32_t i = 0; i < g->n_funcs; i++)
+        gen_export(g, i, out, room, n);
     gen_globals_fold(g, out, room, n);
 }
 
@@ -961,9 +1066,11 @@ static void put_types(struct gen *g, struct buffer *b) {
         const struct type *t = &g->types[i];
         put(b, 0x60);
         put_u(b, t->n_params);
-        for (unsigned k = 0; k < t->n_params; k++) put_valtype(b, t->params[k]);
+        for (unsigned k = 0; k < t->n_params; k++)
+            put_valtype(b, t->params[k]);
         put_u(b, t->n_results);
-        for (unsigned k = 0; k < t->n_results; k++) put_valtype(b, t->results[k]);
+        for (unsigned k = 0; k < t->n_results; k++)
+            put_valtype(b, t->results[k]);
     }
 }
 
@@ -989,10 +1096,13 @@ static void put_export(struct buffer *b, char prefix, unsigned number, unsigned 
 static void put_exports(struct gen *g, struct buffer *b) {
     uint32_t outer = N_IMPORTS + g->n_funcs;
     put_u(b, g->n_funcs + 1 + g->n_memories + g->n_tables);
-    for (uint32_t i = 0; i < g->n_funcs; i++) put_export(b, 'e', i, 0, outer + i);
+    for (uint32_t i = 0; i < g->n_funcs; i++)
+        put_export(b, 'e', i, 0, outer + i);
     put_export(b, 'g', 0, 0, outer + g->n_funcs);
-    for (uint32_t i = 0; i < g->n_memories; i++) put_export(b, 'm', i, 2, i);
-    for (uint32_t i = 0; i < g->n_tables; i++) put_export(b, 't', i, 1, i);
+    for (uint32_t i = 0; i < g->n_memories; i++)
+        put_export(b, 'm', i, 2, i);
+    for (uint32_t i = 0; i < g->n_tables; i++)
+        put_export(b, 't', i, 1, i);
 }
 
 /* 0: active, all functions; 1: passive, functions backwards and null; 2: declarative. */
@@ -1000,10 +1110,12 @@ static void put_elems(struct gen *g, struct buffer *b) {
     put_u(b, ELEMS);
     put_u(b, 0), put(b, 0x41), put(b, 0), put(b, 0x0b);
     put_u(b, g->n_funcs);
-    for (uint32_t i = 0; i < g->n_funcs; i++) put_u(b, N_IMPORTS + i);
+    for (uint32_t i = 0; i < g->n_funcs; i++)
+        put_u(b, N_IMPORTS + i);
     put_u(b, 5), put(b, 0x70);
     put_u(b, g->n_funcs + 1);
-    for (uint32_t i = g->n_funcs; i-- > 0;) put(b, 0xd2), put_u(b, N_IMPORTS + i), put(b, 0x0b);
+    for (uint32_t i = g->n_funcs; i-- > 0;)
+        put(b, 0xd2), put_u(b, N_IMPORTS + i), put(b, 0x0b);
     put(b, 0xd0), put(b, 0x70), put(b, 0x0b);
     put_u(b, 3), put(b, 0);
     put_u(b, 1), put_u(b, N_IMPORTS);
@@ -1017,7 +1129,8 @@ static void put_datas(struct gen *g, struct buffer *b) {
         if (active) put(b, g->memory64[0] ? 0x42 : 0x41), put(b, 8), put(b, 0x0b);
         unsigned n = 8u << i;
         put_u(b, n);
-        for (unsigned k = 0; k < n; k++) put(b, pick(g, 256));
+        for (unsigned k = 0; k < n; k++)
+            put(b, pick(g, 256));
     }
 }
 
@@ -1028,19 +1141,26 @@ static void put_before_code(struct gen *g, struct buffer *out, struct buffer *b)
     put_name(b, "env"), put_name(b, "h1"), put(b, 0), put_u(b, g->n_types - 2);
     put_section(out, 2, b);
     put_u(b, 2 * g->n_funcs + 1);
-    for (uint32_t i = 0; i < g->n_funcs; i++) put_u(b, g->func_types[i]);
-    for (uint32_t i = 0; i <= g->n_funcs; i++) put_u(b, g->n_types - 1);
+    for (uint32_t i = 0; i < g->n_funcs; i++)
+        put_u(b, g->func_types[i]);
+    for (uint32_t i = 0; i <= g->n_funcs; i++)
+        put_u(b, g->n_types - 1);
     put_section(out, 3, b);
     put_u(b, g->n_tables);
-    for (uint32_t i = 0; i < g->n_tables; i++) put_valtype(b, g->tables[i]), put(b, 1), put_u(b, TABLE_SIZE), put_u(b, 16);
+    for (uint32_t i = 0; i < g->n_tables; i++)
+        put_valtype(b, g->tables[i]), put(b, 1), put_u(b, TABLE_SIZE), put_u(b, 16);
     put_section(out, 4, b);
     put_u(b, g->n_memories);
-    for (uint32_t i = 0; i < g->n_memories; i++) put(b, g->memory64[i] ? 5 : 1), put_u(b, 1), put_u(b, 2 + i);
+    for (uint32_t i = 0; i < g->n_memories; i++)
+        put(b, g->memory64[i] ? 5 : 1), put_u(b, 1), put_u(b, 2 + i);
     put_section(out, 5, b);
     put_u(b, g->n_tags);
-    for (uint32_t i = 0; i < g->n_tags; i++) put(b, 0), put_u(b, g->tag_types[i]);
-    if (g->n_tags) put_section(out, 13, b);
-    else b->n = 0;
+    for (uint32_t i = 0; i < g->n_tags; i++)
+        put(b, 0), put_u(b, g->tag_types[i]);
+    if (g->n_tags)
+        put_section(out, 13, b);
+    else
+        b->n = 0;
     put_globals(g, b), put_section(out, 6, b);
     put_exports(g, b), put_section(out, 7, b);
     put_elems(g, b), put_section(out, 9, b);
@@ -1056,7 +1176,8 @@ size_t gen_module(const uint8_t *seed, size_t n, unsigned features, uint8_t *out
     gen_code(&g, &code, room[2], GEN_MODULE_MAX);
     put_datas(&g, &data);
     /* The last three types, unshared: h0's, h1's, the exports'. */
-    static const struct type h0 = {1, 1, {VT_I32}, {VT_I32}}, h1 = {2, 1, {VT_I32, VT_I64}, {VT_I64}}, e = {0, 1, {0}, {VT_I64}};
+    static const struct type h0 = {1, 1, {VT_I32}, {VT_I32}}, h1 = {2, 1, {VT_I32, VT_I64}, {VT_I64}},
+                             e = {0, 1, {0}, {VT_I64}};
     if (g.n_types + 3 > TYPES_MAX) return 0;
     g.types[g.n_types++] = h0, g.types[g.n_types++] = h1, g.types[g.n_types++] = e;
     put_bytes(&module, "\0asm\1\0\0\0", 8);

@@ -3,8 +3,9 @@
  *
  * What a generated module looks like, so that two engines can be compared exactly:
  *   - imports env.h0 (i32)->(i32) and env.h1 (i32,i64)->(i64): pure functions, gen_host_*() below;
- *   - exports e0, e1, ... ()->(i64), to be called in this order: each runs an inner function with constant arguments and
- *     folds its results into one number; and g ()->(i64), which folds all globals; memories m0, m1, ...; tables t0, ...;
+ *   - exports e0, e1, ... ()->(i64), to be called in this order: each runs an inner function with constant arguments
+ * and folds its results into one number; and g ()->(i64), which folds all globals; memories m0, m1, ...; tables t0,
+ * ...;
  *   - every loop and every function call burns fuel, and `unreachable` when it is gone: programs end, never deeply
  *     nested (GEN_FUEL calls at most);
  *   - NaN results of arithmetic are made canonical, so no engine's choice shows. Relaxed SIMD is an option because it
@@ -19,11 +20,11 @@ enum gen_feature {
     GEN_SIMD = 1,
     GEN_RELAXED_SIMD = 2,
     GEN_TAIL_CALLS = 4,
-    GEN_EXCEPTIONS = 8,        /* try_table, throw_ref, exnref */
+    GEN_EXCEPTIONS = 8, /* try_table, throw_ref, exnref */
     GEN_LEGACY_EXCEPTIONS = 16,
     GEN_MULTI_MEMORY = 32,
     GEN_MEMORY64 = 64,
-    GEN_TYPED_REFS = 128,      /* call_ref, br_on_null, ref.as_non_null, ... */
+    GEN_TYPED_REFS = 128, /* call_ref, br_on_null, ref.as_non_null, ... */
     GEN_ALL = 255
 };
 
@@ -32,7 +33,11 @@ enum { GEN_FUEL = 500, GEN_EXPORTS_MAX = 8, GEN_MODULE_MAX = 1 << 18 };
 /* A module from `n` bytes at `seed`, into `out` (GEN_MODULE_MAX bytes). Its size; 0 when it did not fit. */
 size_t gen_module(const uint8_t *seed, size_t n, unsigned features, uint8_t *out);
 
-static inline uint32_t gen_host_h0(uint32_t x) { return x * 31 + 7; }
-static inline uint64_t gen_host_h1(uint32_t x, uint64_t y) { return (y ^ x) + 0x9e3779b9u; }
+static inline uint32_t gen_host_h0(uint32_t x) {
+    return x * 31 + 7;
+}
+static inline uint64_t gen_host_h1(uint32_t x, uint64_t y) {
+    return (y ^ x) + 0x9e3779b9u;
+}
 
 #endif

@@ -28,10 +28,10 @@
 #include <unistd.h>
 
 enum {
-    NAMES_MAX = 256,          /* names a script may give to modules or register */
-    VALUES_MAX = 1024,        /* arguments or results of one call */
-    SCRIPT_SECONDS = 300,     /* a script that takes longer hangs */
-    FAILURES_SHOWN = 10,      /* per script; the rest is counted */
+    NAMES_MAX = 256,      /* names a script may give to modules or register */
+    VALUES_MAX = 1024,    /* arguments or results of one call */
+    SCRIPT_SECONDS = 300, /* a script that takes longer hangs */
+    FAILURES_SHOWN = 10,  /* per script; the rest is counted */
     SPECTEST_MAX = 24
 };
 
@@ -216,8 +216,7 @@ static void spectest_make(struct script *s) {
 /* What the import's two names mean in this script, or {0, NULL}. */
 static struct extern_ import_resolve(struct script *s, const struct import *im) {
     const char *field = (const char *)im->name.data;
-    struct named *r =
-        named_find(s->registered, s->n_registered, (const char *)im->module.data, im->module.size);
+    struct named *r = named_find(s->registered, s->n_registered, (const char *)im->module.data, im->module.size);
     if (r) return instance_export(r->instance, field, im->name.size);
     if (im->module.size != 8 || memcmp(im->module.data, "spectest", 8) != 0) return (struct extern_){0};
     for (size_t i = 0; i < s->n_spectest; i++)
@@ -254,9 +253,12 @@ static unsigned value_read(const json_t *v, slot *out) {
         }
         return 2;
     }
-    if (strstr(type, "ref")) *out = host_ref(str(v, "value"));
-    else if (!strcmp(type, "i64") || !strcmp(type, "f64")) out->i64 = strtoull(str(v, "value"), NULL, 10);
-    else out->i64 = (uint32_t)strtoull(str(v, "value"), NULL, 10) | 0xdeadbeef00000000u; /* high half: undefined */
+    if (strstr(type, "ref"))
+        *out = host_ref(str(v, "value"));
+    else if (!strcmp(type, "i64") || !strcmp(type, "f64"))
+        out->i64 = strtoull(str(v, "value"), NULL, 10);
+    else
+        out->i64 = (uint32_t)strtoull(str(v, "value"), NULL, 10) | 0xdeadbeef00000000u; /* high half: undefined */
     return 1;
 }
 
@@ -327,7 +329,8 @@ static struct module *module_load(struct script *s, const char *filename, struct
 
 static struct instance *module_instantiate(struct script *s, struct module *m, struct instantiate_error *err) {
     struct extern_ *imports = calloc(m->n_imports + 1, sizeof *imports);
-    for (uint32_t i = 0; i < m->n_imports; i++) imports[i] = import_resolve(s, &m->imports[i]);
+    for (uint32_t i = 0; i < m->n_imports; i++)
+        imports[i] = import_resolve(s, &m->imports[i]);
     memset(err, 0, sizeof *err);
     struct instance *inst = instantiate(s->store, m, imports, false, err);
     free(imports);
@@ -355,7 +358,8 @@ static bool action_invoke(struct script *s, const json_t *action, struct extern_
     if (!values_have_types(args, o->type->params, o->type->n_params))
         return fail(s, "arguments do not fit \"%s\"", str(action, "field"));
     unsigned at = 0;
-    for (uint32_t i = 0; i < o->type->n_params; i++) at += value_read(json_array_get(args, i), &o->values[at]);
+    for (uint32_t i = 0; i < o->type->n_params; i++)
+        at += value_read(json_array_get(args, i), &o->values[at]);
     o->trap = func_call(ext.func, o->values);
     o->ran = true;
     return true;
@@ -540,7 +544,8 @@ static bool command_module(struct script *s, const json_t *c, bool define_only) 
         return fail(s, "module refused: %s (byte %u)", err.message, err.offset);
     }
     bool ok = true;
-    if (!define_only) ok = module_start(s, m, name);
+    if (!define_only)
+        ok = module_start(s, m, name);
     else if (name) {
         module_ref(m); /* kept for module_instance */
         named_add(s->names, &s->n_names, (struct named){name, strlen(name), NULL, m});
@@ -589,23 +594,31 @@ static bool command_run(struct script *s, const json_t *c, const char *type) {
 
 /* ---- a script, an archive --------------------------------------------------------------------------------------- */
 
-static bool is_assertion(const char *type) { return strncmp(type, "assert_", 7) == 0; }
+static bool is_assertion(const char *type) {
+    return strncmp(type, "assert_", 7) == 0;
+}
 
 static void command_step(struct script *s, const json_t *c) {
     const char *type = str(c, "type");
     struct counts *n = s->counts;
     n->line = (long)json_integer_value(json_object_get(c, "line"));
-    bool assertion = is_assertion(type), checks_binary = !strcmp(type, "assert_invalid") || !strcmp(type, "assert_malformed");
+    bool assertion = is_assertion(type),
+         checks_binary = !strcmp(type, "assert_invalid") || !strcmp(type, "assert_malformed");
     bool no_exec = skip_hit(s, "exec") && !checks_binary;
-    if (no_exec && (!strcmp(type, "module") || !strcmp(type, "module_definition"))) type = "module_definition";
+    if (no_exec && (!strcmp(type, "module") || !strcmp(type, "module_definition")))
+        type = "module_definition";
     else if (no_exec || skip_line(s, n->line)) {
-        if (assertion) n->skipped++;
-        else if (!strcmp(type, "module")) s->current = NULL;
+        if (assertion)
+            n->skipped++;
+        else if (!strcmp(type, "module"))
+            s->current = NULL;
         return;
     }
     bool ok = command_run(s, c, type);
-    if (assertion) ok ? n->passed++ : n->failed++;
-    else ok ? n->commands++ : n->commands_failed++;
+    if (assertion)
+        ok ? n->passed++ : n->failed++;
+    else
+        ok ? n->commands++ : n->commands_failed++;
 }
 
 static void script_run(const char *dir, const char *archive, const char *name, struct counts *n) {
@@ -729,8 +742,10 @@ int main(int argc, char **argv) {
     int at = 1, archives = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (; at < argc; at++) {
-        if (!strcmp(argv[at], "--skip") && at + 1 < argc) skips_read(argv[++at]);
-        else if (!strcmp(argv[at], "--counts") && at + 1 < argc) counts_file = argv[++at];
+        if (!strcmp(argv[at], "--skip") && at + 1 < argc)
+            skips_read(argv[++at]);
+        else if (!strcmp(argv[at], "--counts") && at + 1 < argc)
+            counts_file = argv[++at];
         else {
             struct counts n = archive_run(argv[at], counts_file);
             counts_add(&sum, &n);

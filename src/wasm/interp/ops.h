@@ -113,9 +113,9 @@ TRAP_HANDLERS(X)
     uint8_t *const addr = mem + addr##_ea
 
 /* The same for any memory and 64-bit addresses; operand words m[0] = struct memory *, m[1] = offset. */
-#define MEM64(addr, base, m, size)                                                                                     \
-    const uint64_t addr##_b = (base), addr##_o = (m)[1].u64, addr##_s = (m)[0].memory->size;                           \
-    TRAP_IF(addr##_s < (size) || addr##_o > addr##_s - (size) || addr##_b > addr##_s - (size) - addr##_o, memory);     \
+#define MEM64(addr, base_, m, n)                                                                                       \
+    const uint64_t addr##_b = (base_), addr##_o = (m)[1].u64, addr##_s = (m)[0].memory->size;                          \
+    TRAP_IF(addr##_s < (n) || addr##_o > addr##_s - (n) || addr##_b > addr##_s - (n) - addr##_o, memory);              \
     uint8_t *const addr = (m)[0].memory->base + addr##_b + addr##_o
 
 static inline uint16_t load16(const uint8_t *p) {
