@@ -453,7 +453,7 @@ static bool check_export_names(struct decoder *d) {
     d->p->realloc(d->p->ctx, buckets, 0);
     if (!twice) return true;
     char text[64] = "";
-    struct text t = {text, sizeof text, 0};
+    struct text t = {.out = text, .size = sizeof text};
     text_foreign(&t, twice->name.data, twice->name.size, 48);
     d->r.at = twice->name.data;
     return invalid(&d->r, "duplicate export name \"%s\"", text);
@@ -758,7 +758,7 @@ static struct module *module_copy(struct engine *e, const uint8_t *data, uint32_
 }
 
 static void set_error(struct module_error *err, const char *format, unsigned number) {
-    struct text t = {err->message, sizeof err->message, 0};
+    struct text t = {.out = err->message, .size = sizeof err->message};
     *err = (struct module_error){.func = UINT32_MAX, .malformed = true};
     text_format(&t, "%s", format);
     if (number) text_format(&t, "%u bytes", number);

@@ -8,7 +8,7 @@
 
 void reader_fail(struct reader *r, bool is_malformed, const char *format, ...) {
     struct module_error *err = r->err;
-    struct text t = {err->message, sizeof err->message, 0};
+    struct text t = {.out = err->message, .size = sizeof err->message};
     err->offset = (uint32_t)(r->at - r->module->data);
     err->func = r->func;
     err->malformed = is_malformed;
@@ -38,7 +38,7 @@ struct type_text type_text(const struct reader *r, valtype t) {
     while (i < r->module->n_types && r->module->type_ids[i] != vt_type_id(t))
         i++;
     if (i == r->module->n_types) return out;
-    struct text text = {out.s, sizeof out.s, 0};
+    struct text text = {.out = out.s, .size = sizeof out.s};
     text_format(&text, vt_nullable(t) ? "(ref null %u)" : "(ref %u)", i);
     return out;
 }
