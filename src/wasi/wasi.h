@@ -86,6 +86,10 @@ wasi_errno wasi_add_preopen(struct wasi *w, struct wasi_file *dir, const char *g
  * out of the engine is no trap. `*code`: what proc_exit was given; 128 + signal for proc_raise. */
 bool wasi_exited(const struct wasi *w, uint32_t *code);
 
+/* Has a callback or a file answered WASI_INTERRUPTED? Then the trap that came out is only how the program was stopped.
+ */
+bool wasi_interrupted(const struct wasi *w);
+
 /* ---- The functions themselves, without an engine: link.c is one user, the tests are another ---- */
 
 enum wasi_abi { WASI_ABI_UNSTABLE, WASI_ABI_PREVIEW1 }; /* modules "wasi_unstable" and "wasi_snapshot_preview1" */
@@ -94,12 +98,14 @@ enum wasi_abi { WASI_ABI_UNSTABLE, WASI_ABI_PREVIEW1 }; /* modules "wasi_unstabl
 struct wasi_function {
     const char *name;
     /* `i` i32, `I` i64, `f` i32 descriptor, `p` i32 pointer, `v` i32 pointer and i32 count of an I/O vector,
-     * `s` i32 pointer and i32 length of a string. All but proc_exit (no result) give an i32 errno. */
+     * `s` i32 pointer and i32 length of a string, `o` i32 pointer to an i32 that is the answer. All but proc_exit (no
+     * result) give an i32 errno. */
     const char *params;
     bool preview1_only; /* sock_accept */
 };
 #define WASI_FUNCTIONS  46
 #define WASI_PARAMS_MAX 9 /* wasm parameters: path_open's */
+#define WASI_TRACE_MAX  1024
 
 extern const struct wasi_function wasi_functions[WASI_FUNCTIONS];
 
