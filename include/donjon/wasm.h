@@ -30,7 +30,9 @@ extern "C" {
 
 /* ---- configuration and limits --------------------------------------------------------------------------------------- */
 
-/* The world around the engine. Without it wasm_engine_new uses donjon_platform_posix(). It must outlive the engine. */
+/* The world around the engine, which must outlive it. wasm_engine_new and a fresh config mean donjon_platform_posix();
+ * a program that calls donjon_engine_new only does not link that. */
+own wasm_engine_t *donjon_engine_new(const struct donjon_platform *);
 void donjon_config_set_platform(wasm_config_t *, const struct donjon_platform *);
 
 /* What one store may use. 0 everywhere means the default named here. */

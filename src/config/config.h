@@ -74,7 +74,7 @@ enum config_unit { CONFIG_BYTES, CONFIG_COUNT, CONFIG_NANOSECONDS };
     X(stack,      "stack",              CONFIG_BYTES,       16 * CONFIG_MIB,  64 * CONFIG_KIB, 4 * CONFIG_GIB,    "the wasm value stack")                           \
     X(call_depth, "call-depth",         CONFIG_COUNT,       100000,           16,              100000000,         "calls in progress at once")                      \
     X(heap,       "heap",               CONFIG_BYTES,       256 * CONFIG_MIB, 64 * CONFIG_KIB, 1024 * CONFIG_GIB, "exceptions alive at once")                       \
-    X(fuel,       "fuel",               CONFIG_COUNT,       CONFIG_UNLIMITED, 1,               CONFIG_UNLIMITED,  "work: one unit per loop turn and call, about")   \
+    X(fuel,       "fuel",               CONFIG_COUNT,       CONFIG_UNLIMITED, 1,               CONFIG_UNLIMITED,  "work: about one unit per instruction")   \
     X(time,       "time",               CONFIG_NANOSECONDS, CONFIG_UNLIMITED, 1000000,         CONFIG_UNLIMITED,  "wall time of the whole run")                     \
     X(fs_bytes,   "filesystem",         CONFIG_BYTES,       1 * CONFIG_GIB,   0,               1024 * CONFIG_GIB, "bytes in the in-memory file system")             \
     X(fs_entries, "filesystem-entries", CONFIG_COUNT,       100000,           1,               100000000,         "files and directories in it")

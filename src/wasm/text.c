@@ -25,11 +25,13 @@ static void put_number(struct text *t, unsigned long long n, unsigned base) {
         digits[i++] = "0123456789abcdef"[n % base];
         n /= base;
     } while (n);
-    while (i) put(t, digits[--i]);
+    while (i)
+        put(t, digits[--i]);
 }
 
 static void put_string(struct text *t, const char *s, size_t max) {
-    for (size_t i = 0; i < max && s[i]; i++) put(t, s[i]);
+    for (size_t i = 0; i < max && s[i]; i++)
+        put(t, s[i]);
 }
 
 void text_vformat(struct text *t, const char *f, va_list args) {

@@ -39,7 +39,9 @@ static struct deftype *slot_of(const struct type_registry *r, uint32_t id) {
     return &r->chunks[c][id - (((1u << c) - 1) << FIRST_CHUNK_LOG2)];
 }
 
-const struct deftype *type_get(const struct engine *e, uint32_t id) { return slot_of(e->types, id); }
+const struct deftype *type_get(const struct engine *e, uint32_t id) {
+    return slot_of(e->types, id);
+}
 
 struct type_registry *type_registry_new(const struct donjon_platform *p) {
     struct type_registry *r = p->realloc(p->ctx, NULL, sizeof *r);
@@ -68,10 +70,14 @@ void type_registry_delete(const struct donjon_platform *p, struct type_registry 
     p->realloc(p->ctx, r, 0);
 }
 
-/* -- Subtyping (section 3.3) ----------------------------------------------------------------------------------------- */
+/* -- Subtyping (section 3.3) -----------------------------------------------------------------------------------------
+ */
 
 #define BIT(h) (1u << (h))
-enum { BELOW_I31 = BIT(HEAP_NONE) | BIT(HEAP_BOT), BELOW_EQ = BELOW_I31 | BIT(HEAP_I31) | BIT(HEAP_STRUCT) | BIT(HEAP_ARRAY) };
+enum {
+    BELOW_I31 = BIT(HEAP_NONE) | BIT(HEAP_BOT),
+    BELOW_EQ = BELOW_I31 | BIT(HEAP_I31) | BIT(HEAP_STRUCT) | BIT(HEAP_ARRAY)
+};
 
 /* For an abstract heap type, the abstract ones below it (itself not counted). */
 static const uint16_t below[HEAP_CONCRETE] = {
@@ -93,14 +99,16 @@ static bool id_matches(const struct type_registry *r, uint32_t sub, uint32_t sup
     if (sub == super) return true;
     const struct deftype *s = slot_of(r, sub), *t = slot_of(r, super);
     if (s->depth <= t->depth) return false;
-    for (uint32_t d = s->depth - t->depth; d; d--) s = slot_of(r, s->super);
+    for (uint32_t d = s->depth - t->depth; d; d--)
+        s = slot_of(r, s->super);
     return s->id == super;
 }
 
 static bool heap_matches(const struct type_registry *r, uint32_t sub, uint32_t super) {
     if (sub == super) return true;
     if (sub < HEAP_CONCRETE && super < HEAP_CONCRETE) return (below[super] >> sub & 1) != 0;
-    if (sub >= HEAP_CONCRETE && super >= HEAP_CONCRETE) return id_matches(r, sub - HEAP_CONCRETE, super - HEAP_CONCRETE);
+    if (sub >= HEAP_CONCRETE && super >= HEAP_CONCRETE)
+        return id_matches(r, sub - HEAP_CONCRETE, super - HEAP_CONCRETE);
     enum comptype_kind kind = slot_of(r, (sub >= HEAP_CONCRETE ? sub : super) - HEAP_CONCRETE)->kind;
     if (super >= HEAP_CONCRETE)
         return sub == HEAP_BOT || sub == (kind == COMP_FUNC ? (uint32_t)HEAP_NOFUNC : (uint32_t)HEAP_NONE);
@@ -119,8 +127,12 @@ static bool value_matches(const struct type_registry *r, valtype sub, valtype su
     return heap_matches(r, vt_heap(sub), vt_heap(super));
 }
 
-bool type_matches(const struct engine *e, valtype sub, valtype super) { return value_matches(e->types, sub, super); }
-bool type_id_matches(const struct engine *e, uint32_t sub, uint32_t super) { return id_matches(e->types, sub, super); }
+bool type_matches(const struct engine *e, valtype sub, valtype super) {
+    return value_matches(e->types, sub, super);
+}
+bool type_id_matches(const struct engine *e, uint32_t sub, uint32_t super) {
+    return id_matches(e->types, sub, super);
+}
 
 static bool func_matches(const struct type_registry *r, const struct functype *sub, const struct functype *super) {
     if (sub->n_params != super->n_params || sub->n_results != super->n_results) return false;
@@ -146,7 +158,8 @@ static bool comptype_matches(const struct type_registry *r, const struct deftype
     return true;
 }
 
-/* -- Interning ------------------------------------------------------------------------------------------------------- */
+/* -- Interning -------------------------------------------------------------------------------------------------------
+ */
 
 /* 2^64 / golden ratio; folding the 128-bit product lets every bit of a word reach every bit of the state. */
 static uint64_t mix(uint64_t h, uint32_t x) {
@@ -161,12 +174,15 @@ static uint32_t hash_group(const struct type_registry *r, const struct rectype *
         h = mix(mix(h, (uint32_t)t->kind << 1 | t->final), t->super);
         if (t->kind == COMP_FUNC) {
             h = mix(mix(h, t->func.n_params), t->func.n_results);
-            for (uint32_t i = 0; i < t->func.n_params; i++) h = mix(h, t->func.params[i]);
-            for (uint32_t i = 0; i < t->func.n_results; i++) h = mix(h, t->func.results[i]);
+            for (uint32_t i = 0; i < t->func.n_params; i++)
+                h = mix(h, t->func.params[i]);
+            for (uint32_t i = 0; i < t->func.n_results; i++)
+                h = mix(h, t->func.results[i]);
             continue;
         }
         h = mix(h, t->agg.n_fields);
-        for (uint32_t i = 0; i < t->agg.n_fields; i++) h = mix(h, t->agg.fields[i].type << 1 ^ t->agg.fields[i].mutable_);
+        for (uint32_t i = 0; i < t->agg.n_fields; i++)
+            h = mix(h, t->agg.fields[i].type << 1 ^ t->agg.fields[i].mutable_);
     }
     return (uint32_t)(h ^ h >> 32);
 }
@@ -216,7 +232,8 @@ static struct bucket *find_group(struct type_registry *r, uint32_t hash, const s
         if (!b->n) return b;
         if (b->hash != hash || b->n != n) continue;
         uint32_t k = 0;
-        while (k < n && same_type(&types[k], slot_of(r, b->first + k), b->first, n)) k++;
+        while (k < n && same_type(&types[k], slot_of(r, b->first + k), b->first, n))
+            k++;
         if (k == n) return b;
     }
 }
@@ -231,7 +248,8 @@ static bool grow_buckets(const struct donjon_platform *p, struct type_registry *
     for (uint32_t k = 0; k < r->n_buckets; k++) {
         if (!r->buckets[k].n) continue;
         uint32_t i = r->buckets[k].hash & (n - 1);
-        while (fresh[i].n) i = (i + 1) & (n - 1);
+        while (fresh[i].n)
+            i = (i + 1) & (n - 1);
         fresh[i] = r->buckets[k];
     }
     p->realloc(p->ctx, r->buckets, 0);
@@ -372,12 +390,13 @@ uint32_t type_intern_func(struct engine *e, const valtype *params, uint32_t n_pa
     return type_intern_group(e, &t, 1, &id, &bad) == INTERN_OK ? id : TYPE_NONE;
 }
 
-/* -- Text ------------------------------------------------------------------------------------------------------------ */
+/* -- Text ------------------------------------------------------------------------------------------------------------
+ */
 
 static const char *const heap_names[HEAP_CONCRETE] = {
-    [HEAP_FUNC] = "func", [HEAP_NOFUNC] = "nofunc", [HEAP_EXTERN] = "extern", [HEAP_NOEXTERN] = "noextern",
-    [HEAP_ANY] = "any",   [HEAP_EQ] = "eq",         [HEAP_I31] = "i31",       [HEAP_STRUCT] = "struct",
-    [HEAP_ARRAY] = "array", [HEAP_NONE] = "none",   [HEAP_EXN] = "exn",       [HEAP_NOEXN] = "noexn",
+    [HEAP_FUNC] = "func",   [HEAP_NOFUNC] = "nofunc", [HEAP_EXTERN] = "extern", [HEAP_NOEXTERN] = "noextern",
+    [HEAP_ANY] = "any",     [HEAP_EQ] = "eq",         [HEAP_I31] = "i31",       [HEAP_STRUCT] = "struct",
+    [HEAP_ARRAY] = "array", [HEAP_NONE] = "none",     [HEAP_EXN] = "exn",       [HEAP_NOEXN] = "noexn",
     [HEAP_BOT] = "bot",
 };
 

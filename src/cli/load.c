@@ -1,0 +1,63 @@
+#include "cli.h"
+#include "config/config.h"
+#include "config/config_toml.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Mounts of a config file are relative to the file, not to where donjon was started. */
+static bool anchor_mounts(const struct cli_verb *verb, const char *path, struct config *c) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return true;
+    for (uint32_t i = 0; i < c->n_mounts; i++) {
+        struct config_error err;
+        char host[CONFIG_PATH_MAX + 1];
+        struct config_mount m = c->mounts[i];
+        if (m.host[0] == '/') continue;
+        if (snprintf(host, sizeof host, "%.*s/%s", (int)(slash - path), path, m.host) >= (int)sizeof host) {
+            cli_error(verb, "%s: mounts[%u].host: the path is too long", path, i);
+            return false;
+        }
+        m.host = host;
+        if (config_add_mount(c, &m, &err)) continue;
+        cli_error(verb, "%s: %s", path, err.message);
+        return false;
+    }
+    return true;
+}
+
+static void show(const struct cli_verb *verb, const char *path, const struct config_report *r) {
+    char where[4200];
+    if (r->line)
+        snprintf(where, sizeof where, "%s:%u:%u", path, r->line, r->column);
+    else
+        snprintf(where, sizeof where, "%s", path);
+    if (r->severity == CONFIG_WARNING)
+        cli_warning(verb, "%s: %s", where, r->message);
+    else
+        cli_error(verb, "%s: %s", where, r->message);
+}
+
+bool cli_load_config(const struct cli_verb *verb, const char *path, bool strict, struct config *c) {
+    char *text;
+    size_t size;
+    if (!cli_read_file(path, CONFIG_TOML_BYTES_MAX, &text, &size)) {
+        cli_error(verb, "cannot read the configuration %s: %s", path, strerror(errno));
+        return false;
+    }
+    struct config_reports *reports = malloc(sizeof *reports);
+    if (!reports) {
+        cli_error(verb, "out of memory");
+        free(text);
+        return false;
+    }
+    bool ok = config_parse_toml(c, text, size, reports);
+    for (uint32_t i = 0; i < reports->n; i++)
+        show(verb, path, &reports->report[i]);
+    unsigned all = reports->n_errors + reports->n_unsupported + reports->n_warnings;
+    if (all > reports->n) cli_error(verb, "%s: and %u more", path, all - reports->n);
+    if (strict && reports->n_unsupported) ok = false;
+    free(reports);
+    free(text);
+    return ok && anchor_mounts(verb, path, c);
+}
