@@ -16,11 +16,10 @@ struct server; /* serve.h: the host's side of the operations */
 /* What a keep is started with. */
 struct keep_image {
     const char *warden; /* path of the warden's binary */
-    const void *boot;   /* boot image: struct boot_header, configuration in wire form, module (gate.h) */
+    int boot_fd;        /* the boot image (gate.h) as a memfd, its position at the start */
     size_t boot_size;
-    int boot_fd;           /* the same bytes as a memfd */
     uint64_t memory_limit; /* bytes the keep's host process may have as writable memory; 0 unlimited */
-    bool debug;
+    bool debug;            /* the warden's standard error is ours */
 };
 
 /* How a keep's host process ended. */

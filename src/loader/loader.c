@@ -1,0 +1,233 @@
+#define _GNU_SOURCE
+#include "loader.h"
+#include "../config/config_wire.h"
+#include "backend.h"
+#include "serve.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* From the strongest to the weakest. */
+static const struct backend *const backends[] = {&backend_process};
+enum { BACKENDS = sizeof backends / sizeof backends[0] };
+
+/* Fixed in docs/cli.md. */
+enum { EXIT_TIME = 124, EXIT_OURS = 125, EXIT_TRAP = 134, EXIT_SIGNAL = 128 };
+
+/* How long after its wall time the warden has to say so itself, before the loader kills it. */
+#define GRACE_NS UINT64_C(1000000000)
+
+const char *keep_backend(unsigned n, char missing[256]) {
+    if (n >= BACKENDS) return NULL;
+    backends[n]->probe(missing, 256);
+    return backends[n]->name;
+}
+
+const char *keep_outcome_name(enum keep_outcome outcome) {
+    static const char *const names[] = {
+        [KEEP_EXITED] = "exited",   [KEEP_TRAPPED] = "trapped", [KEEP_TIMEOUT] = "timeout",
+        [KEEP_REFUSED] = "refused", [KEEP_FAILED] = "failed",   [KEEP_SIGNALLED] = "signalled"};
+    return names[outcome];
+}
+
+void keep_result_free(struct keep_result *result) {
+    free(result->text);
+    memset(result, 0, sizeof *result);
+}
+
+__attribute__((format(printf, 2, 3))) static void failed(struct keep_result *result, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    result->outcome = KEEP_FAILED;
+    result->exit_code = EXIT_OURS;
+    if (vasprintf(&result->text, format, args) < 0) result->text = NULL;
+    va_end(args);
+}
+
+static const struct backend *choose(const char *name, struct keep_result *result) {
+    char missing[256] = "";
+    for (int i = 0; i < BACKENDS; i++) {
+        if (name && strcmp(name, backends[i]->name) != 0) continue;
+        if (backends[i]->probe(missing, sizeof missing)) return backends[i];
+        if (name) {
+            failed(result, "backend %s cannot run here: %s", name, missing);
+            return NULL;
+        }
+    }
+    if (name)
+        failed(result, "unknown backend \"%s\"", name);
+    else
+        failed(result, "no backend can run here: %s", missing);
+    return NULL;
+}
+
+/* The warden's path: what the caller says, what the developer says, or beside this program. */
+static bool find_warden(const struct keep_options *o, char *path, size_t size) {
+    const char *given = o->warden ? o->warden : getenv("DONJON_WARDEN");
+    if (given && *given) return snprintf(path, size, "%s", given) < (int)size;
+    static const char name[] = "donjon-warden";
+    ssize_t n = readlink("/proc/self/exe", path, size - sizeof name);
+    if (n <= 0) return false;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    memcpy(path + n, name, sizeof name);
+    return true;
+}
+
+static bool write_all(int fd, const void *data, size_t size) {
+    const uint8_t *p = data;
+    while (size > 0) {
+        ssize_t n = write(fd, p, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        p += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* The boot image in a memfd; -1 with the reason in `result`. */
+static int make_boot(const struct keep_options *o, size_t *size, struct keep_result *result) {
+    if (o->wasm_size > BOOT_MAX_MODULE) {
+        result->outcome = KEEP_REFUSED;
+        result->exit_code = EXIT_OURS;
+        if (asprintf(&result->text, "module has %zu bytes, more than the %u that a keep takes", o->wasm_size,
+                     BOOT_MAX_MODULE) < 0)
+            result->text = NULL;
+        return -1;
+    }
+    uint8_t *wire = NULL;
+    size_t wire_size = 0;
+    if (!config_encode(o->config, &wire, &wire_size)) {
+        failed(result, "out of memory for the configuration");
+        return -1;
+    }
+    struct boot_header head = {.magic = BOOT_MAGIC,
+                               .version = GATE_VERSION,
+                               .flags = o->debug ? BOOT_DEBUG : 0,
+                               .config_size = wire_size,
+                               .module_size = o->wasm_size};
+    int fd = memfd_create("donjon-boot", MFD_CLOEXEC);
+    bool ok = fd >= 0 && write_all(fd, &head, sizeof head) && write_all(fd, wire, wire_size) &&
+              write_all(fd, o->wasm, o->wasm_size) && lseek(fd, 0, SEEK_SET) == 0;
+    free(wire);
+    *size = sizeof head + wire_size + o->wasm_size;
+    if (ok) return fd;
+    failed(result, "cannot make the boot image: %s", strerror(errno));
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+/* Writable memory that the keep's process may have: what its limits add up to, its module in all its forms (boot image,
+ * module, translated code), and something for the warden itself. */
+static uint64_t memory_limit(const struct config *c, size_t boot_size) {
+    const struct config_limits *l = &c->limits;
+    uint64_t parts[] = {l->memory,          l->stack,  l->heap,   l->fs_bytes,    l->tables * 8,
+                        l->call_depth * 64, boot_size, boot_size, boot_size * 16, 256u << 20};
+    uint64_t sum = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (__builtin_add_overflow(sum, parts[i], &sum)) return 0;
+    return sum;
+}
+
+static void report(struct keep_result *result, struct server *s) {
+    static const struct {
+        enum keep_outcome outcome;
+        int code;
+    } kinds[GATE_EXITS] = {[GATE_EXIT_TRAP] = {KEEP_TRAPPED, EXIT_TRAP},
+                           [GATE_EXIT_TIMEOUT] = {KEEP_TIMEOUT, EXIT_TIME},
+                           [GATE_EXIT_REFUSED] = {KEEP_REFUSED, EXIT_OURS},
+                           [GATE_EXIT_BROKEN] = {KEEP_FAILED, EXIT_OURS}};
+    if (s->exit_kind == GATE_EXIT_PROGRAM) {
+        result->outcome = KEEP_EXITED;
+        result->exit_code = (int)(s->status & 0xff); /* as wait(2) would have it */
+        return;
+    }
+    result->outcome = kinds[s->exit_kind].outcome;
+    result->exit_code = kinds[s->exit_kind].code;
+    result->text = s->text;
+    s->text = NULL;
+}
+
+/* A keep that ended without a word. */
+static void explain(struct keep_result *result, const struct server *s, struct keep_end end) {
+    if (s->broken_pipe) end = (struct keep_end){true, SIGPIPE};
+    if (!end.signalled) {
+        failed(result, "the warden ended with status %d without a report", end.code);
+        return;
+    }
+    switch (end.code) {
+    case SIGSYS: failed(result, "the warden was killed: it made a system call that its seal forbids"); return;
+    case SIGKILL: failed(result, "the keep was killed (SIGKILL), perhaps for want of memory"); return;
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGILL:
+    case SIGABRT: failed(result, "the warden crashed: %s", strsignal(end.code)); return;
+    default: break;
+    }
+    result->outcome = KEEP_SIGNALLED;
+    result->signal = end.code;
+    result->exit_code = EXIT_SIGNAL + end.code;
+    if (end.code != SIGPIPE && asprintf(&result->text, "the keep was ended by a signal: %s", strsignal(end.code)) < 0)
+        result->text = NULL;
+}
+
+static void run_in(const struct backend *b, const struct keep_image *image, struct server *s,
+                   const struct keep_options *o, uint64_t begin, struct keep_result *result) {
+    char error[512];
+    struct keep *k = b->start(image, error, sizeof error);
+    if (!k) {
+        failed(result, "%s", error);
+        return;
+    }
+    uint64_t wall = o->config->limits.time;
+    if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
+    bool reported = b->serve(k, s);
+    bool late = !reported && !s->broken_pipe && gate_now_ns() >= s->deadline_ns;
+    if (late || s->broken_pipe) b->kill(k);
+    struct keep_end end = b->wait(k);
+    result->host_calls = s->calls;
+    result->ready_ns = s->ready_at_ns ? s->ready_at_ns - begin : 0;
+    if (reported) {
+        report(result, s);
+    } else if (late) {
+        result->outcome = KEEP_TIMEOUT;
+        result->exit_code = EXIT_TIME;
+        result->text = strdup("wall time limit exceeded (the keep did not end by itself)");
+    } else {
+        explain(result, s, end);
+    }
+}
+
+void keep_run(const struct keep_options *o, struct keep_result *result) {
+    uint64_t begin = gate_now_ns();
+    memset(result, 0, sizeof *result);
+    const struct backend *b = choose(o->backend, result);
+    if (!b) return;
+    result->backend = b->name;
+    char warden[4096], error[512];
+    if (!find_warden(o, warden, sizeof warden)) {
+        failed(result, "cannot tell where the warden is: set DONJON_WARDEN");
+        return;
+    }
+    struct keep_image image = {.warden = warden, .debug = o->debug};
+    image.boot_fd = make_boot(o, &image.boot_size, result);
+    if (image.boot_fd < 0) return;
+    image.memory_limit = memory_limit(o->config, image.boot_size);
+    struct server *s = server_new(o->config, o->stdio, o->debug, error, sizeof error);
+    if (s) {
+        struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+        sigaction(SIGPIPE, &ignore, &old);
+        run_in(b, &image, s, o, begin, result);
+        sigaction(SIGPIPE, &old, NULL);
+        server_delete(s);
+    } else {
+        failed(result, "%s", error);
+    }
+    close(image.boot_fd);
+}

@@ -1,0 +1,317 @@
+#define _GNU_SOURCE /* preadv2, pwritev2 */
+#include "serve.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* ---- the table ---- */
+
+struct handle *server_handle(struct server *s, uint64_t number, enum handle_kind kind) {
+    if (number >= GATE_MAX_HANDLES || s->handles[number].kind != kind) return NULL;
+    return &s->handles[number];
+}
+
+struct handle *server_free_handle(struct server *s, uint64_t number) {
+    if (number < s->n_fixed || number >= GATE_MAX_HANDLES || s->handles[number].kind != HANDLE_FREE) return NULL;
+    return &s->handles[number];
+}
+
+static void close_handle(struct handle *h) {
+    if (h->owned) close(h->fd);
+    *h = (struct handle){.fd = -1};
+}
+
+static bool open_stdio(struct handle *h, int fd, bool output) {
+    *h = (struct handle){.fd = fd, .kind = HANDLE_STREAM, .stdout_ = output};
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0) {
+        h->regular = S_ISREG(st.st_mode);
+        return true;
+    }
+    h->fd = open("/dev/null", (output ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+    h->owned = true;
+    return h->fd >= 0;
+}
+
+static bool open_file(struct server *s, uint32_t i, const struct config_file *f, const int stdio[3], char *error,
+                      size_t size) {
+    struct handle *h = &s->handles[i];
+    switch (f->kind) {
+    case CONFIG_NULL: h->kind = HANDLE_NULL; return true;
+    case CONFIG_STDIN:
+    case CONFIG_STDOUT:
+    case CONFIG_STDERR:
+        if (open_stdio(h, stdio[f->kind - CONFIG_STDIN], f->kind != CONFIG_STDIN)) return true;
+        snprintf(error, size, "cannot open /dev/null: %s", strerror(errno));
+        return false;
+    default: break;
+    }
+    int fd = sockets_open(f, error, size);
+    if (fd < 0) return false;
+    *h = (struct handle){.fd = fd, .kind = f->kind == CONFIG_LISTEN ? HANDLE_LISTENER : HANDLE_SOCKET, .owned = true};
+    return true;
+}
+
+static bool open_mount(struct server *s, uint32_t i, const struct config_mount *m, char *error, size_t size) {
+    int fd = open(m->host, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES) fd = open(m->host, O_PATH | O_DIRECTORY | O_CLOEXEC); /* searchable, not listable */
+    if (fd < 0) {
+        snprintf(error, size, "cannot open directory %s for %s: %s", m->host, m->guest, strerror(errno));
+        return false;
+    }
+    s->handles[i] = (struct handle){.fd = fd, .kind = HANDLE_DIR, .owned = true, .changes = m->writable};
+    return true;
+}
+
+struct server *server_new(const struct config *config, const int stdio[3], bool debug, char *error, size_t size) {
+    struct server *s = calloc(1, sizeof *s);
+    if (!s || config->n_files + config->n_mounts > GATE_MAX_HANDLES) {
+        snprintf(error, size, s ? "more files and mounts than the gate has handles" : "out of memory");
+        free(s);
+        return NULL;
+    }
+    s->debug = debug;
+    s->deadline_ns = UINT64_MAX;
+    s->n_fixed = config->n_files + config->n_mounts;
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < config->n_files; i++)
+        ok = open_file(s, i, &config->files[i], stdio, error, size);
+    for (uint32_t i = 0; ok && i < config->n_mounts; i++)
+        ok = open_mount(s, config->n_files + i, &config->mounts[i], error, size);
+    if (ok) return s;
+    server_delete(s);
+    return NULL;
+}
+
+void server_delete(struct server *s) {
+    if (!s) return;
+    for (uint32_t i = 0; i < GATE_MAX_HANDLES; i++)
+        if (s->handles[i].kind != HANDLE_FREE) close_handle(&s->handles[i]);
+    free(s->text);
+    free(s);
+}
+
+/* ---- streams ---- */
+
+uint32_t wait_ready(struct server *s, int fd, short events, uint64_t timeout_ns) {
+    struct pollfd p[2] = {[1] = {.fd = fd, .events = events}};
+    int n = timeout_ns == 0 ? poll(&p[1], 1, 0) : gate_host_poll(s->gate, p, 2, timeout_ns);
+    if (n > 0) return GATE_OK;
+    return n == 0 ? GATE_EAGAIN : gate_error_from_errno(errno);
+}
+
+static uint32_t stream_read(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    struct handle *h = server_handle(s, q->handle, HANDLE_STREAM);
+    if (!h) return GATE_EBADF;
+    if (!h->regular) {
+        uint32_t error = wait_ready(s, h->fd, POLLIN, q->args[0]);
+        if (error != GATE_OK) return error;
+    }
+    ssize_t n = read(h->fd, data, q->room);
+    if (n < 0) return gate_error_from_errno(errno);
+    r->len = (uint32_t)n;
+    return GATE_OK;
+}
+
+/* One write that does not wait, after the descriptor was found writable: in one piece where the kernel can do that
+ * without waiting (RWF_NOWAIT: pipes since Linux 6.4), else at most PIPE_BUF bytes, which poll(2) has promised room
+ * for. */
+static ssize_t write_some(const struct handle *h, const uint8_t *data, size_t n) {
+    if (h->regular) return write(h->fd, data, n);
+    struct iovec v = {.iov_base = (void *)(uintptr_t)data, .iov_len = n};
+    ssize_t done = pwritev2(h->fd, &v, 1, -1, RWF_NOWAIT);
+    if (done >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != EAGAIN && errno != ESPIPE)) return done;
+    return write(h->fd, data, n < PIPE_BUF ? n : PIPE_BUF);
+}
+
+static uint32_t stream_write(struct server *s, const struct gate_request *q, struct gate_reply *r,
+                             const uint8_t *data) {
+    struct handle *h = server_handle(s, q->handle, HANDLE_STREAM);
+    if (!h) return GATE_EBADF;
+    uint32_t done = 0;
+    while (done < q->len) {
+        uint32_t error = h->regular ? GATE_OK : wait_ready(s, h->fd, POLLOUT, done == 0 ? q->args[0] : 0);
+        ssize_t n = error == GATE_OK ? write_some(h, data + done, q->len - done) : -1;
+        if (n < 0) {
+            if (error == GATE_OK) error = gate_error_from_errno(errno);
+            if (error == GATE_EPIPE && h->stdout_) s->broken_pipe = true;
+            if (done == 0) return error;
+            break; /* what was written counts; the error comes with the next write */
+        }
+        done += (uint32_t)n;
+    }
+    r->values[0] = done;
+    return GATE_OK;
+}
+
+/* ---- poll ---- */
+
+static uint64_t readable_bytes(const struct handle *h) {
+    int n = 0;
+    if (h->kind == HANDLE_LISTENER || ioctl(h->fd, FIONREAD, &n) != 0 || n < 0) return 1;
+    return (uint64_t)n;
+}
+
+static bool pollable(const struct handle *h) {
+    return h->kind == HANDLE_STREAM || h->kind == HANDLE_LISTENER || h->kind == HANDLE_SOCKET;
+}
+
+static void answer_poll(struct gate_poll *e, const struct handle *h, short revents) {
+    if (revents & POLLIN) e->ready |= GATE_READABLE;
+    if (revents & POLLOUT) e->ready |= GATE_WRITABLE;
+    if (revents & (POLLHUP | POLLERR)) e->ready |= GATE_HANGUP;
+    if (revents & POLLNVAL) e->error = GATE_EBADF;
+    if (e->ready & GATE_READABLE)
+        e->bytes = readable_bytes(h);
+    else if (e->ready & GATE_WRITABLE)
+        e->bytes = 1;
+}
+
+static uint32_t poll_many(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    static _Thread_local struct gate_poll entries[GATE_MAX_POLL];
+    static _Thread_local struct pollfd fds[1 + GATE_MAX_POLL];
+    size_t n = (size_t)q->args[1], ready = 0;
+    memcpy(entries, data, n * sizeof entries[0]);
+    for (size_t i = 0; i < n; i++) {
+        struct gate_poll *e = &entries[i];
+        fds[1 + i] = (struct pollfd){.fd = -1};
+        e->ready = e->error = 0;
+        e->bytes = 0;
+        if (e->handle >= GATE_MAX_HANDLES || !pollable(&s->handles[e->handle])) {
+            e->error = GATE_EBADF;
+            ready++;
+            continue;
+        }
+        fds[1 + i].fd = s->handles[e->handle].fd;
+        fds[1 + i].events =
+            (short)((e->events & GATE_READABLE ? POLLIN : 0) | (e->events & GATE_WRITABLE ? POLLOUT : 0));
+    }
+    int found = gate_host_poll(s->gate, fds, 1 + (unsigned)n, ready ? 0 : q->args[0]);
+    if (found < 0) return gate_error_from_errno(errno);
+    if (found == 0 && ready == 0) return GATE_ETIMEDOUT;
+    for (size_t i = 0; i < n; i++)
+        if (entries[i].error == 0) answer_poll(&entries[i], &s->handles[entries[i].handle], fds[1 + i].revents);
+    memcpy(data, entries, n * sizeof entries[0]);
+    r->len = q->room;
+    return GATE_OK;
+}
+
+/* ---- the rest ---- */
+
+static uint32_t filetype(int fd, const struct stat *st) {
+    switch (st->st_mode & S_IFMT) {
+    case S_IFBLK: return GATE_TYPE_BLOCK;
+    case S_IFCHR:
+        return isatty(fd) ? GATE_TYPE_CHAR : GATE_TYPE_UNKNOWN; /* to WASI programs, a character device is a terminal */
+    case S_IFDIR: return GATE_TYPE_DIRECTORY;
+    case S_IFREG: return GATE_TYPE_REGULAR;
+    case S_IFLNK: return GATE_TYPE_SYMLINK;
+    case S_IFSOCK: return GATE_TYPE_SOCKET_STREAM;
+    default: return GATE_TYPE_UNKNOWN;
+    }
+}
+
+static uint64_t nanoseconds(struct timespec t) {
+    return t.tv_sec < 0 ? 0 : (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint32_t fill_stat(int fd, struct gate_stat *out) {
+    struct stat st;
+    if (fstat(fd, &st) != 0) return gate_error_from_errno(errno);
+    *out = (struct gate_stat){.dev = st.st_dev,
+                              .ino = st.st_ino,
+                              .nlink = st.st_nlink,
+                              .size = st.st_size < 0 ? 0 : (uint64_t)st.st_size,
+                              .atim = nanoseconds(st.st_atim),
+                              .mtim = nanoseconds(st.st_mtim),
+                              .ctim = nanoseconds(st.st_ctim),
+                              .type = filetype(fd, &st)};
+    return GATE_OK;
+}
+
+static uint32_t stat_handle(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    const struct handle *h = &s->handles[q->handle];
+    if (h->kind == HANDLE_FREE || h->kind == HANDLE_NULL) return GATE_EBADF;
+    struct gate_stat st;
+    uint32_t error = fill_stat(h->fd, &st);
+    if (error != GATE_OK) return error;
+    memcpy(data, &st, sizeof st);
+    r->len = sizeof st;
+    return GATE_OK;
+}
+
+static uint32_t close_request(struct server *s, const struct gate_request *q) {
+    struct handle *h = &s->handles[q->handle];
+    if (h->kind == HANDLE_FREE) return GATE_EBADF;
+    close_handle(h);
+    return GATE_OK;
+}
+
+/* The keep's text as a string of printable lines: it may end on somebody's terminal. */
+static char *printable(const uint8_t *data, size_t len) {
+    char *text = malloc(len + 1);
+    if (!text) return NULL;
+    memcpy(text, data, len);
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) text[i] = '?';
+    }
+    text[len] = 0;
+    return text;
+}
+
+static uint32_t log_line(struct server *s, const struct gate_request *q, const uint8_t *data) {
+    if (!s->debug) return GATE_OK;
+    char *text = printable(data, q->len);
+    if (text) dprintf(STDERR_FILENO, "keep: %s\n", text);
+    free(text);
+    return GATE_OK;
+}
+
+static uint32_t report_end(struct server *s, const struct gate_request *q, const uint8_t *data) {
+    s->exit_kind = (uint32_t)q->args[0];
+    s->status = (uint32_t)q->args[1];
+    free(s->text);
+    s->text = q->len ? printable(data, q->len) : NULL;
+    return GATE_OK;
+}
+
+static uint32_t dispatch(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    switch (q->op) {
+    case GATE_READ: return stream_read(s, q, r, data);
+    case GATE_WRITE: return stream_write(s, q, r, data);
+    case GATE_POLL: return poll_many(s, q, r, data);
+    case GATE_CLOSE: return close_request(s, q);
+    case GATE_STAT: return stat_handle(s, q, r, data);
+    case GATE_ACCEPT:
+    case GATE_RECV:
+    case GATE_SEND:
+    case GATE_SHUTDOWN: return sockets_operation(s, q, r, data);
+    case GATE_LOG: return log_line(s, q, data);
+    case GATE_READY: s->ready_at_ns = gate_now_ns(); return GATE_OK;
+    case GATE_EXIT: return report_end(s, q, data);
+    default: return files_operation(s, q, r, data);
+    }
+}
+
+bool server_request(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    memset(r, 0, sizeof *r);
+    s->calls++;
+    const char *wrong = gate_request_check(q);
+    if (wrong) {
+        if (s->debug) dprintf(STDERR_FILENO, "loader: request %s refused: %s\n", gate_op_name(q->op), wrong);
+        r->error = GATE_EINVAL;
+        return true;
+    }
+    r->error = dispatch(s, q, r, data);
+    if (r->error != GATE_OK) *r = (struct gate_reply){.error = r->error};
+    return s->exit_kind == 0 && !s->broken_pipe;
+}

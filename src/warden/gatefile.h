@@ -1,0 +1,65 @@
+/* WASI files that are on the other side of the gate: the providers of src/wasi/file.h for the configuration's stdio,
+ * sockets and mounted directories. Everything the host answers was checked by gate_call, or is checked here after one
+ * copy; bytes of file contents go to the program as they are. */
+#ifndef DONJON_WARDEN_GATEFILE_H
+#define DONJON_WARDEN_GATEFILE_H
+
+#include "../gate/caller.h"
+#include "../wasi/wasi.h"
+
+/* The keep's side of the handles: which numbers are in use. */
+struct gate_files {
+    struct gate *gate;
+    uint32_t n_fixed; /* the configuration's: never given anew */
+    uint64_t used[GATE_MAX_HANDLES / 64];
+    uint8_t entries[GATE_DATA_SIZE]; /* readdir: the one copy */
+};
+
+void gate_files_init(struct gate_files *files, struct gate *gate, uint32_t n_fixed);
+
+/* The files of fixed handles; NULL: out of memory. */
+struct wasi_file *gate_stream(struct gate_files *files, uint32_t handle); /* stdin, stdout, stderr */
+struct wasi_file *gate_listener(struct gate_files *files, uint32_t handle);
+struct wasi_file *gate_socket(struct gate_files *files, uint32_t handle);
+struct wasi_file *gate_directory(struct gate_files *files, uint32_t handle);
+
+/* struct wasi_host's poll, over tokens of these files. */
+wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout);
+
+/* ---- between gateio.c, gatefs.c and gatesock.c ---- */
+
+struct gate_file {
+    struct wasi_file file;
+    struct gate_files *files;
+    uint32_t handle;
+};
+
+static inline struct gate_file *gate_file_of(struct wasi_file *f) {
+    return (struct gate_file *)f;
+}
+
+/* A new file for a handle; NULL: out of memory (the handle is then closed if it was not fixed). */
+struct wasi_file *gate_file_new(struct gate_files *files, uint32_t handle, const struct wasi_file_ops *ops,
+                                enum wasi_filetype type);
+/* A number for a new handle: marked as used until it is dropped. False: all are. */
+bool gate_handle_take(struct gate_files *files, uint32_t *handle);
+void gate_handle_drop(struct gate_files *files, uint32_t handle);
+
+void gate_file_close(struct wasi_file *f);
+wasi_errno gate_file_stat(struct wasi_file *f, struct wasi_filestat *out);
+wasi_errno gate_file_poll(struct wasi_file *f, struct wasi_poll *out);
+wasi_errno gate_file_simple(struct wasi_file *f, struct gate_request q); /* q.handle is filled in; no data either way */
+
+extern const struct wasi_file_ops gate_stream_ops;
+
+/* One request whose reply is a struct gate_stat. */
+wasi_errno gate_stat_call(struct gate *g, const struct gate_request *q, struct gate_stat *out);
+void gate_stat_to_wasi(const struct gate_stat *s, struct wasi_filestat *out);
+
+/* Copies between an I/O vector and the data area: the part of the vector from byte `skip` on, GATE_DATA_SIZE at most.
+ * Gives the number of bytes. */
+uint32_t gate_gather(struct gate *g, const struct wasi_iov *iov, uint32_t n, size_t skip);
+void gate_scatter(struct gate *g, const struct wasi_iov *iov, uint32_t n, size_t skip, uint32_t len);
+size_t gate_iov_size(const struct wasi_iov *iov, uint32_t n);
+
+#endif

@@ -1,0 +1,43 @@
+/* The warden's beginning: the gate, then the seal, then nothing but what came in. */
+#define _GNU_SOURCE
+#include "seal.h"
+#include "warden.h"
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static struct warden warden;
+
+static _Noreturn void die(const char *why) {
+    (void)!write(STDERR_FILENO, "donjon-warden: ", 15);
+    (void)!write(STDERR_FILENO, why, strlen(why));
+    (void)!write(STDERR_FILENO, "\n", 1);
+    _exit(125);
+}
+
+int main(void) {
+    struct warden *w = &warden;
+    struct gate_block *block =
+        mmap(NULL, GATE_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, GATE_FD_BLOCK, 0);
+    if (block == MAP_FAILED) die("no gate: this program is started by `donjon run`");
+    close(GATE_FD_BLOCK);
+    if (!gate_init(&w->gate, block, GATE_FD_BELL, &w->stop)) die("the gate is of another version");
+
+    char error[512];
+    if (!timer_prepare(w)) report_failure(w, GATE_EXIT_BROKEN, "no timer");
+    if (!seal(error, sizeof error)) report_failure(w, GATE_EXIT_BROKEN, "%s", error);
+
+    if (!boot_read(&w->boot, error, sizeof error)) report_failure(w, GATE_EXIT_BROKEN, "%s", error);
+    if (!timer_start(w->boot.config.limits.time)) report_failure(w, GATE_EXIT_BROKEN, "no timer");
+    gate_files_init(&w->files, &w->gate, w->boot.config.n_files + w->boot.config.n_mounts);
+    run(w);
+}
+
+#if defined __SANITIZE_ADDRESS__
+/* Leak checking stops the world with ptrace, which the seal forbids. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "detect_leaks=0:abort_on_error=0";
+}
+#endif

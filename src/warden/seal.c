@@ -1,0 +1,265 @@
+#define _GNU_SOURCE
+#include "seal.h"
+#include "../gate/gate.h"
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#if defined __SANITIZE_ADDRESS__
+#define SANITIZED 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+#if defined __x86_64__
+#define ARCH AUDIT_ARCH_X86_64
+#elif defined __riscv && __riscv_xlen == 64
+#define ARCH AUDIT_ARCH_RISCV64
+#elif defined __aarch64__
+#define ARCH AUDIT_ARCH_AARCH64
+#else
+#error "no seccomp architecture named for this CPU"
+#endif
+
+/* ---- the list of system calls ---- */
+
+enum test {
+    ANY,     /* whatever the arguments */
+    IS,      /* argument == value */
+    WITHIN,  /* value <= argument <= value2 */
+    WITHOUT, /* argument has none of value's bits */
+    WITH,    /* argument has all of value's bits */
+};
+
+struct condition {
+    uint8_t test, arg; /* arguments are 64 bits; the tests look at the low 32, which is all that these arguments have */
+    uint32_t value, value2;
+};
+
+enum { CONDITIONS = 3 };
+struct rule {
+    int call;
+    struct condition conditions[CONDITIONS]; /* all must hold */
+};
+
+/* After the seal the warden talks through the doorbell, reads the boot image, and looks after its own memory and time.
+ */
+static const struct rule rules[] = {
+    {SYS_read, {{WITHIN, 0, GATE_FD_BELL, GATE_FD_BOOT}}},
+    {SYS_write, {{IS, 0, GATE_FD_BELL, 0}}},
+    {SYS_write, {{IS, 0, STDERR_FILENO, 0}}}, /* /dev/null but in debug mode */
+    {SYS_clock_gettime, {{ANY, 0, 0, 0}}},
+    {SYS_clock_getres, {{ANY, 0, 0, 0}}},
+    {SYS_clock_nanosleep, {{ANY, 0, 0, 0}}},
+    {SYS_getrandom, {{ANY, 0, 0, 0}}},
+    {SYS_sched_yield, {{ANY, 0, 0, 0}}},
+    {SYS_mmap, {{WITHOUT, 2, PROT_EXEC, 0}, {WITH, 3, MAP_ANONYMOUS, 0}, {IS, 4, UINT32_MAX, 0}}},
+    {SYS_mprotect, {{WITHOUT, 2, PROT_EXEC, 0}}},
+    {SYS_munmap, {{ANY, 0, 0, 0}}},
+    {SYS_mremap, {{ANY, 0, 0, 0}}},
+    {SYS_madvise, {{ANY, 0, 0, 0}}},
+    {SYS_brk, {{ANY, 0, 0, 0}}},
+    {SYS_close, {{IS, 0, GATE_FD_BOOT, 0}}},
+    {SYS_setitimer, {{IS, 0, ITIMER_REAL, 0}}},
+    {SYS_rt_sigprocmask, {{ANY, 0, 0, 0}}},
+    {SYS_rt_sigreturn, {{ANY, 0, 0, 0}}},
+    {SYS_restart_syscall, {{ANY, 0, 0, 0}}},
+    {SYS_getpid, {{ANY, 0, 0, 0}}}, /* with the next two: abort(3) */
+    {SYS_gettid, {{ANY, 0, 0, 0}}},
+    {SYS_tgkill, {{IS, 2, SIGABRT, 0}}}, /* of itself: seal() adds the first argument */
+    {SYS_exit, {{ANY, 0, 0, 0}}},
+    {SYS_exit_group, {{ANY, 0, 0, 0}}},
+#if SANITIZED
+    {SYS_read, {{ANY, 0, 0, 0}}},
+    {SYS_write, {{ANY, 0, 0, 0}}},
+    {SYS_openat, {{ANY, 0, 0, 0}}},
+    {SYS_close, {{ANY, 0, 0, 0}}},
+    {SYS_newfstatat, {{ANY, 0, 0, 0}}},
+    {SYS_fstat, {{ANY, 0, 0, 0}}},
+    {SYS_lseek, {{ANY, 0, 0, 0}}},
+    {SYS_readlinkat, {{ANY, 0, 0, 0}}},
+    {SYS_futex, {{ANY, 0, 0, 0}}},
+    {SYS_prctl, {{ANY, 0, 0, 0}}},
+    {SYS_sigaltstack, {{ANY, 0, 0, 0}}},
+    {SYS_rt_sigaction, {{ANY, 0, 0, 0}}},
+    {SYS_prlimit64, {{ANY, 0, 0, 0}}},
+    {SYS_tgkill, {{ANY, 0, 0, 0}}},
+    {SYS_personality, {{ANY, 0, 0, 0}}},
+#if defined __x86_64__
+    {SYS_readlink, {{ANY, 0, 0, 0}}},
+    {SYS_open, {{ANY, 0, 0, 0}}},
+    {SYS_stat, {{ANY, 0, 0, 0}}},
+#endif
+#endif
+};
+enum { RULES = sizeof rules / sizeof rules[0] };
+
+/* ---- the list as a BPF program ---- */
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
+#define REFUSE      (SANITIZED ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_KILL_PROCESS)
+
+enum { CODE_HEAD = 4, CODE_PER_CONDITION = 3, CODE_PER_RULE = 3 + CONDITIONS * CODE_PER_CONDITION };
+struct program {
+    struct sock_filter code[CODE_HEAD + RULES * CODE_PER_RULE + 1];
+    unsigned short n;
+};
+
+static void emit(struct program *p, struct sock_filter f) {
+    p->code[p->n++] = f;
+}
+
+/* The instructions of one condition; each jumps over `rest` instructions to the rule's end when it does not hold. */
+static void emit_condition(struct program *p, const struct condition *c, uint8_t rest) {
+    uint32_t at =
+        (uint32_t)(offsetof(struct seccomp_data, args) + c->arg * sizeof(uint64_t)); /* little-endian low half */
+    emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at));
+    switch (c->test) {
+    case IS: emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, c->value, 0, rest)); break;
+    case WITHOUT: emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, c->value, rest, 0)); break;
+    case WITH: emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, c->value, 0, rest)); break;
+    default: /* WITHIN */
+        emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, c->value, 0, (uint8_t)(rest + 1)));
+        emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, c->value2, rest, 0));
+    }
+}
+
+static uint8_t condition_size(const struct condition *c) {
+    return c->test == ANY ? 0 : c->test == WITHIN ? 3 : 2;
+}
+
+/* JSET asks for any of the bits: WITH is for one bit only. */
+_Static_assert((MAP_ANONYMOUS & (MAP_ANONYMOUS - 1)) == 0, "one bit");
+
+static void emit_rule(struct program *p, const struct rule *r, pid_t self) {
+    struct condition conditions[CONDITIONS];
+    memcpy(conditions, r->conditions, sizeof conditions);
+    if (r->call == SYS_tgkill && conditions[0].test != ANY)
+        conditions[1] = (struct condition){IS, 0, (uint32_t)self, 0};
+    unsigned rest = 2; /* ALLOW, and the reload of the call's number that a failed condition needs */
+    for (int i = 0; i < CONDITIONS; i++)
+        rest += condition_size(&conditions[i]);
+    emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)r->call, 0, (uint8_t)rest));
+    for (int i = 0; i < CONDITIONS; i++) {
+        if (conditions[i].test == ANY) continue;
+        rest -= condition_size(&conditions[i]);
+        emit_condition(p, &conditions[i], (uint8_t)(rest - 1));
+    }
+    emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    emit(p, (struct sock_filter)LOAD(nr));
+}
+
+static bool seal_seccomp(void) {
+    static struct program p;
+    emit(&p, (struct sock_filter)LOAD(arch));
+    emit(&p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0));
+    emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+    emit(&p, (struct sock_filter)LOAD(nr)); /* x32's numbers have bit 30 set: in no rule */
+    for (int i = 0; i < RULES; i++)
+        emit_rule(&p, &rules[i], getpid());
+    emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, REFUSE));
+    struct sock_fprog program = {.len = p.n, .filter = p.code};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 || errno == ENOSYS;
+}
+
+/* ---- Landlock: linux/landlock.h, of a newer kernel than the headers this may be built with ---- */
+
+struct landlock_attr {
+    uint64_t handled_access_fs, handled_access_net, scoped;
+};
+enum {
+    LANDLOCK_QUERY_VERSION = 1, /* LANDLOCK_CREATE_RULESET_VERSION */
+    LANDLOCK_NET_TCP = 3,       /* ABI 4: bind and connect */
+    LANDLOCK_SCOPES = 3,        /* ABI 6: abstract unix sockets and signals */
+    LANDLOCK_ABI_NET = 4,
+    LANDLOCK_ABI_SCOPE = 6
+};
+
+/* File rights by ABI: 13 in ABI 1, then REFER, TRUNCATE, (network), IOCTL_DEV. */
+static uint64_t landlock_files(long abi) {
+    int bits = abi >= 5 ? 16 : abi >= 3 ? 15 : abi >= 2 ? 14 : 13;
+    return (UINT64_C(1) << bits) - 1;
+}
+
+static bool seal_landlock(void) {
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_QUERY_VERSION);
+    if (abi < 1) return errno == ENOSYS || errno == EOPNOTSUPP; /* not built in, or not switched on */
+    struct landlock_attr attr = {.handled_access_fs = landlock_files(abi)};
+    size_t size = sizeof attr.handled_access_fs;
+    if (abi >= LANDLOCK_ABI_NET) {
+        attr.handled_access_net = LANDLOCK_NET_TCP;
+        size += sizeof attr.handled_access_net;
+    }
+    if (abi >= LANDLOCK_ABI_SCOPE) {
+        attr.scoped = LANDLOCK_SCOPES;
+        size += sizeof attr.scoped;
+    }
+    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0); /* no rule: nothing is allowed */
+    if (ruleset < 0) return false;
+    long rc = syscall(SYS_landlock_restrict_self, ruleset, 0);
+    int error = errno;
+    close(ruleset);
+    errno = error;
+    return rc == 0;
+}
+
+/* ---- the others ---- */
+
+static bool seal_capabilities(void) {
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0, 0, 0}};
+    return syscall(SYS_capset, &head, none) == 0 || errno == ENOSYS;
+}
+
+static bool seal_privileges(void) {
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 || errno == ENOSYS;
+}
+
+static bool seal_memory(void) {
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 || errno == ENOSYS;
+}
+
+static bool limit(int resource, rlim_t value) {
+    struct rlimit l = {value, value};
+    return setrlimit((__rlimit_resource_t)resource, &l) == 0 || errno == ENOSYS;
+}
+
+static bool seal_limits(void) {
+    return limit(RLIMIT_CORE, 0) && limit(RLIMIT_MSGQUEUE, 0) && limit(RLIMIT_MEMLOCK, 0) &&
+           (SANITIZED || limit(RLIMIT_NOFILE, 0));
+}
+
+/* Landlock needs a descriptor, and seccomp leaves none of the calls above: that is the order. */
+static const struct {
+    const char *name;
+    bool (*close)(void);
+} locks[] = {
+    {"capabilities", seal_capabilities}, {"no_new_privs", seal_privileges}, {"dumpable", seal_memory},
+    {"landlock", seal_landlock},         {"rlimits", seal_limits},          {"seccomp", seal_seccomp},
+};
+
+bool seal(char *error, size_t size) {
+    for (size_t i = 0; i < sizeof locks / sizeof locks[0]; i++) {
+        if (locks[i].close()) continue;
+        snprintf(error, size, "the warden cannot close its lock \"%s\": %s", locks[i].name, strerror(errno));
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,51 @@
+/* The warden: what its parts share. One keep, one warden, one workload; so its state is one static struct. */
+#ifndef DONJON_WARDEN_H
+#define DONJON_WARDEN_H
+
+#include "../config/config.h"
+#include "gatefile.h"
+
+/* What the keep was started with: read once, in the keep's own memory. */
+struct boot {
+    struct config config;
+    uint8_t *module;
+    size_t module_size;
+    bool debug;
+};
+
+struct warden {
+    struct gate gate;
+    struct gate_files files;
+    struct boot boot;
+    _Atomic bool stop; /* wall time is over: set by the timer's signal handler */
+};
+
+/* boot.c: reads the boot image from GATE_FD_BOOT to its end and closes it. False with the reason in `error`. */
+bool boot_read(struct boot *boot, char *error, size_t size);
+
+/* host.c: what src/wasi asks of its surroundings. */
+struct wasi_host warden_host(struct warden *w);
+
+/* run.c: loads, links and runs the workload. Does not come back: it ends in report_exit. */
+_Noreturn void run(struct warden *w);
+
+/* report.c: the keep's last words. `text` may be cut to GATE_MAX_REPORT bytes. */
+struct report {
+    size_t len;
+    char text[GATE_MAX_REPORT];
+};
+void report_line(void *report, const char *line); /* adds a line; shaped for donjon_trap_print */
+__attribute__((format(printf, 2, 3))) void report_format(struct report *r, const char *format, ...);
+_Noreturn void report_exit(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *r);
+/* One line, kind and no status. */
+_Noreturn __attribute__((format(printf, 3, 4))) void report_failure(struct warden *w, enum gate_exit kind,
+                                                                    const char *format, ...);
+
+/* time.c: the wall-time limit. The handler is put in place before the seal, the time set after it. */
+bool timer_prepare(struct warden *w);
+bool timer_start(uint64_t wall_ns);
+/* Whom the timer interrupts besides the gate; NULL: nobody. */
+struct wasm_store_t;
+void timer_interrupts(struct wasm_store_t *store);
+
+#endif
