@@ -61,54 +61,48 @@ struct rule {
 
 /* After the seal the warden talks through the doorbell, reads the boot image, and looks after its own memory and time.
  */
+#define ALLOW(name)                                                                                                    \
+    { .call = SYS_##name }
+#define ONLY(name, ...)                                                                                                \
+    {                                                                                                                  \
+        .call = SYS_##name, .conditions = { __VA_ARGS__ }                                                              \
+    }
+/* clang-format off */
 static const struct rule rules[] = {
-    {SYS_read, {{WITHIN, 0, GATE_FD_BELL, GATE_FD_BOOT}}},
-    {SYS_write, {{IS, 0, GATE_FD_BELL, 0}}},
-    {SYS_write, {{IS, 0, STDERR_FILENO, 0}}}, /* /dev/null but in debug mode */
-    {SYS_clock_gettime, {{ANY, 0, 0, 0}}},
-    {SYS_clock_getres, {{ANY, 0, 0, 0}}},
-    {SYS_clock_nanosleep, {{ANY, 0, 0, 0}}},
-    {SYS_getrandom, {{ANY, 0, 0, 0}}},
-    {SYS_sched_yield, {{ANY, 0, 0, 0}}},
-    {SYS_mmap, {{WITHOUT, 2, PROT_EXEC, 0}, {WITH, 3, MAP_ANONYMOUS, 0}, {IS, 4, UINT32_MAX, 0}}},
-    {SYS_mprotect, {{WITHOUT, 2, PROT_EXEC, 0}}},
-    {SYS_munmap, {{ANY, 0, 0, 0}}},
-    {SYS_mremap, {{ANY, 0, 0, 0}}},
-    {SYS_madvise, {{ANY, 0, 0, 0}}},
-    {SYS_brk, {{ANY, 0, 0, 0}}},
-    {SYS_close, {{IS, 0, GATE_FD_BOOT, 0}}},
-    {SYS_setitimer, {{IS, 0, ITIMER_REAL, 0}}},
-    {SYS_rt_sigprocmask, {{ANY, 0, 0, 0}}},
-    {SYS_rt_sigreturn, {{ANY, 0, 0, 0}}},
-    {SYS_restart_syscall, {{ANY, 0, 0, 0}}},
-    {SYS_getpid, {{ANY, 0, 0, 0}}}, /* with the next two: abort(3) */
-    {SYS_gettid, {{ANY, 0, 0, 0}}},
-    {SYS_tgkill, {{IS, 2, SIGABRT, 0}}}, /* of itself: seal() adds the first argument */
-    {SYS_exit, {{ANY, 0, 0, 0}}},
-    {SYS_exit_group, {{ANY, 0, 0, 0}}},
+    ONLY(read, {WITHIN, 0, GATE_FD_BELL, GATE_FD_BOOT}),
+    ONLY(write, {IS, 0, GATE_FD_BELL, 0}),
+    ONLY(write, {IS, 0, STDERR_FILENO, 0}), /* /dev/null but in debug mode */
+    ALLOW(clock_gettime),
+    ALLOW(clock_getres),
+    ALLOW(clock_nanosleep),
+    ALLOW(getrandom),
+    ALLOW(sched_yield),
+    ONLY(mmap, {WITHOUT, 2, PROT_EXEC, 0}, {WITH, 3, MAP_ANONYMOUS, 0}, {IS, 4, UINT32_MAX, 0}),
+    ONLY(mprotect, {WITHOUT, 2, PROT_EXEC, 0}),
+    ALLOW(munmap),
+    ALLOW(mremap),
+    ALLOW(madvise),
+    ALLOW(brk),
+    ONLY(close, {IS, 0, GATE_FD_BOOT, 0}),
+    ONLY(setitimer, {IS, 0, ITIMER_REAL, 0}),
+    ALLOW(rt_sigprocmask),
+    ALLOW(rt_sigreturn),
+    ALLOW(restart_syscall),
+    ALLOW(getpid), /* with the next two: abort(3) */
+    ALLOW(gettid),
+    ONLY(tgkill, {IS, 2, SIGABRT, 0}), /* of itself: seal() adds the first argument */
+    ALLOW(exit),
+    ALLOW(exit_group),
 #if SANITIZED
-    {SYS_read, {{ANY, 0, 0, 0}}},
-    {SYS_write, {{ANY, 0, 0, 0}}},
-    {SYS_openat, {{ANY, 0, 0, 0}}},
-    {SYS_close, {{ANY, 0, 0, 0}}},
-    {SYS_newfstatat, {{ANY, 0, 0, 0}}},
-    {SYS_fstat, {{ANY, 0, 0, 0}}},
-    {SYS_lseek, {{ANY, 0, 0, 0}}},
-    {SYS_readlinkat, {{ANY, 0, 0, 0}}},
-    {SYS_futex, {{ANY, 0, 0, 0}}},
-    {SYS_prctl, {{ANY, 0, 0, 0}}},
-    {SYS_sigaltstack, {{ANY, 0, 0, 0}}},
-    {SYS_rt_sigaction, {{ANY, 0, 0, 0}}},
-    {SYS_prlimit64, {{ANY, 0, 0, 0}}},
-    {SYS_tgkill, {{ANY, 0, 0, 0}}},
-    {SYS_personality, {{ANY, 0, 0, 0}}},
+    ALLOW(read), ALLOW(write), ALLOW(openat), ALLOW(close), ALLOW(newfstatat), ALLOW(fstat), ALLOW(lseek),
+    ALLOW(readlinkat), ALLOW(futex), ALLOW(prctl), ALLOW(sigaltstack), ALLOW(rt_sigaction), ALLOW(prlimit64),
+    ALLOW(tgkill), ALLOW(personality),
 #if defined __x86_64__
-    {SYS_readlink, {{ANY, 0, 0, 0}}},
-    {SYS_open, {{ANY, 0, 0, 0}}},
-    {SYS_stat, {{ANY, 0, 0, 0}}},
+    ALLOW(readlink), ALLOW(open), ALLOW(stat),
 #endif
 #endif
 };
+/* clang-format on */
 enum { RULES = sizeof rules / sizeof rules[0] };
 
 /* ---- the list as a BPF program ---- */
