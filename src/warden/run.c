@@ -2,6 +2,7 @@
 #include "../wasi/link.h"
 #include "../wasi/memfs.h"
 #include "warden.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
