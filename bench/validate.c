@@ -1,5 +1,6 @@
 /* usage: bench-validate FILE.wasm...
- * Decodes and validates each file over and over for half a second; prints the best MiB/s and what the loaded module takes. */
+ * Decodes and validates each file over and over for half a second; prints the best MiB/s and what the loaded module
+ * takes. */
 #include "donjon/platform.h"
 #include "store.h"
 
@@ -8,9 +9,7 @@
 #include <malloc.h>
 #include <time.h>
 
-static struct {
-    size_t now, peak;
-} used;
+static struct { size_t now, peak; } used;
 
 static void *counting_realloc(void *ctx, void *block, size_t size) {
     const struct donjon_platform *p = ctx;
@@ -72,7 +71,8 @@ int main(int argc, char **argv) {
     counting.realloc = counting_realloc;
     struct engine *e = engine_new(&counting);
     int failed = 0;
-    for (int i = 1; e && i < argc; i++) failed |= measure(e, argv[i]);
+    for (int i = 1; e && i < argc; i++)
+        failed |= measure(e, argv[i]);
     engine_delete(e);
     return failed || !e;
 }

@@ -1254,9 +1254,11 @@ static bool add_uninit(struct validator *v, uint32_t first) {
     if (!v->has_uninit) memset(v->uninit, 0, BYTES);
     v->has_uninit = true;
     uint32_t i = first, end = v->n_locals;
-    for (; i < end && i % 8; i++) v->uninit[i / 8] |= (uint8_t)(1u << i % 8);
+    for (; i < end && i % 8; i++)
+        v->uninit[i / 8] |= (uint8_t)(1u << i % 8);
     memset(v->uninit + i / 8, 0xff, (end - i) / 8);
-    for (i += (end - i) / 8 * 8; i < end; i++) v->uninit[i / 8] |= (uint8_t)(1u << i % 8);
+    for (i += (end - i) / 8 * 8; i < end; i++)
+        v->uninit[i / 8] |= (uint8_t)(1u << i % 8);
     return true;
 }
 

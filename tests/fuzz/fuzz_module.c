@@ -1,6 +1,6 @@
 /* Decoder and validator on any bytes. What they accept must read back with the helpers that execution tiers use without
- * bounds checks: every instruction's immediates lie inside its body, and bodies end with their last `end`. The same bytes
- * are tried again with an allocator that fails somewhere. Nothing may be lost. */
+ * bounds checks: every instruction's immediates lie inside its body, and bodies end with their last `end`. The same
+ * bytes are tried again with an allocator that fails somewhere. Nothing may be lost. */
 #include <malloc.h>
 #include <stdlib.h>
 
@@ -8,9 +8,7 @@
 #include "opcodes.h"
 #include "store.h"
 
-static struct {
-    size_t now, calls, fail_at;
-} heap;
+static struct { size_t now, calls, fail_at; } heap;
 
 static void *counting_realloc(void *ctx, void *block, size_t size) {
     (void)ctx;
@@ -22,7 +20,9 @@ static void *counting_realloc(void *ctx, void *block, size_t size) {
     return fresh;
 }
 
-static void skip_heaptype(const uint8_t **p) { (void)leb_s64(p); }
+static void skip_heaptype(const uint8_t **p) {
+    (void)leb_s64(p);
+}
 
 static void skip_memarg(const uint8_t **p) {
     if (leb_u32(p) & 0x40) leb_u32(p);
@@ -45,10 +45,12 @@ static void skip_immediate(const struct module *m, unsigned imm, const uint8_t *
     case IMM_BLOCK: module_read_blocktype(m, p, &buf); return;
     case IMM_TRY_TABLE: skip_try_table(m, p); return;
     case IMM_BR_TABLE:
-        for (uint32_t n = leb_u32(p) + 1; n; n--) leb_u32(p);
+        for (uint32_t n = leb_u32(p) + 1; n; n--)
+            leb_u32(p);
         return;
     case IMM_TYPES:
-        for (uint32_t n = leb_u32(p); n; n--) module_read_valtype(m, p);
+        for (uint32_t n = leb_u32(p); n; n--)
+            module_read_valtype(m, p);
         return;
     case IMM_MEMARG: skip_memarg(p); return;
     case IMM_MEMARG_LANE: skip_memarg(p), ++*p; return;

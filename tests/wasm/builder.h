@@ -1,4 +1,5 @@
-/* Modules built by hand: bytes appended to a buffer, sections closed by their size. For tests only: aborts when memory ends. */
+/* Modules built by hand: bytes appended to a buffer, sections closed by their size. For tests only: aborts when memory
+ * ends. */
 #ifndef DONJON_TESTS_BUILDER_H
 #define DONJON_TESTS_BUILDER_H
 
@@ -22,12 +23,16 @@ static inline void put_bytes(struct buf *b, const void *data, size_t n) {
 }
 #define PUT(b, ...) put_bytes(b, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
-static inline void put_byte(struct buf *b, uint8_t byte) { put_bytes(b, &byte, 1); }
+static inline void put_byte(struct buf *b, uint8_t byte) {
+    put_bytes(b, &byte, 1);
+}
 static inline void put_repeat(struct buf *b, uint8_t byte, size_t n) {
-    while (n--) put_byte(b, byte);
+    while (n--)
+        put_byte(b, byte);
 }
 static inline void put_leb(struct buf *b, uint64_t n) {
-    for (; n >= 0x80; n >>= 7) put_byte(b, (uint8_t)(n | 0x80));
+    for (; n >= 0x80; n >>= 7)
+        put_byte(b, (uint8_t)(n | 0x80));
     put_byte(b, (uint8_t)n);
 }
 static inline void put_name(struct buf *b, const char *name) {
@@ -45,6 +50,8 @@ static inline void put_section(struct buf *b, uint8_t id, struct buf *content) {
     put_byte(b, id);
     put_sized(b, content);
 }
-static inline void put_header(struct buf *b) { PUT(b, 0, 'a', 's', 'm', 1, 0, 0, 0); }
+static inline void put_header(struct buf *b) {
+    PUT(b, 0, 'a', 's', 'm', 1, 0, 0, 0);
+}
 
 #endif

@@ -1,5 +1,5 @@
-/* Decoder and validator against modules made to hurt: whatever comes, the answer is a module or one line that says what is
- * wrong and where, in bounded memory and time, and everything taken is given back. */
+/* Decoder and validator against modules made to hurt: whatever comes, the answer is a module or one line that says what
+ * is wrong and where, in bounded memory and time, and everything taken is given back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,9 +15,7 @@
 #include "store.h"
 
 /* A platform that counts, and fails from the `fail_at`-th allocation on. */
-static struct {
-    size_t now, peak, calls, fail_at;
-} heap;
+static struct { size_t now, peak, calls, fail_at; } heap;
 
 static void *failing_realloc(void *ctx, void *block, size_t size) {
     (void)ctx;
@@ -150,7 +148,8 @@ static void rich_module_is_valid(void **state) {
     module_unref(m);
 }
 
-/* Every prefix, and every byte replaced by some others: no crash, nothing lost, and errors that point into the module. */
+/* Every prefix, and every byte replaced by some others: no crash, nothing lost, and errors that point into the module.
+ */
 static void truncated_and_changed_anywhere(void **state) {
     (void)state;
     static const uint8_t changes[] = {0x00, 0x01, 0x7f, 0x80, 0xff, 0x40, 0x0b, 0xfb};
@@ -250,7 +249,8 @@ static void deep_nesting(void **state) {
     for (unsigned depth = 50000; depth <= 2000000; depth *= 40) {
         struct buf b = {NULL, 0, 0}, body = {NULL, 0, 0};
         put_byte(&body, 0);
-        for (unsigned i = 0; i < depth; i++) PUT(&body, 0x02, 0x40);
+        for (unsigned i = 0; i < depth; i++)
+            PUT(&body, 0x02, 0x40);
         put_repeat(&body, 0x0b, depth + 1);
         one_function(&b, &body);
         if (depth < MAX_NESTING)
@@ -266,7 +266,8 @@ static void deep_stacks(void **state) {
     for (unsigned n = 60000; n <= 600000; n *= 10) {
         struct buf b = {NULL, 0, 0}, body = {NULL, 0, 0};
         put_byte(&body, 0);
-        for (unsigned i = 0; i < n; i++) PUT(&body, 0x41, 0);
+        for (unsigned i = 0; i < n; i++)
+            PUT(&body, 0x41, 0);
         PUT(&body, 0x00, 0x0b); /* unreachable forgets them */
         one_function(&b, &body);
         if (n < MAX_OPERANDS)
@@ -289,7 +290,8 @@ static void wide_calls(void **state) {
     put_section(&b, 3, &s);
     PUT(&s, 1);
     put_byte(&body, 0);
-    for (unsigned i = 0; i < 100000; i++) PUT(&body, 0x10, 0);
+    for (unsigned i = 0; i < 100000; i++)
+        PUT(&body, 0x10, 0);
     put_byte(&body, 0x0b);
     put_sized(&s, &body);
     put_section(&b, 10, &s);
@@ -303,8 +305,8 @@ static void locals_up_to_the_limit(void **state) {
     static const struct {
         uint64_t n[2];
         bool ok;
-    } cases[] = {{{MAX_LOCALS, 0}, true},     {{MAX_LOCALS - 1, 1}, true},          {{MAX_LOCALS, 1}, false},
-                 {{0xffffffff, 1}, false},    {{0xffffffff, 0xffffffff}, false},    {{0, 0}, true}};
+    } cases[] = {{{MAX_LOCALS, 0}, true},  {{MAX_LOCALS - 1, 1}, true},       {{MAX_LOCALS, 1}, false},
+                 {{0xffffffff, 1}, false}, {{0xffffffff, 0xffffffff}, false}, {{0, 0}, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct buf b = {NULL, 0, 0}, body = {NULL, 0, 0};
         put_byte(&body, 2);
@@ -361,8 +363,10 @@ static void local_initialisation_is_per_block(void **state) {
         PUT(&s, 1, 0);
         put_section(&b, 3, &s);
         PUT(&body, 1, 1, 0x64, 0x6f, 0x02, 0x40, 0x20, 0, 0x21, 1);
-        if (inside) PUT(&body, 0x20, 1, 0x1a, 0x0b);
-        else PUT(&body, 0x0b, 0x20, 1, 0x1a);
+        if (inside)
+            PUT(&body, 0x20, 1, 0x1a, 0x0b);
+        else
+            PUT(&body, 0x0b, 0x20, 1, 0x1a);
         put_byte(&body, 0x0b);
         put_byte(&s, 1);
         put_sized(&s, &body);
@@ -429,7 +433,8 @@ static void many_custom_sections(void **state) {
     (void)state;
     struct buf b = {NULL, 0, 0};
     put_header(&b);
-    for (unsigned i = 0; i <= MAX_CUSTOMS; i++) PUT(&b, 0, 1, 0);
+    for (unsigned i = 0; i <= MAX_CUSTOMS; i++)
+        PUT(&b, 0, 1, 0);
     refuse(&b, true, "more than 100000 custom sections");
 }
 
@@ -476,8 +481,10 @@ static void uses_gc(void **state) {
         put_section(&b, 1, &s);
         PUT(&s, 1, 0);
         put_section(&b, 3, &s);
-        if (k == 0) PUT(&s, 1, 0x63, 1, 0, 0xd0, 1, 0x0b);
-        else PUT(&s, 1, 0x63, 1, 0, 0xfb, 1, 1, 0x0b); /* struct.new_default */
+        if (k == 0)
+            PUT(&s, 1, 0x63, 1, 0, 0xd0, 1, 0x0b);
+        else
+            PUT(&s, 1, 0x63, 1, 0, 0xfb, 1, 1, 0x0b); /* struct.new_default */
         if (k < 2) put_section(&b, 6, &s);
         PUT(&body, 0, 0xd0, 0x6d, 0xd0, 0x71, 0xd3, 0x1a, 0x0b); /* ref.eq of nulls is no GC either */
         if (k == 2) {
@@ -496,6 +503,21 @@ static void uses_gc(void **state) {
         if (k) assert_int_equal(m->data[m->gc_offset], 0xfb);
         module_unref(m);
     }
+}
+
+/* A recursion group may be empty, and the section too. */
+static void empty_groups(void **state) {
+    (void)state;
+    struct buf b = {NULL, 0, 0};
+    put_header(&b);
+    PUT(&b, 1, 12, 4, 0x4e, 0, 0x4e, 1, 0x60, 0, 0, 0x4e, 0, 0x4e, 0);
+    struct module *m = load(&b);
+    if (!m) fail_msg("%s", err.message);
+    assert_int_equal(m->n_types, 1);
+    module_unref(m);
+    put_header(&b);
+    PUT(&b, 1, 1, 0);
+    accept(&b);
 }
 
 /* Two modules of one engine: equal types have equal ids. */
@@ -526,7 +548,8 @@ static void duplicate_exports(void **state) {
         for (unsigned i = 0; i < N; i++) {
             char name[16] = {'a'};
             unsigned k = twice && i == N - 1 ? 17 : i;
-            for (unsigned d = 1; d < 6; d++, k /= 10) name[d] = (char)('0' + k % 10);
+            for (unsigned d = 1; d < 6; d++, k /= 10)
+                name[d] = (char)('0' + k % 10);
             put_name(&s, name);
             PUT(&s, 2, 0);
         }
@@ -541,10 +564,24 @@ static void duplicate_exports(void **state) {
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
-        T(rich_module_is_valid), T(truncated_and_changed_anywhere), T(out_of_memory_anywhere), T(count_bombs),
-        T(sizes_beyond_the_end), T(deep_nesting), T(deep_stacks), T(wide_calls), T(locals_up_to_the_limit),
-        T(far_locals), T(local_initialisation_is_per_block), T(time_bombs), T(many_custom_sections), T(messages),
-        T(uses_gc), T(types_are_shared), T(duplicate_exports),
+        T(rich_module_is_valid),
+        T(truncated_and_changed_anywhere),
+        T(out_of_memory_anywhere),
+        T(count_bombs),
+        T(sizes_beyond_the_end),
+        T(deep_nesting),
+        T(deep_stacks),
+        T(wide_calls),
+        T(locals_up_to_the_limit),
+        T(far_locals),
+        T(local_initialisation_is_per_block),
+        T(time_bombs),
+        T(many_custom_sections),
+        T(messages),
+        T(uses_gc),
+        T(empty_groups),
+        T(types_are_shared),
+        T(duplicate_exports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

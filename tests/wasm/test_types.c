@@ -41,7 +41,9 @@ static uint32_t intern(const struct rectype *types, uint32_t n) {
     assert_int_equal(type_intern_group(e, types, n, &first, &bad), INTERN_OK);
     return first;
 }
-static valtype ref(uint32_t id) { return VT_REF(true, HEAP_CONCRETE + id); }
+static valtype ref(uint32_t id) {
+    return VT_REF(true, HEAP_CONCRETE + id);
+}
 
 static void equal_functions_have_one_id(void **state) {
     (void)state;
@@ -107,13 +109,14 @@ static void abstract_heap_types(void **state) {
     (void)state;
     static const struct {
         uint32_t type, parent;
-    } tree[] = {{HEAP_EQ, HEAP_ANY},         {HEAP_I31, HEAP_EQ},         {HEAP_STRUCT, HEAP_EQ},
-                {HEAP_ARRAY, HEAP_EQ},       {HEAP_NONE, HEAP_I31},       {HEAP_NONE, HEAP_STRUCT},
-                {HEAP_NONE, HEAP_ARRAY},     {HEAP_NOFUNC, HEAP_FUNC},    {HEAP_NOEXTERN, HEAP_EXTERN},
-                {HEAP_NOEXN, HEAP_EXN},      {HEAP_BOT, HEAP_NONE},       {HEAP_BOT, HEAP_NOFUNC},
-                {HEAP_BOT, HEAP_NOEXTERN},   {HEAP_BOT, HEAP_NOEXN}};
+    } tree[] = {{HEAP_EQ, HEAP_ANY},       {HEAP_I31, HEAP_EQ},      {HEAP_STRUCT, HEAP_EQ},
+                {HEAP_ARRAY, HEAP_EQ},     {HEAP_NONE, HEAP_I31},    {HEAP_NONE, HEAP_STRUCT},
+                {HEAP_NONE, HEAP_ARRAY},   {HEAP_NOFUNC, HEAP_FUNC}, {HEAP_NOEXTERN, HEAP_EXTERN},
+                {HEAP_NOEXN, HEAP_EXN},    {HEAP_BOT, HEAP_NONE},    {HEAP_BOT, HEAP_NOFUNC},
+                {HEAP_BOT, HEAP_NOEXTERN}, {HEAP_BOT, HEAP_NOEXN}};
     bool below[HEAP_CONCRETE][HEAP_CONCRETE] = {{false}};
-    for (uint32_t i = 0; i < HEAP_CONCRETE; i++) below[i][i] = true;
+    for (uint32_t i = 0; i < HEAP_CONCRETE; i++)
+        below[i][i] = true;
     for (size_t round = 0; round < 6; round++)
         for (size_t k = 0; k < sizeof tree / sizeof *tree; k++)
             for (uint32_t i = 0; i < HEAP_CONCRETE; i++)
@@ -151,7 +154,8 @@ static void chains_end(void **state) {
     (void)state;
     struct rectype t = func(NULL, 0, TYPE_NONE, false);
     uint32_t bad;
-    for (uint32_t i = 0; i <= MAX_SUBTYPE_DEPTH; i++) t.super = intern(&t, 1);
+    for (uint32_t i = 0; i <= MAX_SUBTYPE_DEPTH; i++)
+        t.super = intern(&t, 1);
     assert_int_equal(type_get(e, t.super)->depth, MAX_SUBTYPE_DEPTH);
     assert_int_equal(status_of(&t, &bad), INTERN_DEPTH);
 }
@@ -163,7 +167,8 @@ static void many_types(void **state) {
     valtype params[16];
     for (uint32_t round = 0; round < 2; round++)
         for (uint32_t i = 0; i < N; i++) {
-            for (unsigned k = 0; k < 16; k++) params[k] = i >> k & 1 ? VT_I32 : VT_F64;
+            for (unsigned k = 0; k < 16; k++)
+                params[k] = i >> k & 1 ? VT_I32 : VT_F64;
             uint32_t id = type_intern_func(e, params, 16, params, 1);
             if (round) assert_int_equal(id, ids[i]);
             ids[i] = id;
@@ -177,8 +182,12 @@ static void text(void **state) {
     static const struct {
         valtype type;
         const char *text;
-    } cases[] = {{VT_I32, "i32"},     {VT_V128, "v128"}, {VT_BOT, "bot"}, {VT_FUNCREF, "(ref null func)"},
-                 {VT_REF(false, HEAP_NOEXTERN), "(ref noextern)"}, {VT_I16, "i16"}};
+    } cases[] = {{VT_I32, "i32"},
+                 {VT_V128, "v128"},
+                 {VT_BOT, "bot"},
+                 {VT_FUNCREF, "(ref null func)"},
+                 {VT_REF(false, HEAP_NOEXTERN), "(ref noextern)"},
+                 {VT_I16, "i16"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         vt_print(cases[i].type, out);
         assert_string_equal(out, cases[i].text);
