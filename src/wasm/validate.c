@@ -274,11 +274,11 @@ static bool read_label(struct validator *v, struct block **out) {
 /* -- Immediates ------------------------------------------------------------------------------------------------------
  */
 
-static bool check_index(struct validator *v, const char *what, uint32_t index, uint32_t n) {
+static inline bool check_index(struct validator *v, const char *what, uint32_t index, uint32_t n) {
     return likely(index < n) || invalid(&v->r, "%s: unknown %s %u, there are %u", here(v), what, index, n);
 }
 
-static bool read_index(struct validator *v, const char *what, uint32_t n, uint32_t *out) {
+static inline bool read_index(struct validator *v, const char *what, uint32_t n, uint32_t *out) {
     return read_u32(&v->r, out) && check_index(v, what, *out, n);
 }
 
@@ -633,7 +633,7 @@ static inline bool do_local_get(struct validator *v) {
     return true;
 }
 
-static inline bool do_local_set(struct validator *v, bool tee) {
+static inline __attribute__((always_inline)) bool do_local_set(struct validator *v, bool tee) {
     uint32_t index;
     valtype t;
     if (!read_local(v, &index, &t) || !pop(v, t)) return false;
