@@ -45,20 +45,18 @@ enum { UNARY_S, UNARY_A };
     OPS_UN(X, i64_trunc_sat_f32_s) OPS_UN(X, i64_trunc_sat_f32_u) OPS_UN(X, i64_trunc_sat_f64_s) OPS_UN(X, i64_trunc_sat_f64_u)
 
 /* Integer comparisons, in pairs of opposites; tst: (a & b) != 0, ntst: == 0. */
-#define COMPARISONS(C, t) \
-    C(t##_eq) C(t##_ne) C(t##_lt_s) C(t##_ge_s) C(t##_lt_u) C(t##_ge_u) C(t##_gt_s) C(t##_le_s) C(t##_gt_u) C(t##_le_u) \
-    C(t##_tst) C(t##_ntst)
 #define OPS_COMPARE(X) \
     OPS_COMM(X, i32_eq) OPS_COMM(X, i32_ne) OPS_COMM(X, i32_lt_s) OPS_COMM(X, i32_ge_s) OPS_COMM(X, i32_lt_u) OPS_COMM(X, i32_ge_u) \
     OPS_COMM(X, i32_gt_s) OPS_COMM(X, i32_le_s) OPS_COMM(X, i32_gt_u) OPS_COMM(X, i32_le_u) OPS_COMM(X, i32_tst) OPS_COMM(X, i32_ntst) \
     OPS_COMM(X, i64_eq) OPS_COMM(X, i64_ne) OPS_COMM(X, i64_lt_s) OPS_COMM(X, i64_ge_s) OPS_COMM(X, i64_lt_u) OPS_COMM(X, i64_ge_u) \
     OPS_COMM(X, i64_gt_s) OPS_COMM(X, i64_le_s) OPS_COMM(X, i64_gt_u) OPS_COMM(X, i64_le_u) OPS_COMM(X, i64_tst) OPS_COMM(X, i64_ntst)
 
-/* Float comparisons: [d a b]; as: a in the accumulator. */
+/* Float comparisons, in pairs of opposites too: nlt is "not less", true for NaN. [d a b]; as: a in the accumulator. */
 enum { FCMP_SS, FCMP_AS };
 #define OPS_FCMP(X, n) OPS_TWIN(X, n##_ss) OPS_TWIN(X, n##_as)
 #define OPS_FCOMPARE(X, t) \
-    OPS_FCMP(X, t##_eq) OPS_FCMP(X, t##_ne) OPS_FCMP(X, t##_lt) OPS_FCMP(X, t##_gt) OPS_FCMP(X, t##_le) OPS_FCMP(X, t##_ge)
+    OPS_FCMP(X, t##_eq) OPS_FCMP(X, t##_ne) OPS_FCMP(X, t##_lt) OPS_FCMP(X, t##_nlt) OPS_FCMP(X, t##_gt) OPS_FCMP(X, t##_ngt) \
+    OPS_FCMP(X, t##_le) OPS_FCMP(X, t##_nle) OPS_FCMP(X, t##_ge) OPS_FCMP(X, t##_nge)
 
 /* Compare and branch: [a b|imm16 distance32]. loop_*: backwards, with the interruption check. */
 enum { BR_FORWARD = 0, BR_LOOP = 4 };
@@ -71,13 +69,11 @@ enum { BR_FORWARD = 0, BR_LOOP = 4 };
     OPS_BR(X, i64_eq) OPS_BR(X, i64_ne) OPS_BR(X, i64_lt_s) OPS_BR(X, i64_ge_s) OPS_BR(X, i64_lt_u) OPS_BR(X, i64_ge_u) \
     OPS_BR(X, i64_gt_s) OPS_BR(X, i64_le_s) OPS_BR(X, i64_gt_u) OPS_BR(X, i64_le_u) OPS_BR(X, i64_tst) OPS_BR(X, i64_ntst)
 
-/* The same for floats: br when true, brn when false (which is no other comparison's truth, because of NaN). */
-enum { FBR_TRUE = 0, FBR_FALSE = 2, FBR_LOOP = 4 };
-#define OPS_FBR(X, n) \
-    X(br_##n##_ss, 0) X(br_##n##_as, 0) X(brn_##n##_ss, 0) X(brn_##n##_as, 0) \
-    X(loop_##n##_ss, 0) X(loop_##n##_as, 0) X(loopn_##n##_ss, 0) X(loopn_##n##_as, 0)
+#define OPS_FBR(X, n) X(br_##n##_ss, 0) X(br_##n##_as, 0) X(loop_##n##_ss, 0) X(loop_##n##_as, 0)
+enum { FBR_LOOP = 2 };
 #define OPS_FBRANCH(X, t) \
-    OPS_FBR(X, t##_eq) OPS_FBR(X, t##_ne) OPS_FBR(X, t##_lt) OPS_FBR(X, t##_gt) OPS_FBR(X, t##_le) OPS_FBR(X, t##_ge)
+    OPS_FBR(X, t##_eq) OPS_FBR(X, t##_ne) OPS_FBR(X, t##_lt) OPS_FBR(X, t##_nlt) OPS_FBR(X, t##_gt) OPS_FBR(X, t##_ngt) \
+    OPS_FBR(X, t##_le) OPS_FBR(X, t##_nle) OPS_FBR(X, t##_ge) OPS_FBR(X, t##_nge)
 
 /* Memory 0 with 32-bit addresses: [d addr offset32]; k: [d - address32], known to be inside.
  * far: any memory, [d addr is64][memory][offset]. */
@@ -97,10 +93,10 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
     OPS_ST(X, store8) OPS_ST(X, store16) OPS_ST(X, store32) OPS_ST(X, store64) \
     X(f32_store_sa, 0) X(f32_store_ka, 0) X(f64_store_sa, 0) X(f64_store_ka, 0)
 
-/* Moves. select: [d a b condition]. Globals: [d][address of the value]. */
+/* Moves. put: a constant into a slot, accumulators untouched; const: into the accumulator too. select: [d a b condition]. Globals: [d][address of the value]. */
 #define OPS_MOVE(X) \
-    X(copy32, 0) X(copy64, 0) X(copy128, 0) X(copy64_2, 0) X(copy64_a, 0) \
-    OPS_TWIN(X, const32) OPS_TWIN(X, const64) OPS_TWIN(X, f32_const) OPS_TWIN(X, f64_const) X(const128, 0) \
+    X(copy32, 0) X(copy64, 0) X(copy128, 0) X(copy64_2, 0) X(copy64_a, 0) X(put, 0) X(put64, 0) \
+    OPS_TWIN(X, const) OPS_TWIN(X, const64) OPS_TWIN(X, f32_const) OPS_TWIN(X, f64_const) X(const128, 0) \
     OPS_UN(X, select) OPS_UN(X, f32_select) OPS_UN(X, f64_select) X(v128_select_s, 0) \
     OPS_TWIN(X, global_get) OPS_TWIN(X, f32_global_get) OPS_TWIN(X, f64_global_get) X(v128_global_get, 0) \
     X(global_set_s, 0) X(global_set_a, 0) X(f32_global_set_s, 0) X(v128_global_set_s, 0) \

@@ -81,12 +81,8 @@
     DEFINE_CMP(name##_as, W, FACC##W, SF##W(2), EXPR)                                                                  \
     DEFINE_BR(br, name##_ss, W, SF##W(0), SF##W(1), EXPR)                                                              \
     DEFINE_BR(br, name##_as, W, FACC##W, SF##W(1), EXPR)                                                               \
-    DEFINE_BR(brn, name##_ss, W, SF##W(0), SF##W(1), !(EXPR))                                                          \
-    DEFINE_BR(brn, name##_as, W, FACC##W, SF##W(1), !(EXPR))                                                           \
     DEFINE_LOOP(loop, name##_ss, W, SF##W(0), SF##W(1), EXPR)                                                          \
-    DEFINE_LOOP(loop, name##_as, W, FACC##W, SF##W(1), EXPR)                                                           \
-    DEFINE_LOOP(loopn, name##_ss, W, SF##W(0), SF##W(1), !(EXPR))                                                      \
-    DEFINE_LOOP(loopn, name##_as, W, FACC##W, SF##W(1), !(EXPR))
+    DEFINE_LOOP(loop, name##_as, W, FACC##W, SF##W(1), EXPR)
 
 #define FLOATS(W)                                                                                                      \
     BINARY(f##W##_add, W, a + b)                                                                                       \
@@ -105,9 +101,13 @@
     UNARY(f##W##_sqrt, W, f##W##_sqrt(a))                                                                              \
     COMPARE(f##W##_eq, W, a == b)                                                                                      \
     COMPARE(f##W##_ne, W, a != b)                                                                                      \
+    COMPARE(f##W##_nlt, W, !(a < b))                                                                                   \
     COMPARE(f##W##_lt, W, a < b)                                                                                       \
+    COMPARE(f##W##_ngt, W, !(a > b))                                                                                   \
     COMPARE(f##W##_gt, W, a > b)                                                                                       \
+    COMPARE(f##W##_nle, W, !(a <= b))                                                                                  \
     COMPARE(f##W##_le, W, a <= b)                                                                                      \
+    COMPARE(f##W##_nge, W, !(a >= b))                                                                                  \
     COMPARE(f##W##_ge, W, a >= b)
 FLOATS(32)
 FLOATS(64)

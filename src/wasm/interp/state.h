@@ -4,6 +4,7 @@
 
 #include "../heap.h"
 #include "../interp.h"
+#include "donjon/platform.h"
 #include "ops.h"
 
 /* One running function: where its caller goes on, and who it is. A record whose func is NULL is the lower half of a call

@@ -29,7 +29,7 @@ static void translate_shuffle(struct translator *t) {
 }
 
 /* Everything that takes its operands from slots, with a lane perhaps: [d a b c] or [d a b lane]. */
-static void translate_plain(struct translator *t, uint32_t op, uint32_t iop) {
+static void translate_lanes(struct translator *t, uint32_t op, uint32_t iop) {
     const struct opcode_info *info = &opcode_table[op];
     uint16_t s[4] = {0};
     unsigned n = sig_params(info->sig);
@@ -94,5 +94,5 @@ void translate_simd(struct translator *t, uint32_t op) {
     else if (info->imm == IMM_MEMARG_LANE)
         translate_lane_access(t, iop, sig_result(info->sig) != 0);
     else
-        translate_plain(t, op, iop);
+        translate_lanes(t, op, iop);
 }

@@ -1,0 +1,567 @@
+/* Numeric, memory, variable, table and reference instructions into slot code: everything that is not control flow. */
+#include "translate.h"
+
+#include <string.h>
+
+/* ---- The table: which family of handlers an instruction belongs to, and the family's first member ---- */
+
+enum family { NO_FAMILY, COMMUTATIVE, BINARY, COMPARE, FCOMPARE, UNARY, LOAD, STORE };
+struct numeric_op {
+    uint16_t iop;
+    uint8_t family;
+    uint8_t size; /* of memory accesses, in bytes */
+};
+
+// clang-format off
+#define COMM_(OP, n)    [OP_##OP] = {IOP_##n##_ss, COMMUTATIVE, 0},
+#define BIN_(OP, n)     [OP_##OP] = {IOP_##n##_ss, BINARY, 0},
+#define CMP_(OP, n)     [OP_##OP] = {IOP_##n##_ss, COMPARE, 0},
+#define FCMP_(OP, n)    [OP_##OP] = {IOP_##n##_ss, FCOMPARE, 0},
+#define UN_(OP, n)      [OP_##OP] = {IOP_##n##_s, UNARY, 0},
+#define LD_(OP, n, sz)  [OP_##OP] = {IOP_##n##_s, LOAD, sz},
+#define ST_(OP, n, sz)  [OP_##OP] = {IOP_##n##_ss, STORE, sz},
+#define INT_(I, i) \
+    COMM_(I##_ADD, i##_add) COMM_(I##_MUL, i##_mul) COMM_(I##_AND, i##_and) COMM_(I##_OR, i##_or) COMM_(I##_XOR, i##_xor) \
+    BIN_(I##_SUB, i##_sub) BIN_(I##_SHL, i##_shl) BIN_(I##_SHR_S, i##_shr_s) BIN_(I##_SHR_U, i##_shr_u) \
+    BIN_(I##_ROTL, i##_rotl) BIN_(I##_ROTR, i##_rotr) BIN_(I##_DIV_S, i##_div_s) BIN_(I##_DIV_U, i##_div_u) \
+    BIN_(I##_REM_S, i##_rem_s) BIN_(I##_REM_U, i##_rem_u) \
+    CMP_(I##_EQ, i##_eq) CMP_(I##_NE, i##_ne) CMP_(I##_LT_S, i##_lt_s) CMP_(I##_LT_U, i##_lt_u) CMP_(I##_GT_S, i##_gt_s) \
+    CMP_(I##_GT_U, i##_gt_u) CMP_(I##_LE_S, i##_le_s) CMP_(I##_LE_U, i##_le_u) CMP_(I##_GE_S, i##_ge_s) CMP_(I##_GE_U, i##_ge_u) \
+    UN_(I##_CLZ, i##_clz) UN_(I##_CTZ, i##_ctz) UN_(I##_POPCNT, i##_popcnt) \
+    UN_(I##_EXTEND8_S, i##_extend8_s) UN_(I##_EXTEND16_S, i##_extend16_s) \
+    UN_(I##_TRUNC_F32_S, i##_trunc_f32_s) UN_(I##_TRUNC_F32_U, i##_trunc_f32_u) \
+    UN_(I##_TRUNC_F64_S, i##_trunc_f64_s) UN_(I##_TRUNC_F64_U, i##_trunc_f64_u) \
+    UN_(I##_TRUNC_SAT_F32_S, i##_trunc_sat_f32_s) UN_(I##_TRUNC_SAT_F32_U, i##_trunc_sat_f32_u) \
+    UN_(I##_TRUNC_SAT_F64_S, i##_trunc_sat_f64_s) UN_(I##_TRUNC_SAT_F64_U, i##_trunc_sat_f64_u)
+#define FLOAT_(F, f) \
+    BIN_(F##_ADD, f##_add) BIN_(F##_SUB, f##_sub) BIN_(F##_MUL, f##_mul) BIN_(F##_DIV, f##_div) \
+    BIN_(F##_MIN, f##_min) BIN_(F##_MAX, f##_max) BIN_(F##_COPYSIGN, f##_copysign) \
+    FCMP_(F##_EQ, f##_eq) FCMP_(F##_NE, f##_ne) FCMP_(F##_LT, f##_lt) FCMP_(F##_GT, f##_gt) FCMP_(F##_LE, f##_le) FCMP_(F##_GE, f##_ge) \
+    UN_(F##_ABS, f##_abs) UN_(F##_NEG, f##_neg) UN_(F##_CEIL, f##_ceil) UN_(F##_FLOOR, f##_floor) UN_(F##_TRUNC, f##_trunc) \
+    UN_(F##_NEAREST, f##_nearest) UN_(F##_SQRT, f##_sqrt) \
+    UN_(F##_CONVERT_I32_S, f##_convert_i32_s) UN_(F##_CONVERT_I32_U, f##_convert_i32_u) \
+    UN_(F##_CONVERT_I64_S, f##_convert_i64_s) UN_(F##_CONVERT_I64_U, f##_convert_i64_u)
+static const struct numeric_op numeric_ops[OP_BASE_FD] = {
+    INT_(I32, i32) INT_(I64, i64) FLOAT_(F32, f32) FLOAT_(F64, f64)
+    CMP_(REF_EQ, i64_eq)
+    UN_(I64_EXTEND_I32_S, i64_extend32_s) UN_(I64_EXTEND32_S, i64_extend32_s) UN_(I64_EXTEND_I32_U, i64_extend_i32_u)
+    UN_(F32_DEMOTE_F64, f32_demote_f64) UN_(F64_PROMOTE_F32, f64_promote_f32)
+    UN_(I32_REINTERPRET_F32, i32_reinterpret_f32) UN_(I64_REINTERPRET_F64, i64_reinterpret_f64)
+    UN_(F32_REINTERPRET_I32, f32_reinterpret_i32) UN_(F64_REINTERPRET_I64, f64_reinterpret_i64)
+    LD_(I32_LOAD, i32_load, 4) LD_(I64_LOAD, i64_load, 8) LD_(F32_LOAD, f32_load, 4) LD_(F64_LOAD, f64_load, 8)
+    LD_(I32_LOAD8_S, i32_load8_s, 1) LD_(I32_LOAD8_U, i32_load8_u, 1) LD_(I32_LOAD16_S, i32_load16_s, 2) LD_(I32_LOAD16_U, i32_load16_u, 2)
+    LD_(I64_LOAD8_S, i64_load8_s, 1) LD_(I64_LOAD8_U, i32_load8_u, 1) LD_(I64_LOAD16_S, i64_load16_s, 2)
+    LD_(I64_LOAD16_U, i32_load16_u, 2) LD_(I64_LOAD32_S, i64_load32_s, 4) LD_(I64_LOAD32_U, i32_load, 4)
+    ST_(I32_STORE, store32, 4) ST_(I64_STORE, store64, 8) ST_(F32_STORE, store32, 4) ST_(F64_STORE, store64, 8)
+    ST_(I32_STORE8, store8, 1) ST_(I32_STORE16, store16, 2) ST_(I64_STORE8, store8, 1) ST_(I64_STORE16, store16, 2) ST_(I64_STORE32, store32, 4)
+};
+// clang-format on
+
+/* ---- Operands ---- */
+
+/* Can the operand be an immediate of 32 bits? (Float operands have a word for theirs.) */
+static bool immediate(struct entry e) {
+    if (e.where != IN_CONST) return false;
+    return e.kind == KIND_F64 || (int64_t)e.bits == (int32_t)e.bits;
+}
+
+/* A constant that cannot be an immediate here goes through the accumulator. */
+static struct entry load_const(struct translator *t, struct entry e) {
+    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_const, [KIND_F64] = IOP_f64_const};
+    if (e.where != IN_CONST) return e;
+    uint32_t op = e.kind == KIND_F32 || e.kind == KIND_F64 ? ops[e.kind] : immediate(e) ? IOP_const : IOP_const64;
+    uint32_t at = emit_imm(t, op, e.home, 0, (int32_t)e.bits, op == IOP_const ? 1 : 2);
+    if (op != IOP_const) t->code[at + 2].u64 = e.bits;
+    overwritten(t, e.home);
+    *accumulator_of(t, e.kind) = (struct accumulator){e.home, at, op};
+    e.where = IN_HOME;
+    e.slot = e.home;
+    return e;
+}
+
+/* Sorts two operands into one of the shapes that the family has and fills a, b and imm with what goes into the words. */
+struct operands {
+    enum shape shape;
+    uint16_t a, b;
+    uint64_t imm;
+};
+static struct operands choose(struct translator *t, struct entry a, struct entry b, bool commutative) {
+    if (!immediate(b)) b = load_const(t, b);
+    if (!immediate(a) || immediate(b)) a = load_const(t, a);
+    if (commutative && (immediate(a) || (in_accumulator(t, b) && !in_accumulator(t, a) && !immediate(b)))) {
+        struct entry swap = a;
+        a = b;
+        b = swap;
+    }
+    struct operands o = {.a = a.slot, .b = b.slot, .imm = immediate(b) ? b.bits : a.bits};
+    const bool a_acc = in_accumulator(t, a), b_acc = in_accumulator(t, b);
+    if (immediate(b)) o.shape = a_acc ? SHAPE_AI : SHAPE_SI;
+    else if (immediate(a)) o.shape = b_acc ? SHAPE_IA : SHAPE_IS;
+    else o.shape = a_acc ? SHAPE_AS : b_acc ? SHAPE_SA : SHAPE_SS;
+    if (o.shape == SHAPE_AI || o.shape == SHAPE_AS) take_accumulator(t, a);
+    if (o.shape == SHAPE_IA || o.shape == SHAPE_SA) take_accumulator(t, b);
+    return o;
+}
+
+/* ---- Arithmetic and comparisons ---- */
+
+static void push_binary(struct translator *t, uint32_t op, struct operands o, uint8_t operand_kind, uint8_t kind) {
+    uint32_t at;
+    const bool imm = o.shape == SHAPE_SI || o.shape == SHAPE_AI || o.shape == SHAPE_IS || o.shape == SHAPE_IA;
+    const uint16_t slot = o.shape == SHAPE_IS || o.shape == SHAPE_IA ? o.b : o.a;
+    if (imm && (operand_kind == KIND_F32 || operand_kind == KIND_F64)) {
+        at = emit4(t, op, 0, slot, 0, 0, 2);
+        t->code[at + 2].u64 = o.imm;
+    } else if (imm) {
+        at = emit_imm(t, op, 0, slot, (int64_t)o.imm, 1);
+    } else {
+        at = emit4(t, op, 0, o.a, o.b, 0, 1);
+    }
+    push_result(t, at, op, kind);
+}
+
+static void binary(struct translator *t, const struct numeric_op *n, uint8_t kind) {
+    struct entry b = pop(t), a = pop(t);
+    uint32_t iop = n->iop;
+    bool commutative = n->family == COMMUTATIVE;
+    if ((iop == IOP_i32_sub_ss || iop == IOP_i64_sub_ss) && immediate(b) && (int32_t)b.bits != INT32_MIN) {
+        b.bits = -b.bits; /* adding is commutative, and joins other instructions more often */
+        iop = iop == IOP_i32_sub_ss ? IOP_i32_add_ss : IOP_i64_add_ss;
+        commutative = true;
+    }
+    struct operands o = choose(t, a, b, commutative);
+    push_binary(t, iop + 2u * o.shape, o, kind, kind);
+}
+
+enum { CMP_MEMBERS = 8, FCMP_MEMBERS = 4 }; /* shapes and twins of one comparison */
+static const uint8_t swapped_cmp[] = {0, 1, 6, 7, 8, 9, 2, 3, 4, 5, 10, 11}; /* b ? a for a ? b, by place in the family */
+static const uint8_t swapped_fcmp[] = {0, 1, 4, 5, 2, 3, 8, 9, 6, 7};
+
+static void compare_entries(struct translator *t, uint32_t iop, struct entry a, struct entry b) {
+    const uint32_t first = iop < IOP_i64_eq_ss ? IOP_i32_eq_ss : IOP_i64_eq_ss;
+    uint32_t which = (iop - first) / CMP_MEMBERS;
+    struct operands o = choose(t, a, b, false);
+    if (o.shape == SHAPE_SA || o.shape == SHAPE_IS || o.shape == SHAPE_IA) {
+        which = swapped_cmp[which];
+        o.a = o.b;
+        if (o.shape == SHAPE_SA) o.b = a.slot;
+        o.shape = o.shape == SHAPE_SA ? SHAPE_AS : o.shape == SHAPE_IS ? SHAPE_SI : SHAPE_AI;
+    }
+    push_binary(t, first + which * CMP_MEMBERS + 2u * o.shape, o, a.kind, KIND_I32);
+}
+
+static void compare_floats(struct translator *t, uint32_t iop) {
+    const uint32_t first = iop < IOP_f64_eq_ss ? IOP_f32_eq_ss : IOP_f64_eq_ss;
+    uint32_t which = (iop - first) / FCMP_MEMBERS;
+    struct entry b = load_const(t, pop(t)), a = load_const(t, pop(t));
+    if (in_accumulator(t, b) && !in_accumulator(t, a)) {
+        struct entry swap = a;
+        a = b;
+        b = swap;
+        which = swapped_fcmp[which];
+    }
+    const uint32_t shape = in_accumulator(t, a) ? FCMP_AS : FCMP_SS;
+    if (shape == FCMP_AS) take_accumulator(t, a);
+    const uint32_t op = first + which * FCMP_MEMBERS + 2 * shape;
+    push_result(t, emit4(t, op, 0, a.slot, b.slot, 0, 1), op, KIND_I32);
+}
+
+/* Is the topmost entry what the latest instruction left, for nobody else? Then that instruction may be changed. */
+static bool top_is_last(const struct translator *t) {
+    return t->depth && t->result_at != NO_WORD && t->result_at == t->last && t->stack[t->depth - 1].where == IN_HOME &&
+           t->code[t->last + 1].s[0] == t->stack[t->depth - 1].home && (interp_flags[t->last_op] & OPF_TWIN);
+}
+static bool is_compare(uint32_t op) { return op >= IOP_i32_eq_ss && op < IOP_f32_eq_ss; }
+static bool is_fcompare(uint32_t op) { return op >= IOP_f32_eq_ss && op <= IOP_f64_nge_as_n; }
+/* (A wrapped i64.and is on the stack as i32, but its instruction looks at 64 bits.) */
+static bool top_is_and(const struct translator *t) {
+    if (!top_is_last(t)) return false;
+    const bool wide = t->stack[t->depth - 1].kind == KIND_I64;
+    return wide ? t->last_op >= IOP_i64_and_ss && t->last_op <= IOP_i64_and_ai
+                : t->last_op >= IOP_i32_and_ss && t->last_op <= IOP_i32_and_ai;
+}
+static uint32_t test_of_and(uint32_t op, bool when) {
+    return op < IOP_i64_and_ss ? op - IOP_i32_and_ss + (when ? IOP_i32_tst_ss : IOP_i32_ntst_ss)
+                               : op - IOP_i64_and_ss + (when ? IOP_i64_tst_ss : IOP_i64_ntst_ss);
+}
+
+static void opposite_of_last(struct translator *t) {
+    const bool ints = is_compare(t->last_op);
+    const uint32_t first = ints ? IOP_i32_eq_ss : IOP_f32_eq_ss, members = ints ? CMP_MEMBERS : FCMP_MEMBERS;
+    const uint32_t which = (t->last_op - first) / members, member = (t->last_op - first) % members;
+    replace_last(t, first + (which ^ 1) * members + member);
+}
+
+/* eqz of a comparison is the opposite comparison; of an `and`, a test. */
+static void eqz(struct translator *t, uint32_t iop) {
+    if (top_is_last(t)) {
+        if (iop == IOP_i32_eq_ss && (is_compare(t->last_op) || is_fcompare(t->last_op))) {
+            opposite_of_last(t);
+            return;
+        }
+        if (top_is_and(t)) {
+            replace_last(t, test_of_and(t->last_op, false));
+            t->stack[t->depth - 1].kind = KIND_I32;
+            return;
+        }
+    }
+    struct entry a = pop(t), zero = {.where = IN_CONST, .kind = a.kind};
+    zero.home = (uint16_t)(a.home + 1);
+    compare_entries(t, iop, load_const(t, a), zero);
+}
+
+uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
+    if (top_is_and(t)) replace_last(t, test_of_and(t->last_op, true));
+    const bool ints = is_compare(t->last_op);
+    if (top_is_last(t) && (ints || is_fcompare(t->last_op))) {
+        const word o = t->code[t->last + 1];
+        const uint32_t first = ints ? IOP_i32_eq_ss : IOP_f32_eq_ss, members = ints ? CMP_MEMBERS : FCMP_MEMBERS;
+        const uint32_t which = ((t->last_op - first) / members) ^ !when, shape = (t->last_op - first) % members / 2;
+        const bool imm = ints && (shape == SHAPE_SI || shape == SHAPE_AI);
+        if (!imm || o.i[1] == (int16_t)o.i[1]) {
+            pop(t);
+            take_back_last(t);
+            const uint32_t op = ints ? IOP_br_i32_eq_ss + which * 8 + shape + (loop ? BR_LOOP : 0)
+                                     : IOP_br_f32_eq_ss + which * 4 + shape + (loop ? FBR_LOOP : 0);
+            return emit4(t, op, o.s[1], imm ? (uint16_t)o.i[1] : o.s[2], 0, 0, 1);
+        }
+    }
+    struct entry c = load_const(t, pop(t));
+    uint32_t shape = SHAPE_SI;
+    if (in_accumulator(t, c)) {
+        shape = SHAPE_AI;
+        take_accumulator(t, c);
+    }
+    const uint32_t first = when ? IOP_br_i32_ne_ss : IOP_br_i32_eq_ss;
+    return emit4(t, first + shape + (loop ? BR_LOOP : 0), c.slot, 0, 0, 0, 1);
+}
+
+static void unary(struct translator *t, const struct numeric_op *n, uint8_t kind) {
+    struct entry a = load_const(t, pop(t));
+    const uint32_t op = n->iop + 2u * (in_accumulator(t, a) ? UNARY_A : UNARY_S);
+    if (op != n->iop) take_accumulator(t, a);
+    push_result(t, emit4(t, op, 0, a.slot, 0, 0, 1), op, kind);
+}
+
+/* ---- Memory ---- */
+
+struct memarg read_memarg(struct translator *t) {
+    const uint32_t align = leb_u32(&t->p);
+    const uint32_t index = align & 0x40 ? leb_u32(&t->p) : 0;
+    struct memarg m = {.memory = t->instance->memories[index]};
+    m.offset = leb_u64(&t->p);
+    m.is64 = t->module->memories[index].is64;
+    m.near_ = m.memory == t->instance->memory0 && !m.is64;
+    return m;
+}
+
+/* A constant address inside of memory as it is now: memories never shrink, so no check is needed. */
+static bool fixed_address(const struct memarg *m, struct entry address, uint32_t size, uint32_t *at) {
+    if (address.where != IN_CONST || !m->near_) return false;
+    const uint64_t ea = (uint64_t)(uint32_t)address.bits + m->offset;
+    *at = (uint32_t)ea;
+    return ea <= UINT32_MAX && ea + size <= m->memory->size;
+}
+
+static void load(struct translator *t, const struct numeric_op *n, uint8_t kind) {
+    const struct memarg m = read_memarg(t);
+    struct entry address = pop(t);
+    uint32_t at, fixed;
+    uint32_t op = n->iop;
+    if (!m.near_) {
+        op += 2 * LOAD_FAR;
+        at = emit4(t, op, 0, to_slot(t, address), m.is64, 0, 3);
+        t->code[at + 2].memory = m.memory;
+        t->code[at + 3].u64 = m.offset;
+    } else if (fixed_address(&m, address, n->size, &fixed)) {
+        op += 2 * LOAD_K;
+        at = emit_imm(t, op, 0, 0, (int32_t)fixed, 1);
+    } else {
+        address = load_const(t, address);
+        if (in_accumulator(t, address)) {
+            op += 2 * LOAD_A;
+            take_accumulator(t, address);
+        }
+        at = emit_imm(t, op, 0, address.slot, (int32_t)(uint32_t)m.offset, 1);
+    }
+    push_result(t, at, op, kind);
+}
+
+static void store_far(struct translator *t, const struct numeric_op *n, const struct memarg *m) {
+    uint16_t value = pop_slot(t), address = pop_slot(t);
+    uint32_t at = emit4(t, n->iop + STORE_FAR, value, address, m->is64, 0, 3);
+    t->code[at + 2].memory = m->memory;
+    t->code[at + 3].u64 = m->offset;
+}
+
+static void store(struct translator *t, const struct numeric_op *n) {
+    const struct memarg m = read_memarg(t);
+    if (!m.near_) {
+        store_far(t, n, &m);
+        return;
+    }
+    struct entry value = pop(t), address = pop(t);
+    uint32_t imm = (uint32_t)m.offset;
+    const bool fixed = fixed_address(&m, address, n->size, &imm);
+    if (!fixed) address = load_const(t, address);
+    const bool ints = value.kind != KIND_F32 && value.kind != KIND_F64;
+    const bool value_acc = in_accumulator(t, value), address_acc = !fixed && in_accumulator(t, address);
+    uint32_t shape;
+    if (value.where == IN_CONST) shape = fixed ? STORE_KI : address_acc ? STORE_AI : STORE_SI;
+    else if (value_acc) shape = fixed ? STORE_KA : STORE_SA;
+    else shape = fixed ? STORE_KS : address_acc ? STORE_AS : STORE_SS;
+    if (shape == STORE_AI || shape == STORE_AS) take_accumulator(t, address);
+    if (shape == STORE_SA || shape == STORE_KA) take_accumulator(t, value);
+    uint32_t op = n->iop + shape;
+    if (!ints && shape == STORE_SA) op = n->iop == IOP_store32_ss ? IOP_f32_store_sa : IOP_f64_store_sa;
+    if (!ints && shape == STORE_KA) op = n->iop == IOP_store32_ss ? IOP_f32_store_ka : IOP_f64_store_ka;
+    const bool constant = value.where == IN_CONST;
+    uint32_t at = emit_imm(t, op, address.slot, value.slot, (int32_t)imm, constant ? 2 : 1);
+    if (constant) t->code[at + 2].u64 = value.bits;
+}
+
+/* Instructions of ops_bulk.c: operands in slots, which of them are 64 bits wide in s[3]; with or without a result, which
+ * then is operand 0. */
+static uint32_t bulk(struct translator *t, uint32_t op, unsigned operands, bool result, uint8_t kind, unsigned wide,
+                     uint32_t words) {
+    uint16_t s[3] = {0};
+    for (unsigned i = operands; i > 0; i--)
+        s[i - 1 + result] = pop_slot(t);
+    uint32_t at = emit4(t, op, s[0], s[1], s[2], wide, words);
+    if (result) push_result(t, at, op, kind);
+    return at;
+}
+
+static void memory_op(struct translator *t, uint32_t op) {
+    const struct module *m = t->module;
+    uint32_t segment = op == OP_MEMORY_INIT ? leb_u32(&t->p) : 0;
+    const uint32_t to = leb_u32(&t->p), from = op == OP_MEMORY_COPY ? leb_u32(&t->p) : 0;
+    const unsigned wide = m->memories[to].is64, wide2 = m->memories[from].is64;
+    const uint8_t kind = wide ? KIND_I64 : KIND_I32;
+    uint32_t at;
+    switch (op) {
+    case OP_MEMORY_SIZE: at = bulk(t, IOP_memory_size, 0, true, kind, 0, 2); break;
+    case OP_MEMORY_GROW:
+        at = bulk(t, IOP_memory_grow, 1, true, kind, wide << 1, 3);
+        t->code[at + 3].u64 = t->instance->memories[to] == t->instance->memory0;
+        break;
+    case OP_MEMORY_FILL: at = bulk(t, IOP_memory_fill, 3, false, 0, wide | wide << 2, 2); break;
+    case OP_MEMORY_COPY:
+        at = bulk(t, IOP_memory_copy, 3, false, 0, wide | wide2 << 1 | (wide & wide2) << 2, 3);
+        t->code[at + 3].memory = t->instance->memories[from];
+        break;
+    default:
+        at = bulk(t, IOP_memory_init, 3, false, 0, wide, 4);
+        t->code[at + 3].instance = t->instance;
+        t->code[at + 4].u[0] = segment;
+    }
+    t->code[at + 2].memory = t->instance->memories[to];
+}
+
+/* ---- Tables ---- */
+
+static void table_op(struct translator *t, uint32_t op) {
+    const struct module *m = t->module;
+    uint32_t segment = op == OP_TABLE_INIT ? leb_u32(&t->p) : 0;
+    const uint32_t to = leb_u32(&t->p), from = op == OP_TABLE_COPY ? leb_u32(&t->p) : 0;
+    const unsigned wide = m->tables[to].type.limits.is64, wide2 = m->tables[from].type.limits.is64;
+    const uint8_t kind = wide ? KIND_I64 : KIND_I32;
+    uint32_t at;
+    switch (op) {
+    case OP_TABLE_GET: at = bulk(t, IOP_table_get, 1, true, KIND_REF, wide << 1, 2); break;
+    case OP_TABLE_SET: at = bulk(t, IOP_table_set, 2, false, 0, wide, 2); break;
+    case OP_TABLE_SIZE: at = bulk(t, IOP_table_size, 0, true, kind, 0, 2); break;
+    case OP_TABLE_GROW: at = bulk(t, IOP_table_grow, 2, true, kind, wide << 2, 2); break;
+    case OP_TABLE_FILL: at = bulk(t, IOP_table_fill, 3, false, 0, wide | wide << 2, 2); break;
+    case OP_TABLE_COPY:
+        at = bulk(t, IOP_table_copy, 3, false, 0, wide | wide2 << 1 | (wide & wide2) << 2, 3);
+        t->code[at + 3].table = t->instance->tables[from];
+        break;
+    default:
+        at = bulk(t, IOP_table_init, 3, false, 0, wide, 4);
+        t->code[at + 3].instance = t->instance;
+        t->code[at + 4].u[0] = segment;
+    }
+    t->code[at + 2].table = t->instance->tables[to];
+}
+
+static void drop_segment(struct translator *t, uint32_t op) {
+    uint32_t at = emit(t, op, 2);
+    t->code[at + 1].u[0] = leb_u32(&t->p);
+    t->code[at + 2].instance = t->instance;
+}
+
+/* ---- Variables ---- */
+
+static void set_local(struct translator *t, uint32_t index, bool tee) {
+    const struct local l = t->locals[index];
+    if (t->depth == 0) return;
+    struct entry e = t->stack[t->depth - 1];
+    const bool itself = e.where == IN_LOCAL && e.slot == l.slot;
+    if (itself) {
+        if (!tee) pop(t);
+        return;
+    }
+    const uint32_t at = t->result_at;
+    pop(t);
+    settle_refs_to(t, l.slot);
+    if (e.where == IN_HOME && at != NO_WORD && at == t->last && t->code[at + 1].s[0] == e.home) {
+        /* The latest instruction made it: let it write to the local. */
+        struct accumulator *a = accumulator_of(t, e.kind);
+        const bool made = a && a->at == at && a->slot == e.home;
+        t->code[at + 1].s[0] = l.slot;
+        overwritten(t, l.slot);
+        if (e.kind == KIND_V128) overwritten(t, l.slot + 1u);
+        if (made) *a = (struct accumulator){l.slot, at, IOP_COUNT};
+        t->result_at = NO_WORD;
+        if (tee) push_local(t, index);
+        return;
+    }
+    const bool moved_from_acc = e.where == IN_HOME && in_accumulator(t, e) && accumulator_of(t, e.kind) == &t->acc;
+    if (moved_from_acc) take_accumulator(t, e);
+    move_to(t, e, l.slot);
+    if (moved_from_acc) t->acc.slot = l.slot;
+    if (tee && moved_from_acc) push_local(t, index);
+    else if (tee) push_entry(t, e);
+}
+
+static void get_global(struct translator *t, uint32_t index) {
+    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_global_get, [KIND_F64] = IOP_f64_global_get, [KIND_V128] = IOP_v128_global_get};
+    const struct global *g = t->instance->globals[index];
+    const uint8_t kind = (uint8_t)vt_kind(g->type.type);
+    if (!g->type.mutable_ && kind != KIND_V128) {
+        const bool narrow = kind == KIND_I32 || kind == KIND_F32;
+        push_const(t, kind, narrow ? (uint64_t)(int32_t)g->value[0].i32 : g->value[0].i64);
+        return;
+    }
+    const uint32_t op = kind == KIND_F32 || kind == KIND_F64 || kind == KIND_V128 ? ops[kind] : IOP_global_get;
+    uint32_t at = emit(t, op, 2);
+    t->code[at + 2].p = g->value;
+    push_result(t, at, op, kind);
+}
+
+static void set_global(struct translator *t, uint32_t index) {
+    struct entry e = pop(t);
+    const bool ints = e.kind != KIND_F32 && e.kind != KIND_F64 && e.kind != KIND_V128;
+    uint32_t op = e.kind == KIND_F32 ? IOP_f32_global_set_s : e.kind == KIND_V128 ? IOP_v128_global_set_s : IOP_global_set_s;
+    if (ints) e = load_const(t, e);
+    else to_slot(t, e);
+    if (ints && in_accumulator(t, e)) {
+        op = IOP_global_set_a;
+        take_accumulator(t, e);
+    }
+    uint32_t at = emit4(t, op, e.where == IN_CONST ? e.home : e.slot, 0, 0, 0, 2);
+    t->code[at + 2].p = t->instance->globals[index]->value;
+}
+
+/* ---- Parametric, references ---- */
+
+static void select(struct translator *t) {
+    struct entry c = pop(t), b = pop(t), a = pop(t);
+    const uint16_t a_slot = to_slot(t, a), b_slot = to_slot(t, b);
+    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_select_s, [KIND_F64] = IOP_f64_select_s, [KIND_V128] = IOP_v128_select_s};
+    uint32_t op = a.kind == KIND_F32 || a.kind == KIND_F64 || a.kind == KIND_V128 ? ops[a.kind] : IOP_select_s;
+    const uint16_t c_slot = to_slot(t, c);
+    if (in_accumulator(t, c) && a.kind != KIND_V128) {
+        op += 2 * UNARY_A;
+        take_accumulator(t, c);
+    }
+    push_result(t, emit4(t, op, 0, a_slot, b_slot, c_slot, 1), op, a.kind);
+}
+
+static void ref_as_non_null(struct translator *t) {
+    struct entry e = pop(t);
+    const uint16_t slot = to_slot(t, e);
+    uint32_t op = IOP_ref_as_non_null_s;
+    if (in_accumulator(t, e)) {
+        op = IOP_ref_as_non_null_a;
+        take_accumulator(t, e);
+    }
+    push_result(t, emit4(t, op, 0, slot, 0, 0, 1), op, e.kind);
+}
+
+/* i32.wrap_i64 costs nothing: who reads an i32 reads the low half of a slot. */
+static void wrap(struct translator *t) {
+    const uint32_t at = t->result_at;
+    struct entry e = pop(t);
+    e.kind = KIND_I32;
+    if (e.where == IN_CONST) e.bits = (uint64_t)(int32_t)e.bits;
+    push_entry(t, e);
+    t->result_at = at;
+}
+
+static uint64_t read_fixed(struct translator *t, unsigned bytes) {
+    uint64_t v = 0;
+    memcpy(&v, t->p, bytes);
+    t->p += bytes;
+    return v;
+}
+
+static void numeric(struct translator *t, uint32_t op) {
+    const struct numeric_op *n = &numeric_ops[op];
+    const uint32_t sig = opcode_table[op].sig;
+    const uint8_t result = (uint8_t)sig_result(sig);
+    switch (n->family) {
+    case COMMUTATIVE:
+    case BINARY: binary(t, n, result); break;
+    case COMPARE: {
+        struct entry b = pop(t), a = pop(t);
+        compare_entries(t, n->iop, a, b);
+        break;
+    }
+    case FCOMPARE: compare_floats(t, n->iop); break;
+    case UNARY: unary(t, n, result); break;
+    case LOAD: load(t, n, result); break;
+    case STORE: store(t, n); break;
+    default: fail(t, TRAP_HOST, "an instruction that the interpreter does not know");
+    }
+}
+
+void translate_plain(struct translator *t, uint32_t op) {
+    switch (op) {
+    case OP_NOP: break;
+    case OP_DROP: pop(t); break;
+    case OP_SELECT_T:
+        for (uint32_t n = leb_u32(&t->p); n; n--)
+            module_read_valtype(t->module, &t->p);
+        select(t);
+        break;
+    case OP_SELECT: select(t); break;
+    case OP_LOCAL_GET: push_local(t, leb_u32(&t->p)); break;
+    case OP_LOCAL_SET: set_local(t, leb_u32(&t->p), false); break;
+    case OP_LOCAL_TEE: set_local(t, leb_u32(&t->p), true); break;
+    case OP_GLOBAL_GET: get_global(t, leb_u32(&t->p)); break;
+    case OP_GLOBAL_SET: set_global(t, leb_u32(&t->p)); break;
+    case OP_I32_CONST: push_const(t, KIND_I32, (uint64_t)(int64_t)leb_s32(&t->p)); break;
+    case OP_I64_CONST: push_const(t, KIND_I64, (uint64_t)leb_s64(&t->p)); break;
+    case OP_F32_CONST: push_const(t, KIND_F32, (uint64_t)(int32_t)read_fixed(t, 4)); break;
+    case OP_F64_CONST: push_const(t, KIND_F64, read_fixed(t, 8)); break;
+    case OP_I32_EQZ: eqz(t, IOP_i32_eq_ss); break;
+    case OP_I64_EQZ:
+    case OP_REF_IS_NULL: eqz(t, IOP_i64_eq_ss); break;
+    case OP_I32_WRAP_I64: wrap(t); break;
+    case OP_REF_NULL:
+        leb_s64(&t->p);
+        push_const(t, KIND_REF, 0);
+        break;
+    case OP_REF_FUNC: push_const(t, KIND_REF, (uint64_t)(uintptr_t)t->instance->funcs[leb_u32(&t->p)]); break;
+    case OP_REF_AS_NON_NULL: ref_as_non_null(t); break;
+    case OP_MEMORY_SIZE:
+    case OP_MEMORY_GROW:
+    case OP_MEMORY_FILL:
+    case OP_MEMORY_COPY:
+    case OP_MEMORY_INIT: memory_op(t, op); break;
+    case OP_DATA_DROP: drop_segment(t, IOP_data_drop); break;
+    case OP_TABLE_GET:
+    case OP_TABLE_SET:
+    case OP_TABLE_SIZE:
+    case OP_TABLE_GROW:
+    case OP_TABLE_FILL:
+    case OP_TABLE_COPY:
+    case OP_TABLE_INIT: table_op(t, op); break;
+    case OP_ELEM_DROP: drop_segment(t, IOP_elem_drop); break;
+    default:
+        if (op >= OP_BASE_FD) translate_simd(t, op);
+        else numeric(t, op);
+    }
+}
