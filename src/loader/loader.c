@@ -223,6 +223,8 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     if (s) {
         struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
         sigaction(SIGPIPE, &ignore, &old);
+        s->ready = o->ready;
+        s->ready_ctx = o->ready_ctx;
         run_in(b, &image, s, o, begin, result);
         sigaction(SIGPIPE, &old, NULL);
         server_delete(s);

@@ -38,6 +38,10 @@ struct keep_options {
     const char *warden;  /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
                             program */
     bool debug;          /* the warden's own standard error and its log records go to descriptor 2 */
+
+    /* Called in the calling thread when the program's first instruction comes next; NULL: nobody wants to know. */
+    void (*ready)(void *ctx);
+    void *ready_ctx;
 };
 
 enum keep_outcome {

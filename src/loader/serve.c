@@ -296,7 +296,10 @@ static uint32_t dispatch(struct server *s, const struct gate_request *q, struct 
     case GATE_SEND:
     case GATE_SHUTDOWN: return sockets_operation(s, q, r, data);
     case GATE_LOG: return log_line(s, q, data);
-    case GATE_READY: s->ready_at_ns = gate_now_ns(); return GATE_OK;
+    case GATE_READY:
+        if (s->ready && !s->ready_at_ns) s->ready(s->ready_ctx);
+        s->ready_at_ns = gate_now_ns();
+        return GATE_OK;
     case GATE_EXIT: return report_end(s, q, data);
     default: return files_operation(s, q, r, data);
     }

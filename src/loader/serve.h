@@ -35,8 +35,10 @@ struct server {
     uint32_t n_fixed; /* files and mounts of the configuration: their numbers are never given anew */
     bool debug;
     uint64_t calls;
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */
-    uint64_t ready_at_ns; /* GATE_READY came */
+    uint64_t deadline_ns;     /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */
+    uint64_t ready_at_ns;     /* GATE_READY came */
+    void (*ready)(void *ctx); /* to be called then; or NULL */
+    void *ready_ctx;
 
     /* How it ended. */
     bool broken_pipe;   /* end the keep: the reader of its stdout is gone */

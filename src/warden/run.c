@@ -39,7 +39,7 @@ static wasi_errno add_files(struct warden *w, struct wasi *wasi) {
     return WASI_SUCCESS;
 }
 
-static wasi_errno add_mounts(struct warden *w, struct wasi *wasi, bool *has_root) {
+static wasi_errno add_mounts(struct warden *w, struct wasi *wasi) {
     const struct config *c = &w->boot.config;
     for (uint32_t i = 0; i < c->n_mounts; i++) {
         const struct config_mount *m = &c->mounts[i];
@@ -49,7 +49,6 @@ static wasi_errno add_mounts(struct warden *w, struct wasi *wasi, bool *has_root
         wasi_errno error = wasi_add_preopen(wasi, dir, m->guest, WASI_RIGHTS_DIR & ~denied,
                                             (WASI_RIGHTS_DIR | WASI_RIGHTS_FILE) & ~denied, NULL);
         if (error != WASI_SUCCESS) return error;
-        if (strcmp(m->guest, "/") == 0) *has_root = true;
     }
     return WASI_SUCCESS;
 }
@@ -114,12 +113,11 @@ static struct wasi *make_world(struct warden *w) {
     struct wasi_host host = warden_host(w);
     struct wasi *wasi = wasi_new(&host);
     if (!wasi) report_failure(w, GATE_EXIT_BROKEN, "out of memory");
-    bool has_root = false;
     wasi_errno error = add_words(w, wasi);
     if (error == WASI_SUCCESS) error = add_environment(w, wasi);
     if (error == WASI_SUCCESS) error = add_files(w, wasi);
-    if (error == WASI_SUCCESS) error = add_mounts(w, wasi, &has_root);
-    if (error == WASI_SUCCESS && !has_root) error = add_root(w, wasi, &host);
+    if (error == WASI_SUCCESS) error = add_mounts(w, wasi);
+    if (error == WASI_SUCCESS && !config_has_root(&w->boot.config)) error = add_root(w, wasi, &host);
     if (error != WASI_SUCCESS)
         report_failure(w, GATE_EXIT_REFUSED, "cannot lay out the program's world: %s", wasi_errno_name(error));
     return wasi;

@@ -134,7 +134,7 @@ wasi_errno call_path_open(struct call *c) {
                             .access = access_of(rights)};
     e = dir->ops->open(dir, path, &how, &file);
     if (e) return e;
-    fd_set(c->w, fd, file, rights, inheriting & passes_on, (uint16_t)fdflags);
+    fd_install(c->w, fd, file, rights, inheriting & passes_on, (uint16_t)fdflags);
     store32(result, fd);
     return WASI_SUCCESS;
 }

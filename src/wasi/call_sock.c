@@ -30,7 +30,7 @@ wasi_errno call_sock_accept(struct call *c) {
     struct wasi_file *file;
     e = d->file->ops->accept(d->file, d->fdflags, (uint16_t)flags, &file);
     if (e) return e;
-    fd_set(c->w, fd, file, d->inheriting, 0, (uint16_t)flags);
+    fd_install(c->w, fd, file, d->inheriting, 0, (uint16_t)flags);
     store32(result, fd);
     return WASI_SUCCESS;
 }

@@ -107,7 +107,8 @@ wasi_errno fd_get(struct wasi *w, uint32_t fd, uint64_t rights, struct descripto
 
 /* Makes sure that one more descriptor can be made: WASI_EMFILE, WASI_ENOMEM. Pointers to descriptors become invalid. */
 wasi_errno fd_reserve(struct wasi *w, uint32_t *fd);
-void fd_set(struct wasi *w, uint32_t fd, struct wasi_file *f, uint64_t rights, uint64_t inheriting, uint16_t fdflags);
+void fd_install(struct wasi *w, uint32_t fd, struct wasi_file *f, uint64_t rights, uint64_t inheriting,
+                uint16_t fdflags);
 void fd_release(struct wasi *w, struct descriptor *d);
 
 static inline bool is_seekable(const struct wasi_file *f) {

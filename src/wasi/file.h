@@ -15,6 +15,7 @@
  *    most WASI_NAME_MAX bytes. They are NOT NUL-terminated. They may still hold `.`, `..`, empty components, trailing
  *    slashes and lead over symbolic links: *the provider resolves the whole path itself*, beneath the given directory,
  *    and answers WASI_ENOTCAPABLE where it would leave it (openat2's RESOLVE_BENEATH: EXDEV from path resolution).
+ *    Names are bytes: WASI says UTF-8, POSIX programs do not always, and nothing here depends on it.
  *
  * What src/wasi relies on: nothing a provider returns is out of range: `done` is at most what was asked for. */
 #ifndef DONJON_WASI_FILE_H

@@ -90,7 +90,8 @@ wasi_errno fd_reserve(struct wasi *w, uint32_t *fd) {
     return fds_grow(w, *fd + 1);
 }
 
-void fd_set(struct wasi *w, uint32_t fd, struct wasi_file *f, uint64_t rights, uint64_t inheriting, uint16_t fdflags) {
+void fd_install(struct wasi *w, uint32_t fd, struct wasi_file *f, uint64_t rights, uint64_t inheriting,
+                uint16_t fdflags) {
     w->fds[fd] = (struct descriptor){
         .file = f, .rights = rights & f->rights, .inheriting = inheriting & WASI_RIGHTS_ALL, .fdflags = fdflags};
 }
@@ -112,7 +113,7 @@ static wasi_errno add_file(struct wasi *w, uint32_t fd, struct wasi_file *f, uin
     wasi_errno e = fd >= WASI_FD_MAX ? WASI_EMFILE : fds_grow(w, fd + 1);
     if (e) return e;
     if (w->fds[fd].file) return WASI_EEXIST;
-    fd_set(w, fd, f, rights, inheriting, fdflags);
+    fd_install(w, fd, f, rights, inheriting, fdflags);
     return WASI_SUCCESS;
 }
 

@@ -111,6 +111,7 @@ wasm_trap_t *trap_from_call(wasm_store_t *s, enum trap_kind kind) {
         r = (wasm_ref_t *)trap_make(s, (enum donjon_trap_kind)kind, message, message ? strlen(message) : 0);
     }
     if (r != &s->out_of_memory) trap_add_frames(&r->trap, from);
+    from->n_frames = from->n_frames_total = 0; /* they are in the trap object now, which may be raised again */
     return (wasm_trap_t *)r;
 }
 

@@ -88,8 +88,8 @@ static void set_bit(uint64_t *map, uint32_t n) {
 }
 
 /* The block and cell index of an object's address; false when there is no live object. */
-static bool locate(const struct heap *h, const void *address, struct block **block, uint32_t *index) {
-    uint64_t at = (uint64_t)((uintptr_t)address - (uintptr_t)h->base);
+static bool locate(const struct heap *h, uintptr_t address, struct block **block, uint32_t *index) {
+    uint64_t at = address - (uintptr_t)h->base;
     if (at >= (uint64_t)h->n_blocks * BLOCK_SIZE) return false;
     struct block *b = block_at(h, (uint32_t)(at / BLOCK_SIZE));
     uint64_t in_block = at % BLOCK_SIZE, first = offsetof(struct block, cells) + offsetof(struct cell, object);
@@ -214,9 +214,9 @@ static void *body_of(const struct block *b, struct cell *c) {
 }
 
 static bool locate_body(const struct heap *h, const void *body, struct block **b, uint32_t *index) {
-    if (locate(h, body, b, index)) return (*b)->kind == CELL_EXN;
-    const void *object = (const uint8_t *)body - offsetof(struct host_object, body);
-    return locate(h, object, b, index) && (*b)->kind == CELL_HOST;
+    uintptr_t at = (uintptr_t)body;
+    if (locate(h, at, b, index)) return (*b)->kind == CELL_EXN;
+    return locate(h, at - offsetof(struct host_object, body), b, index) && (*b)->kind == CELL_HOST;
 }
 
 static struct cell *find_cell(const struct heap *h, const void *body) {

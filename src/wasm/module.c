@@ -200,9 +200,13 @@ static bool read_group(struct decoder *d, uint32_t *cap) {
     if (!read_byte(r, &form)) return false;
     bool single = form != TYPE_FORM_REC;
     if (!single && !read_count(r, MAX_TYPES, 2, "types of a recursion group", &n)) return false;
+    if (!n) return true;
     if (n > MAX_TYPES - d->m->n_types) return malformed(r, "too many types, the implementation limit is %u", MAX_TYPES);
     if (!reserve(d, (void **)&d->m->type_ids, cap, d->m->n_types, n, sizeof *d->m->type_ids)) return false;
     g->n_types = g->n_words = g->n_fields = 0;
+    if (!reserve(d, (void **)&g->words, &g->words_cap, 0, 1, sizeof *g->words))
+        return false; /* empty lists point somewhere */
+    if (!reserve(d, (void **)&g->fields, &g->fields_cap, 0, 1, sizeof *g->fields)) return false;
     r->rec_first = d->m->n_types;
     r->n_rec = n;
     for (uint32_t i = 0; i < n; i++) {

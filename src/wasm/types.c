@@ -307,8 +307,11 @@ static bool copy_type(const struct donjon_platform *p, struct type_registry *r, 
     if (t->kind == COMP_FUNC) return copy_func(p, r, t, first, &d->func);
     struct fieldtype *fields = arena_take(p, r, t->agg.n_fields * sizeof *fields);
     if (!fields) return false;
-    for (uint32_t i = 0; i < t->agg.n_fields; i++)
+    d->defaultable = true;
+    for (uint32_t i = 0; i < t->agg.n_fields; i++) {
         fields[i] = (struct fieldtype){resolve(t->agg.fields[i].type, first), t->agg.fields[i].mutable_};
+        d->defaultable &= vt_defaultable(fields[i].type);
+    }
     d->agg.n_fields = t->agg.n_fields;
     d->agg.fields = fields;
     return true;

@@ -82,6 +82,7 @@ struct deftype {
     uint32_t super;      /* type id, or TYPE_NONE */
     uint32_t depth;      /* length of the supertype chain: makes subtyping a walk of known length */
     bool final;
+    bool defaultable;    /* structures and arrays: every field has a default value */
     enum comptype_kind kind;
     union {
         struct functype func;

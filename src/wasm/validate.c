@@ -1,63 +1,7 @@
-#include "validate.h"
+#include "validator.h"
 #include "donjon/platform.h"
-#include "limits.h"
-#include "opcodes.h"
-#include "store.h"
 
 #include <string.h>
-
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
-/* A block being validated: an entry of the control stack. */
-struct block {
-    uint32_t op;          /* OP_BLOCK, OP_LOOP, OP_IF, OP_ELSE, OP_TRY_TABLE, OP_TRY, OP_CATCH, OP_CATCH_ALL */
-    bool unreachable;     /* the rest of the block cannot be reached: missing operands have any type */
-    uint32_t height;      /* of the operand stack below the block */
-    uint32_t init_height; /* of the stack of initialised locals at its start */
-    uint32_t br_table;    /* offset of the br_table that was last checked against this label */
-    uint32_t n_params, n_results;
-    const valtype *params, *results; /* with one result, `result` instead */
-    valtype result;
-};
-
-/* Operands beyond the limit that there is room for: an instruction pushes some before the next one's start is checked.
- */
-enum { SPARE = 16 };
-
-/* Locals are declared in runs. The first ones are also expanded, the others searched: a body of twelve bytes may
- * declare 50,000 locals, and a module a million such bodies. */
-enum { FAST_LOCALS = 2048 };
-struct run {
-    uint32_t end; /* number of the run's last local, plus one */
-    valtype type;
-};
-
-struct validator {
-    struct reader r;
-    struct module *module;
-    const struct engine *engine;
-    const struct donjon_platform *platform;
-    uint32_t op; /* the instruction being validated */
-    bool constant;
-    bool ready; /* the stacks are there */
-
-    valtype *stack, *sp, *base, *limit; /* operands; base: of the innermost block */
-    struct block *blocks, *top;
-    uint32_t n_blocks, blocks_cap;
-
-    uint32_t n_locals, n_fast;
-    valtype *locals;
-    struct run *runs;
-    uint32_t n_runs, runs_cap;
-    bool has_uninit;      /* some locals have no default: the next three fields are in use */
-    uint8_t *uninit;      /* a bit a local: not yet set */
-    uint32_t *init_stack; /* locals in the order they were set */
-    uint32_t n_init;
-
-    uint8_t *refs;    /* a bit a function: declared for ref.func */
-    uint32_t n_datas; /* UINT32_MAX: no data count section */
-};
 
 struct validator *validator_new(struct module *m) {
     const struct donjon_platform *p = m->engine->platform;
@@ -107,20 +51,10 @@ bool validator_declare_ref(struct validator *v, struct reader *r, uint32_t func)
     return true;
 }
 
-/* The instruction at hand, for messages. */
-static const char *here(const struct validator *v) {
-    const char *text = opcode_table[v->op].text;
-    return text ? text : "?";
-}
-
 /* -- Operands --------------------------------------------------------------------------------------------------------
  */
 
-static bool matches(const struct validator *v, valtype sub, valtype super) {
-    return sub == super || type_matches(v->engine, sub, super);
-}
-
-static bool __attribute__((noinline)) pop_unequal(struct validator *v, valtype t) {
+bool pop_unequal(struct validator *v, valtype t) {
     if (v->sp == v->base) {
         if (v->top->unreachable) return true;
         return invalid(&v->r, "%s expects %s, found an empty stack", here(v), type_text(&v->r, t).s);
@@ -131,36 +65,18 @@ static bool __attribute__((noinline)) pop_unequal(struct validator *v, valtype t
     return true;
 }
 
-static inline bool pop(struct validator *v, valtype t) {
-    if (likely(v->sp > v->base && v->sp[-1] == t)) {
-        v->sp--;
-        return true;
-    }
-    return pop_unequal(v, t);
-}
-
-/* VT_BOT from an unreachable stack. */
-static inline bool pop_any(struct validator *v, valtype *t) {
-    if (likely(v->sp > v->base)) {
-        *t = *--v->sp;
-        return true;
-    }
-    *t = VT_BOT;
-    return v->top->unreachable || invalid(&v->r, "%s expects a value, found an empty stack", here(v));
-}
-
-/* A reference; (ref bot) from an unreachable stack. */
-static bool pop_ref(struct validator *v, valtype *t) {
+bool pop_ref(struct validator *v, valtype *t) {
     if (!pop_any(v, t)) return false;
     if (*t == VT_BOT) *t = VT_REF(false, HEAP_BOT);
     return vt_is_ref(*t) || invalid(&v->r, "%s expects a reference, found %s", here(v), type_text(&v->r, *t).s);
 }
 
-static inline void push(struct validator *v, valtype t) {
-    *v->sp++ = t;
-}
-
-static bool pop_types(struct validator *v, const valtype *types, uint32_t n) {
+bool pop_types(struct validator *v, const valtype *types, uint32_t n) {
+    enum { MANY = 8 };
+    if (unlikely(n >= MANY) && v->sp - v->base >= (ptrdiff_t)n && !memcmp(v->sp - n, types, n * sizeof *types)) {
+        v->sp -= n;
+        return true;
+    }
     while (n--) {
         if (v->sp == v->base && v->top->unreachable) return true; /* whatever is missing has the right type */
         if (!pop(v, types[n])) return false;
@@ -168,11 +84,10 @@ static bool pop_types(struct validator *v, const valtype *types, uint32_t n) {
     return true;
 }
 
-static bool push_types(struct validator *v, const valtype *types, uint32_t n) {
+bool push_types(struct validator *v, const valtype *types, uint32_t n) {
     if ((ptrdiff_t)n > v->limit + SPARE / 2 - v->sp)
         return invalid(&v->r, "more than %u values on the stack", MAX_OPERANDS);
-    for (uint32_t i = 0; i < n; i++)
-        v->sp[i] = types[i];
+    if (n) memcpy(v->sp, types, n * sizeof *types);
     v->sp += n;
     return true;
 }
@@ -197,8 +112,7 @@ static const valtype *block_results(const struct block *b) {
     return b->n_results == 1 ? &b->result : b->results;
 }
 
-/* The types that a branch to the block takes. */
-static const valtype *label_types(const struct block *b, uint32_t *n) {
+const valtype *label_types(const struct block *b, uint32_t *n) {
     *n = b->op == OP_LOOP ? b->n_params : b->n_results;
     return b->op == OP_LOOP ? b->params : block_results(b);
 }
@@ -266,21 +180,13 @@ static bool find_label(struct validator *v, uint32_t depth, struct block **out) 
     return true;
 }
 
-static bool read_label(struct validator *v, struct block **out) {
+bool read_label(struct validator *v, struct block **out) {
     uint32_t depth;
     return read_u32(&v->r, &depth) && find_label(v, depth, out);
 }
 
 /* -- Immediates ------------------------------------------------------------------------------------------------------
  */
-
-static bool check_index(struct validator *v, const char *what, uint32_t index, uint32_t n) {
-    return likely(index < n) || invalid(&v->r, "%s: unknown %s %u, there are %u", here(v), what, index, n);
-}
-
-static bool read_index(struct validator *v, const char *what, uint32_t n, uint32_t *out) {
-    return read_u32(&v->r, out) && check_index(v, what, *out, n);
-}
 
 static bool read_func_type(struct validator *v, uint32_t *id, const struct functype **out) {
     if (!read_type_index(&v->r, id)) return false;
@@ -308,13 +214,13 @@ static bool read_memory(struct validator *v, valtype *addr) {
     return true;
 }
 
-static bool read_data(struct validator *v) {
+bool read_data(struct validator *v) {
     uint32_t index;
     if (v->n_datas == UINT32_MAX) return malformed(&v->r, "%s: data count section required", here(v));
     return read_index(v, "data segment", v->n_datas, &index);
 }
 
-static bool read_elem(struct validator *v, valtype *type) {
+bool read_elem(struct validator *v, valtype *type) {
     uint32_t index;
     if (!read_index(v, "element segment", v->module->n_elems, &index)) return false;
     *type = v->module->elems[index].type;
@@ -633,7 +539,7 @@ static inline bool do_local_get(struct validator *v) {
     return true;
 }
 
-static inline bool do_local_set(struct validator *v, bool tee) {
+static inline __attribute__((always_inline)) bool do_local_set(struct validator *v, bool tee) {
     uint32_t index;
     valtype t;
     if (!read_local(v, &index, &t) || !pop(v, t)) return false;
@@ -765,230 +671,6 @@ static bool do_reference(struct validator *v, uint32_t op) {
         return true;
     case OP_BR_ON_NULL: return do_br_on_null(v);
     default: return do_br_on_non_null(v);
-    }
-}
-
-/* -- Garbage collection (section 3.4.8 to 3.4.12) --------------------------------------------------------------------
- */
-
-static valtype unpacked(valtype t) {
-    return vt_kind(t) == KIND_PACKED ? VT_I32 : t;
-}
-
-static bool read_agg(struct validator *v, enum comptype_kind kind, valtype *ref, const struct deftype **out) {
-    uint32_t id;
-    if (!read_type_index(&v->r, &id)) return false;
-    *out = type_get(v->engine, id);
-    *ref = VT_REF(true, HEAP_CONCRETE + id);
-    if ((*out)->kind == kind) return true;
-    return invalid(&v->r, "%s expects %s type", here(v), kind == COMP_STRUCT ? "a structure" : "an array");
-}
-
-static bool all_defaultable(struct validator *v, const struct deftype *d) {
-    for (uint32_t i = 0; i < d->agg.n_fields; i++)
-        if (!vt_defaultable(d->agg.fields[i].type)) return invalid(&v->r, "%s: field %u has no default", here(v), i);
-    return true;
-}
-
-static bool is_mutable(struct validator *v, struct fieldtype f) {
-    return f.mutable_ || invalid(&v->r, "%s: the field is immutable", here(v));
-}
-
-/* Packed fields are read with a sign, others without. */
-static bool check_packing(struct validator *v, struct fieldtype f, bool plain) {
-    if ((vt_kind(f.type) == KIND_PACKED) != plain) return true;
-    return invalid(&v->r, "%s: the field has type %s", here(v), type_text(&v->r, f.type).s);
-}
-
-static bool do_struct(struct validator *v, uint32_t op) {
-    const struct deftype *d;
-    valtype ref;
-    uint32_t field;
-    if (!read_agg(v, COMP_STRUCT, &ref, &d)) return false;
-    switch (op) {
-    case OP_STRUCT_NEW:
-        for (uint32_t i = d->agg.n_fields; i--;) {
-            if (v->sp == v->base && v->top->unreachable) break;
-            if (!pop(v, unpacked(d->agg.fields[i].type))) return false;
-        }
-        push(v, VT_REF(false, vt_heap(ref)));
-        return true;
-    case OP_STRUCT_NEW_DEFAULT:
-        if (!all_defaultable(v, d)) return false;
-        push(v, VT_REF(false, vt_heap(ref)));
-        return true;
-    }
-    if (!read_index(v, "field", d->agg.n_fields, &field)) return false;
-    struct fieldtype f = d->agg.fields[field];
-    if (op == OP_STRUCT_SET) return is_mutable(v, f) && pop(v, unpacked(f.type)) && pop(v, ref);
-    if (!check_packing(v, f, op == OP_STRUCT_GET) || !pop(v, ref)) return false;
-    push(v, unpacked(f.type));
-    return true;
-}
-
-static bool do_array_new(struct validator *v, uint32_t op) {
-    const struct deftype *d;
-    valtype ref, elem;
-    uint32_t n;
-    if (!read_agg(v, COMP_ARRAY, &ref, &d)) return false;
-    valtype t = d->agg.fields[0].type;
-    switch (op) {
-    case OP_ARRAY_NEW:
-        if (!pop(v, VT_I32) || !pop(v, unpacked(t))) return false;
-        break;
-    case OP_ARRAY_NEW_DEFAULT:
-        if (!all_defaultable(v, d) || !pop(v, VT_I32)) return false;
-        break;
-    case OP_ARRAY_NEW_FIXED:
-        if (!read_u32(&v->r, &n)) return false;
-        if (n > MAX_NEW_FIXED)
-            return malformed(&v->r, "array.new_fixed of %u, the implementation limit is %u", n, MAX_NEW_FIXED);
-        while (n-- && !(v->sp == v->base && v->top->unreachable))
-            if (!pop(v, unpacked(t))) return false;
-        break;
-    case OP_ARRAY_NEW_DATA:
-        if (!read_data(v)) return false;
-        if (vt_is_ref(t)) return invalid(&v->r, "array.new_data expects an array of numbers or vectors");
-        if (!pop(v, VT_I32) || !pop(v, VT_I32)) return false;
-        break;
-    default: /* array.new_elem */
-        if (!read_elem(v, &elem)) return false;
-        if (!matches(v, elem, t))
-            return invalid(&v->r, "array.new_elem: the segment's type does not match the array's");
-        if (!pop(v, VT_I32) || !pop(v, VT_I32)) return false;
-    }
-    push(v, VT_REF(false, vt_heap(ref)));
-    return true;
-}
-
-static bool do_array_copy(struct validator *v) {
-    const struct deftype *to, *from;
-    valtype to_ref, from_ref;
-    if (!read_agg(v, COMP_ARRAY, &to_ref, &to) || !read_agg(v, COMP_ARRAY, &from_ref, &from)) return false;
-    if (!is_mutable(v, to->agg.fields[0])) return false;
-    if (!matches(v, from->agg.fields[0].type, to->agg.fields[0].type))
-        return invalid(&v->r, "array.copy: array types do not match");
-    return pop(v, VT_I32) && pop(v, VT_I32) && pop(v, from_ref) && pop(v, VT_I32) && pop(v, to_ref);
-}
-
-static bool do_array(struct validator *v, uint32_t op) {
-    const struct deftype *d;
-    valtype ref, elem;
-    if (!read_agg(v, COMP_ARRAY, &ref, &d)) return false;
-    struct fieldtype f = d->agg.fields[0];
-    valtype t = unpacked(f.type);
-    switch (op) {
-    case OP_ARRAY_GET:
-    case OP_ARRAY_GET_S:
-    case OP_ARRAY_GET_U:
-        if (!check_packing(v, f, op == OP_ARRAY_GET) || !pop(v, VT_I32) || !pop(v, ref)) return false;
-        push(v, t);
-        return true;
-    case OP_ARRAY_SET: return is_mutable(v, f) && pop(v, t) && pop(v, VT_I32) && pop(v, ref);
-    case OP_ARRAY_FILL: return is_mutable(v, f) && pop(v, VT_I32) && pop(v, t) && pop(v, VT_I32) && pop(v, ref);
-    case OP_ARRAY_INIT_DATA:
-        if (!read_data(v) || !is_mutable(v, f)) return false;
-        if (vt_is_ref(t)) return invalid(&v->r, "array.init_data expects an array of numbers or vectors");
-        break;
-    default: /* array.init_elem */
-        if (!read_elem(v, &elem) || !is_mutable(v, f)) return false;
-        if (!matches(v, elem, f.type)) return invalid(&v->r, "array.init_elem: the segment's type does not match");
-    }
-    return pop(v, VT_I32) && pop(v, VT_I32) && pop(v, VT_I32) && pop(v, ref);
-}
-
-/* The top of a heap type's hierarchy. */
-static uint32_t top_of(const struct validator *v, uint32_t heap) {
-    switch (heap) {
-    case HEAP_FUNC:
-    case HEAP_NOFUNC: return HEAP_FUNC;
-    case HEAP_EXTERN:
-    case HEAP_NOEXTERN: return HEAP_EXTERN;
-    case HEAP_EXN:
-    case HEAP_NOEXN: return HEAP_EXN;
-    }
-    if (heap < HEAP_CONCRETE) return HEAP_ANY;
-    return type_get(v->engine, heap - HEAP_CONCRETE)->kind == COMP_FUNC ? HEAP_FUNC : HEAP_ANY;
-}
-
-static bool do_cast(struct validator *v, uint32_t op) {
-    uint32_t heap;
-    if (!read_heaptype(&v->r, &heap) || !pop(v, VT_REF(true, top_of(v, heap)))) return false;
-    if (op == OP_REF_TEST || op == OP_REF_TEST_NULL)
-        push(v, VT_I32);
-    else
-        push(v, VT_REF(op == OP_REF_CAST_NULL, heap));
-    return true;
-}
-
-static bool do_br_on_cast(struct validator *v, uint32_t op) {
-    enum { NULL_FROM = 1, NULL_TO = 2 };
-    uint8_t flags;
-    struct block *b;
-    uint32_t heap_from, heap_to, n;
-    if (!read_byte(&v->r, &flags)) return false;
-    if (flags > (NULL_FROM | NULL_TO)) return malformed(&v->r, "%s: malformed cast flags 0x%x", here(v), flags);
-    if (!read_label(v, &b) || !read_heaptype(&v->r, &heap_from) || !read_heaptype(&v->r, &heap_to)) return false;
-    valtype from = VT_REF(flags & NULL_FROM, heap_from), to = VT_REF(flags & NULL_TO, heap_to);
-    if (!matches(v, to, from))
-        return invalid(&v->r, "%s: %s is not a subtype of %s", here(v), type_text(&v->r, to).s,
-                       type_text(&v->r, from).s);
-    /* What is left when the cast fails: null only if the cast does not take it. */
-    valtype rest = flags & NULL_TO ? VT_REF(false, heap_from) : from;
-    valtype taken = op == OP_BR_ON_CAST ? to : rest, stays = op == OP_BR_ON_CAST ? rest : to;
-    const valtype *types = label_types(b, &n);
-    if (!n || !matches(v, taken, types[n - 1]))
-        return invalid(&v->r, "%s: %s does not match the label", here(v), type_text(&v->r, taken).s);
-    if (!pop(v, from) || !pop_types(v, types, n - 1) || !push_types(v, types, n - 1)) return false;
-    push(v, stays);
-    return true;
-}
-
-static bool do_convert(struct validator *v, uint32_t op) {
-    uint32_t from = op == OP_ANY_CONVERT_EXTERN ? HEAP_EXTERN : HEAP_ANY;
-    uint32_t to = op == OP_ANY_CONVERT_EXTERN ? HEAP_ANY : HEAP_EXTERN;
-    valtype t;
-    if (!pop_ref(v, &t)) return false;
-    if (!matches(v, t, VT_REF(true, from)))
-        return invalid(&v->r, "%s expects %s, found %s", here(v), type_text(&v->r, VT_REF(true, from)).s,
-                       type_text(&v->r, t).s);
-    push(v, VT_REF(vt_nullable(t), to));
-    return true;
-}
-
-static bool do_gc(struct validator *v, uint32_t op) {
-    struct module *m = v->module;
-    if (!m->uses_gc) {
-        m->uses_gc = true;
-        m->gc_offset = (uint32_t)(v->r.at - m->data);
-        m->gc_func = v->r.func;
-    }
-    if (op <= OP_STRUCT_SET) return do_struct(v, op);
-    if (op <= OP_ARRAY_NEW_ELEM) return do_array_new(v, op);
-    switch (op) {
-    case OP_ARRAY_LEN:
-        if (!pop(v, VT_REF(true, HEAP_ARRAY))) return false;
-        push(v, VT_I32);
-        return true;
-    case OP_ARRAY_COPY: return do_array_copy(v);
-    case OP_REF_TEST:
-    case OP_REF_TEST_NULL:
-    case OP_REF_CAST:
-    case OP_REF_CAST_NULL: return do_cast(v, op);
-    case OP_BR_ON_CAST:
-    case OP_BR_ON_CAST_FAIL: return do_br_on_cast(v, op);
-    case OP_ANY_CONVERT_EXTERN:
-    case OP_EXTERN_CONVERT_ANY: return do_convert(v, op);
-    case OP_REF_I31:
-        if (!pop(v, VT_I32)) return false;
-        push(v, VT_REF(false, HEAP_I31));
-        return true;
-    case OP_I31_GET_S:
-    case OP_I31_GET_U:
-        if (!pop(v, VT_REF(true, HEAP_I31))) return false;
-        push(v, VT_I32);
-        return true;
-    default: return do_array(v, op);
     }
 }
 
@@ -1180,7 +862,7 @@ static inline bool instruction(struct validator *v, uint32_t op) {
     case OP_BR_ON_NULL:
     case OP_BR_ON_NON_NULL: return do_reference(v, op);
     }
-    if (unlikely(opcode_is_gc(op))) return do_gc(v, op);
+    if (unlikely(opcode_is_gc(op))) return validate_gc(v, op);
     return do_table_driven(v, op);
 }
 
@@ -1253,7 +935,11 @@ static bool add_uninit(struct validator *v, uint32_t first) {
     }
     if (!v->has_uninit) memset(v->uninit, 0, BYTES);
     v->has_uninit = true;
-    for (uint32_t i = first; i < v->n_locals; i++)
+    uint32_t i = first, end = v->n_locals;
+    for (; i < end && i % 8; i++)
+        v->uninit[i / 8] |= (uint8_t)(1u << i % 8);
+    memset(v->uninit + i / 8, 0xff, (end - i) / 8);
+    for (i += (end - i) / 8 * 8; i < end; i++)
         v->uninit[i / 8] |= (uint8_t)(1u << i % 8);
     return true;
 }

@@ -434,10 +434,14 @@ static int teardown(void **state) {
     return 0;
 }
 
-int main(void) {
 #if defined __SANITIZE_ADDRESS__
-    return 77; /* the sanitised build leaves doors open for the sanitizers */
+enum { SANITIZED = 1 };
 #else
+enum { SANITIZED = 0 };
+#endif
+
+int main(void) {
+    if (SANITIZED) return 77; /* the sanitised build leaves doors open for the sanitizers */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_needs),
         cmocka_unit_test(test_open),
@@ -490,5 +494,4 @@ int main(void) {
         cmocka_unit_test(test_no_core),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
-#endif
 }

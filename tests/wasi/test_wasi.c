@@ -471,6 +471,9 @@ static void poll_clocks(void **state) {
     assert_int_equal(poll_n(g, 3), 2);
     expect_event(g, 0, 15, WASI_EINVAL, 0);
     expect_event(g, 1, 16, WASI_EINVAL, 0);
+    sub_clock(g, 0, 15, WASI_CLOCK_PROCESS_CPUTIME, 5, 0);
+    assert_int_equal(poll_n(g, 1), 1);
+    expect_event(g, 0, 15, WASI_ENOTSUP, 0);
     g->memory[IN + 8] = 3; /* no such type */
     assert_int_equal(poll_n(g, 1), -(int)WASI_EINVAL);
 
@@ -556,6 +559,82 @@ static void poll_interrupted(void **state) {
     guest_delete(g);
 }
 
+/* ---- Sockets: what reaches the provider, and what comes back ---- */
+
+struct socket {
+    struct wasi_file file;
+    char log[128];
+    struct wasi_file *next; /* what accept gives */
+};
+#define LOG(f, ...) snprintf(((struct socket *)(f))->log, sizeof((struct socket *)(f))->log, __VA_ARGS__)
+
+static wasi_errno socket_accept(struct wasi_file *f, uint16_t fdflags, uint16_t child, struct wasi_file **out) {
+    LOG(f, "accept %u %u", fdflags, child);
+    *out = ((struct socket *)f)->next;
+    ((struct socket *)f)->next = NULL;
+    return *out ? WASI_SUCCESS : WASI_EAGAIN;
+}
+static wasi_errno socket_recv(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t riflags,
+                              uint16_t fdflags, size_t *done, uint16_t *roflags) {
+    LOG(f, "recv %u of %zu flags %u %u", n, iov[0].len, riflags, fdflags);
+    memcpy(iov[0].buf, "hi", 2);
+    *done = 2;
+    *roflags = WASI_RO_DATA_TRUNCATED;
+    return WASI_SUCCESS;
+}
+static wasi_errno socket_send(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t fdflags,
+                              size_t *done) {
+    LOG(f, "send %u of %zu flags %u", n, iov[0].len, fdflags);
+    *done = iov[0].len;
+    return WASI_SUCCESS;
+}
+static wasi_errno socket_shutdown(struct wasi_file *f, uint8_t how) {
+    LOG(f, "shutdown %u", how);
+    return WASI_SUCCESS;
+}
+static const struct wasi_file_ops listener_ops = {.name = "listener", .close = slow_close, .accept = socket_accept};
+static const struct wasi_file_ops socket_ops = {
+    .name = "socket", .close = slow_close, .recv = socket_recv, .send = socket_send, .shutdown = socket_shutdown};
+
+static void sockets(void **state) {
+    (void)state;
+    struct guest *g = guest_new(NULL);
+    struct socket peer, listener = {.next = &peer.file};
+    wasi_file_init(&listener.file, &listener_ops, WASI_FILETYPE_SOCKET_STREAM);
+    wasi_file_init(&peer.file, &socket_ops, WASI_FILETYPE_SOCKET_STREAM);
+    uint64_t inheriting = WASI_RIGHTS_SOCKET & ~(uint64_t)WASI_RIGHT_SOCK_ACCEPT;
+    assert_int_equal(wasi_add_file(g->w, 5, &listener.file, WASI_RIGHT_SOCK_ACCEPT, inheriting, 0), 0);
+    uint32_t s = SCRATCH;
+    assert_int_equal(call(g, "sock_accept", 5u, 1u, s), WASI_EINVAL);
+    assert_int_equal(call(g, "sock_accept", 5u, (uint32_t)WASI_FDFLAG_NONBLOCK, s), 0);
+    assert_string_equal(listener.log, "accept 0 4");
+    uint32_t fd = u32_at(g, s);
+    assert_int_equal(fd, 4);
+    assert_int_equal(call(g, "sock_accept", 5u, 0u, s), WASI_EAGAIN);
+    assert_int_equal(call(g, "sock_recv", 5u, 0u, 0u, 0u, s, s), WASI_ENOTCAPABLE);
+    assert_int_equal(call(g, "sock_accept", fd, 0u, s), WASI_ENOTCAPABLE);
+    assert_int_equal(call(g, "fd_fdstat_get", fd, s), 0);
+    assert_int_equal(u32_at(g, s) >> 16, WASI_FDFLAG_NONBLOCK);
+    assert_int_equal(u64_at(g, s + 8), inheriting);
+
+    put_u32(g, s, 50000), put_u32(g, s + 4, 10);
+    assert_int_equal(call(g, "sock_recv", fd, s, 1u, 4u, s + 16, s + 20), WASI_EINVAL);
+    assert_int_equal(call(g, "sock_recv", fd, s, 1u, 3u, s + 16, s + 20), 0);
+    assert_string_equal(peer.log, "recv 1 of 10 flags 3 4");
+    assert_int_equal(u32_at(g, s + 16), 2);
+    assert_int_equal(u32_at(g, s + 20) & 0xffff, WASI_RO_DATA_TRUNCATED);
+    assert_memory_equal(g->memory + 50000, "hi", 2);
+    assert_int_equal(call(g, "sock_send", fd, s, 1u, 1u, s + 16), WASI_EINVAL);
+    assert_int_equal(call(g, "sock_send", fd, s, 1u, 0u, s + 16), 0);
+    assert_string_equal(peer.log, "send 1 of 10 flags 4");
+    assert_int_equal(call(g, "sock_shutdown", fd, 0u), WASI_EINVAL);
+    assert_int_equal(call(g, "sock_shutdown", fd, 4u), WASI_EINVAL);
+    assert_int_equal(call(g, "sock_shutdown", fd, 2u), 0);
+    assert_string_equal(peer.log, "shutdown 2");
+    assert_int_equal(call(g, "fd_write", fd, s, 1u, s + 16), WASI_EBADF); /* this provider has no stream operations */
+    guest_delete(g);
+}
+
 /* ---- Preview 0 ---- */
 
 static void preview0(void **state) {
@@ -612,7 +691,7 @@ int main(void) {
         cmocka_unit_test(inheritance),  cmocka_unit_test(descriptors),      cmocka_unit_test(descriptor_limit),
         cmocka_unit_test(program),      cmocka_unit_test(bad_pointers),     cmocka_unit_test(poll_clocks),
         cmocka_unit_test(poll_files),   cmocka_unit_test(poll_interrupted), cmocka_unit_test(preview0),
-        cmocka_unit_test(traces),
+        cmocka_unit_test(traces),       cmocka_unit_test(sockets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
