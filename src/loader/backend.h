@@ -25,7 +25,8 @@ struct keep_image {
 /* How a keep's host process ended. */
 struct keep_end {
     bool signalled;
-    int code; /* exit status or signal number */
+    bool out_of_memory; /* killed by the limit on its memory */
+    int code;           /* exit status or signal number */
 };
 
 struct keep; /* each backend's own */

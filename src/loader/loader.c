@@ -156,9 +156,13 @@ static void report(struct keep_result *result, struct server *s) {
 
 /* A keep that ended without a word. */
 static void explain(struct keep_result *result, const struct server *s, struct keep_end end) {
-    if (s->broken_pipe) end = (struct keep_end){true, SIGPIPE};
+    if (s->broken_pipe) end = (struct keep_end){.signalled = true, .code = SIGPIPE};
     if (!end.signalled) {
         failed(result, "the warden ended with status %d without a report", end.code);
+        return;
+    }
+    if (end.out_of_memory) {
+        failed(result, "the keep was killed: it used more memory than all its limits together allow");
         return;
     }
     switch (end.code) {

@@ -2,9 +2,11 @@
  * workload, not the workload from this machine; every other keep adds to it. */
 #define _GNU_SOURCE
 #include "backend.h"
+#include "cgroup.h"
 #include "serve.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +23,7 @@
 struct keep {
     pid_t pid;
     int bell;
+    struct cgroup cgroup;
     struct gate_block *block;
     struct gate_host gate;
 };
@@ -62,43 +65,77 @@ struct places {
     int null, err, block, bell, boot;
 };
 
-/* In the child, which shares our memory until it has replaced itself: system calls only. Returns when something failed.
- */
-static int become_warden(const char *path, const struct places *p, const struct keep_image *image, pid_t parent) {
+/* What the child needs; it writes why it failed. Both live in one address space until the child has replaced itself. */
+struct child {
+    const char *path;
+    const struct places *places;
+    uint64_t memory_limit;
+    pid_t parent;
+    volatile int failure;
+};
+
+/* System calls only. Returns when something failed. */
+static int become_warden(const struct child *c) {
     static char name[] = "donjon-warden";
     char *const argv[] = {name, NULL}, *const envp[] = {NULL};
+    const struct places *p = c->places;
     const int from[] = {p->null, p->null, p->err, p->block, p->bell, p->boot};
+    sigset_t none;
+    sigemptyset(&none);
+    signal(SIGPIPE, SIG_IGN);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     for (int i = 0; i < 6; i++)
         if (dup2(from[i], i) != i) return errno;
     if (syscall(SYS_close_range, 6u, ~0u, 0u) != 0 && errno != ENOSYS) return errno;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return errno;
-    if (getppid() != parent) return ESRCH; /* it died before the line above */
-    const struct rlimit none = {0, 0}, data = {image->memory_limit, image->memory_limit};
-    if (setrlimit(RLIMIT_CORE, &none) != 0) return errno;
-    if (image->memory_limit && setrlimit(RLIMIT_DATA, &data) != 0) return errno;
-    execve(path, argv, envp);
+    if (getppid() != c->parent) return ESRCH; /* it died before the line above */
+    const struct rlimit nothing = {0, 0}, data = {c->memory_limit, c->memory_limit};
+    if (setrlimit(RLIMIT_CORE, &nothing) != 0) return errno;
+    if (c->memory_limit && setrlimit(RLIMIT_DATA, &data) != 0) return errno;
+    execve(c->path, argv, envp);
     return errno;
 }
 
-/* vfork: no page table is copied, and we go on when the warden's image has taken over. */
-static pid_t spawn(const char *path, const struct places *p, const struct keep_image *image, int *error) {
-    sigset_t all, old, none;
-    sigfillset(&all);
-    sigemptyset(&none);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of ours runs in the child */
-    pid_t parent = getpid();
-    volatile int failure = 0;
-    pid_t pid = vfork();
-    if (pid == 0) {
-        signal(SIGPIPE, SIG_IGN);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        failure = become_warden(path, p, image, parent);
-        _exit(127);
+static __attribute__((noinline, noreturn)) void child_main(struct child *c) {
+    c->failure = become_warden(c);
+    _exit(127);
+}
+
+/* As vfork: no page table is copied, and we go on when the warden's image has taken over; and into `cgroup`, which
+ * vfork cannot (moving a process there later would take milliseconds). The child runs on our stack, below this frame.
+ */
+static __attribute__((noinline)) pid_t spawn_shared(struct child *c, int cgroup) {
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK, .exit_signal = SIGCHLD};
+    if (cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)cgroup;
     }
-    if (pid < 0) failure = errno;
+    long pid;
+#if defined __x86_64__
+    __asm__ volatile("syscall"
+                     : "=a"(pid)
+                     : "a"((long)SYS_clone3), "D"(&args), "S"(sizeof args)
+                     : "rcx", "r11", "memory");
+#elif defined __riscv
+    register long a0 __asm__("a0") = (long)&args, a1 __asm__("a1") = sizeof args, a7 __asm__("a7") = SYS_clone3;
+    __asm__ volatile("ecall" : "+r"(a0) : "r"(a1), "r"(a7) : "memory");
+    pid = a0;
+#else
+#error "clone3 without a return through the C library, for this CPU"
+#endif
+    if (pid == 0) child_main(c);
+    if (pid < 0) c->failure = (int)-pid;
+    return (pid_t)pid;
+}
+
+static pid_t spawn(struct child *c, int cgroup) {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of ours runs in the child */
+    c->parent = getpid();
+    pid_t pid = spawn_shared(c, cgroup);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    *error = failure;
-    if (pid > 0 && failure) {
+    if (pid > 0 && c->failure) {
         waitpid(pid, NULL, 0);
         return -1;
     }
@@ -137,12 +174,17 @@ static struct keep *process_start(const struct keep_image *image, char *error, s
     if (p.null < 0 || p.err < 0 || p.bell < 0 || p.boot < 0 || !k->block) {
         failure = errno;
         k->pid = -1;
+        k->cgroup.parent = k->cgroup.dir = -1;
     } else {
         gate_host_init(&k->gate, k->block, k->bell, spin_ns());
-        k->pid = spawn(image->warden, &p, image, &failure);
+        struct child c = {.path = image->warden, .places = &p, .memory_limit = image->memory_limit};
+        cgroup_open(&k->cgroup, image->memory_limit);
+        k->pid = spawn(&c, k->cgroup.dir);
+        failure = c.failure;
     }
     close_places(&p);
     if (k->pid > 0) return k;
+    cgroup_close(&k->cgroup);
     snprintf(error, size, "cannot start the warden %s: %s", image->warden, strerror(failure));
     if (k->block) munmap(k->block, GATE_BLOCK_SIZE);
     if (k->bell >= 0) close(k->bell);
@@ -174,9 +216,11 @@ static struct keep_end process_wait(struct keep *k) {
     while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR) {
     }
     munmap(k->block, GATE_BLOCK_SIZE);
+    struct keep_end end = {.signalled = WIFSIGNALED(status), .out_of_memory = cgroup_was_oom(&k->cgroup)};
+    end.code = end.signalled ? WTERMSIG(status) : WEXITSTATUS(status);
+    cgroup_close(&k->cgroup);
     free(k);
-    if (WIFSIGNALED(status)) return (struct keep_end){true, WTERMSIG(status)};
-    return (struct keep_end){false, WEXITSTATUS(status)};
+    return end;
 }
 
 const struct backend backend_process = {
