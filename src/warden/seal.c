@@ -38,6 +38,12 @@
 #error "no seccomp architecture named for this CPU"
 #endif
 
+/* A system call's answer: one that the kernel does not know is a lock that it does not have. */
+static enum seal_result result(long rc) {
+    if (rc >= 0) return SEAL_CLOSED;
+    return errno == ENOSYS ? SEAL_ABSENT : SEAL_BROKEN;
+}
+
 /* ---- the list of system calls ---- */
 
 enum test {
@@ -160,7 +166,7 @@ static void emit_rule(struct program *p, const struct rule *r, pid_t self) {
     emit(p, (struct sock_filter)LOAD(nr));
 }
 
-static bool seal_seccomp(void) {
+static enum seal_result seal_seccomp(void) {
     static struct program p;
     emit(&p, (struct sock_filter)LOAD(arch));
     emit(&p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0));
@@ -170,7 +176,7 @@ static bool seal_seccomp(void) {
         emit_rule(&p, &rules[i], getpid());
     emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, REFUSE));
     struct sock_fprog program = {.len = p.n, .filter = p.code};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 || errno == ENOSYS;
+    return result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
 }
 
 /* ---- Landlock: linux/landlock.h, of a newer kernel than the headers this may be built with ---- */
@@ -192,9 +198,9 @@ static uint64_t landlock_files(long abi) {
     return (UINT64_C(1) << bits) - 1;
 }
 
-static bool seal_landlock(void) {
+static enum seal_result seal_landlock(void) {
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_QUERY_VERSION);
-    if (abi < 1) return errno == ENOSYS || errno == EOPNOTSUPP; /* not built in, or not switched on */
+    if (abi < 1) return errno == EOPNOTSUPP ? SEAL_ABSENT : result(-1); /* built in, but not switched on */
     struct landlock_attr attr = {.handled_access_fs = landlock_files(abi)};
     size_t size = sizeof attr.handled_access_fs;
     if (abi >= LANDLOCK_ABI_NET) {
@@ -206,44 +212,45 @@ static bool seal_landlock(void) {
         size += sizeof attr.scoped;
     }
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0); /* no rule: nothing is allowed */
-    if (ruleset < 0) return false;
+    if (ruleset < 0) return SEAL_BROKEN;
     long rc = syscall(SYS_landlock_restrict_self, ruleset, 0);
     int error = errno;
     close(ruleset);
     errno = error;
-    return rc == 0;
+    return rc == 0 ? SEAL_CLOSED : SEAL_BROKEN;
 }
 
 /* ---- the others ---- */
 
-static bool seal_capabilities(void) {
+static enum seal_result seal_capabilities(void) {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0, 0, 0}};
-    return syscall(SYS_capset, &head, none) == 0 || errno == ENOSYS;
+    return result(syscall(SYS_capset, &head, none));
 }
 
-static bool seal_privileges(void) {
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 || errno == ENOSYS;
+static enum seal_result seal_privileges(void) {
+    return result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
-static bool seal_memory(void) {
-    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 || errno == ENOSYS;
+static enum seal_result seal_memory(void) {
+    return result(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
 }
 
-static bool limit(int resource, rlim_t value) {
-    struct rlimit l = {value, value};
-    return setrlimit((__rlimit_resource_t)resource, &l) == 0 || errno == ENOSYS;
-}
-
-static bool seal_limits(void) {
-    return limit(RLIMIT_CORE, 0) && limit(RLIMIT_MSGQUEUE, 0) && limit(RLIMIT_MEMLOCK, 0) &&
-           (SANITIZED || limit(RLIMIT_NOFILE, 0));
+static enum seal_result seal_limits(void) {
+    static const int resources[] = {RLIMIT_CORE, RLIMIT_MSGQUEUE, RLIMIT_MEMLOCK, RLIMIT_NOFILE};
+    const struct rlimit none = {0, 0};
+    for (size_t i = 0; i < sizeof resources / sizeof resources[0]; i++) {
+        if (SANITIZED && resources[i] == RLIMIT_NOFILE) continue;
+        enum seal_result r = result(setrlimit((__rlimit_resource_t)resources[i], &none));
+        if (r != SEAL_CLOSED) return r;
+    }
+    return SEAL_CLOSED;
 }
 
 /* Landlock needs a descriptor, and seccomp leaves none of the calls above: that is the order. */
 static const struct {
     const char *name;
-    bool (*close)(void);
+    enum seal_result (*close)(void);
 } locks[] = {
     {"capabilities", seal_capabilities}, {"no_new_privs", seal_privileges}, {"dumpable", seal_memory},
     {"landlock", seal_landlock},         {"rlimits", seal_limits},          {"seccomp", seal_seccomp},
@@ -251,9 +258,15 @@ static const struct {
 
 bool seal(char *error, size_t size) {
     for (size_t i = 0; i < sizeof locks / sizeof locks[0]; i++) {
-        if (locks[i].close()) continue;
+        if (locks[i].close() != SEAL_BROKEN) continue;
         snprintf(error, size, "the warden cannot close its lock \"%s\": %s", locks[i].name, strerror(errno));
         return false;
     }
     return true;
+}
+
+enum seal_result seal_lock(const char *name) {
+    for (size_t i = 0; i < sizeof locks / sizeof locks[0]; i++)
+        if (strcmp(name, locks[i].name) == 0) return locks[i].close();
+    return SEAL_BROKEN;
 }

@@ -19,4 +19,8 @@
  * the only thread. */
 bool seal(char *error, size_t size);
 
+/* One lock alone, by its name above ("landlock"): for tests of what each of them holds by itself. */
+enum seal_result { SEAL_CLOSED, SEAL_ABSENT, SEAL_BROKEN };
+enum seal_result seal_lock(const char *name);
+
 #endif

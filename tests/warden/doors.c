@@ -395,6 +395,67 @@ static void test_no_core(void **state) {
     assert_false(WCOREDUMP(status));
 }
 
+/* ---- locks by themselves: where seccomp is the only other thing that holds a door ---- */
+
+static enum seal_result alone(const char *lock, int (*door)(void), int want) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* Landlock asks for it */
+        enum seal_result r = seal_lock(lock);
+        _exit(r == SEAL_CLOSED ? door() : SEAL_FAILED + (int)r);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == SEAL_FAILED + SEAL_ABSENT) return SEAL_ABSENT;
+    assert_int_equal(WEXITSTATUS(status), want);
+    return SEAL_CLOSED;
+}
+
+static int door_mkdir(void) {
+    return answer(mkdir("/tmp/donjon-door-dir", 0700) == 0);
+}
+static int door_exec_file(void) {
+    char *const argv[] = {(char *)(uintptr_t) "false", NULL}; /* exit status 1 is SHUT, too: so `true` would not do */
+    execv("/bin/sh", argv);
+    return errno == EACCES ? SHUT : OPEN;
+}
+
+static void test_landlock_alone(void **state) {
+    (void)state;
+    if (alone("landlock", door_open, SHUT) == SEAL_ABSENT) {
+        print_message("this kernel has no Landlock, or it is switched off\n");
+        skip();
+    }
+    assert_int_equal(alone("landlock", door_creat, SHUT), SEAL_CLOSED);
+    assert_int_equal(alone("landlock", door_mkdir, SHUT), SEAL_CLOSED);
+    assert_int_equal(alone("landlock", door_exec_file, SHUT), SEAL_CLOSED);
+    assert_int_equal(alone("landlock", door_inherited_read, OPEN), SEAL_CLOSED); /* what is open stays */
+}
+
+static void test_rlimits_alone(void **state) {
+    (void)state;
+    assert_int_equal(alone("rlimits", door_open, SHUT), SEAL_CLOSED);
+    assert_int_equal(alone("rlimits", door_socket, SHUT), SEAL_CLOSED);
+    assert_int_equal(alone("rlimits", door_memfd, SHUT), SEAL_CLOSED);
+    assert_int_equal(alone("rlimits", door_dup, SHUT), SEAL_CLOSED);
+}
+
+static int door_regain(void) {
+    struct {
+        uint32_t version;
+        int pid;
+    } head = {0x20080522, 0};
+    struct {
+        uint32_t e, p, i;
+    } all[2] = {{1, 1, 1}, {0, 0, 0}};
+    return answer(syscall(SYS_capset, &head, all) == 0);
+}
+static void test_capabilities_alone(void **state) {
+    (void)state;
+    assert_int_equal(alone("capabilities", door_regain, SHUT), SEAL_CLOSED);
+}
+
 /* What the warden needs still works. */
 static int what_it_needs(void) {
     struct timespec t;
@@ -492,6 +553,9 @@ int main(void) {
         cmocka_unit_test(test_not_dumpable),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_no_core),
+        cmocka_unit_test(test_landlock_alone),
+        cmocka_unit_test(test_rlimits_alone),
+        cmocka_unit_test(test_capabilities_alone),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
