@@ -1,0 +1,10 @@
+(module
+  (global $f32_import (import "g" "const f32") f32)
+  (global $i64_import (import "g" "mut i64") (mut i64))
+  (global $i32_export (export "const i32") i32 (i32.const 5))
+  (global $i64_export (export "mut i64") (mut i64) (i64.const 6))
+  (func (export "get imported f32") (result f32) (global.get $f32_import))
+  (func (export "get imported i64") (result i64) (global.get $i64_import))
+  (func (export "get i64") (result i64) (global.get $i64_export))
+  (func (export "set imported i64") (param i64) (global.set $i64_import (local.get 0)))
+  (func (export "set i64") (param i64) (global.set $i64_export (local.get 0))))
