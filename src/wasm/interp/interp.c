@@ -147,11 +147,6 @@ static enum trap_kind call_wasm(struct interp *i, struct func *f, slot *args) {
 
 enum trap_kind interp_call(struct interp *i, struct func *f, slot *args) {
     if (f->kind == FUNC_HOST) return f->host.callback(f->host.env, i->store, NULL, args);
-    const struct store *s = i->store;
-    if (i->nesting == 0) {
-        const struct donjon_platform *p = s->engine->platform;
-        i->deadline = s->limits.wall_ns ? p->now(p->ctx) + s->limits.wall_ns : 0;
-    }
     return call_wasm(i, f, args);
 }
 

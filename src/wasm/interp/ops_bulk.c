@@ -17,6 +17,27 @@ static inline bool inside(uint64_t at, uint64_t n, uint64_t size) { return n <= 
         }                                                                                                              \
     } while (0)
 
+/* What moves many bytes takes long: it costs fuel and ticks by the size, and is followed by a look at interrupts, so that
+ * code which is nothing but such instructions can be stopped, too. */
+enum { BULK_FREE = 4096, BULK_BYTES_PER_FUEL = 64, BULK_BYTES_PER_TICK = 4096 };
+static __attribute__((noinline)) enum trap_kind charge_bulk(struct interp *ctx, uint64_t bytes) {
+    struct store *s = ctx->store;
+    const uint64_t fuel = bytes / BULK_BYTES_PER_FUEL, ticks = bytes / BULK_BYTES_PER_TICK;
+    if (s->limits.fuel_enabled && s->fuel < fuel) {
+        s->fuel = 0;
+        return TRAP_FUEL;
+    }
+    if (s->limits.fuel_enabled) s->fuel -= fuel;
+    if ((uint64_t)ctx->ticks <= ticks) return interp_interrupted(ctx);
+    ctx->ticks -= (int32_t)ticks;
+    return TRAP_NONE;
+}
+#define CHARGE(bytes)                                                                                                  \
+    do {                                                                                                               \
+        const uint64_t b = (bytes);                                                                                    \
+        if (b >= BULK_FREE) CHECK(charge_bulk(ctx, b));                                                                \
+    } while (0)
+
 /* ---- Memories ---- */
 
 OP(memory_size) { /* [to][memory] */
@@ -46,6 +67,7 @@ static __attribute__((noinline)) enum trap_kind fill_memory(struct memory *m, ui
 }
 OP(memory_fill) { /* [at value n][memory] */
     CHECK(fill_memory(pc[2].memory, OPERAND(0), S32(1), OPERAND(2)));
+    CHARGE(OPERAND(2));
     NEXT(3);
 }
 
@@ -57,11 +79,13 @@ static __attribute__((noinline)) enum trap_kind copy_memory(struct memory *to, s
 }
 OP(memory_copy) { /* [to from n][to][from] */
     CHECK(copy_memory(pc[2].memory, pc[3].memory, OPERAND(0), OPERAND(1), OPERAND(2)));
+    CHARGE(OPERAND(2));
     NEXT(4);
 }
 
 OP(memory_init) { /* [to from n][memory][instance][segment] */
     CHECK(memory_init(pc[3].instance, pc[4].u[0], pc[2].memory, OPERAND(0), S32(1), S32(2)));
+    CHARGE(S32(2));
     NEXT(5);
 }
 
@@ -96,22 +120,26 @@ OP(table_size) { /* [to][table] */
 OP(table_grow) { /* [to value delta][table] */
     const bool is64 = pc[1].s[3] & 4;
     const uint64_t old = table_grow(ctx->store, pc[2].table, OPERAND(2), (slot){.i64 = S64(1)});
+    if (old != UINT64_MAX) CHARGE(OPERAND(2) * sizeof(slot));
     SET(0, is64 ? old : (uint32_t)old);
     NEXT(3);
 }
 
 OP(table_fill) { /* [at value n][table] */
     CHECK(table_fill(pc[2].table, OPERAND(0), (slot){.i64 = S64(1)}, OPERAND(2)));
+    CHARGE(OPERAND(2) * sizeof(slot));
     NEXT(3);
 }
 
 OP(table_copy) { /* [to from n][to][from] */
     CHECK(table_copy(pc[2].table, pc[3].table, OPERAND(0), OPERAND(1), OPERAND(2)));
+    CHARGE(OPERAND(2) * sizeof(slot));
     NEXT(4);
 }
 
 OP(table_init) { /* [to from n][table][instance][segment] */
     CHECK(table_init(pc[3].instance, pc[4].u[0], pc[2].table, OPERAND(0), S32(1), S32(2)));
+    CHARGE((uint64_t)S32(2) * sizeof(slot));
     NEXT(5);
 }
 

@@ -309,17 +309,18 @@ TRAP_HANDLERS(X)
 X(stack, TRAP_STACK)
 #undef X
 
-static __attribute__((noinline)) bool interrupted(struct interp *ctx) {
+__attribute__((noinline)) enum trap_kind interp_interrupted(struct interp *ctx) {
     struct store *s = ctx->store;
     ctx->ticks = INTERP_TICKS;
-    if (atomic_load_explicit(&s->interrupt, memory_order_relaxed)) return true;
+    if (atomic_load_explicit(&s->interrupt, memory_order_relaxed)) return TRAP_INTERRUPT;
     const struct donjon_platform *p = s->engine->platform;
-    return ctx->deadline && p->now(p->ctx) >= ctx->deadline;
+    return s->deadline && p->now(p->ctx) >= s->deadline ? TRAP_WALL : TRAP_NONE;
 }
 OP(tick) {
-    if (interrupted(ctx)) {
+    enum trap_kind kind = interp_interrupted(ctx);
+    if (kind) {
         ctx->trap_pc = pc;
-        return TRAP_INTERRUPT;
+        return kind;
     }
     TAIL pc->h(ARGS);
 }

@@ -32,7 +32,6 @@ struct interp {
     slot *sp;           /* end of what is in use; right while host functions run and at collections */
     const word *trap_pc;
     bool inner_trap;    /* a trap that came up through a host function already has frames in its backtrace */
-    uint64_t deadline;  /* store_limits.wall_ns, as platform time; 0 none */
     slot *stack;
     struct frame *frames;
     size_t stack_size, frames_size; /* bytes reserved */
@@ -44,6 +43,8 @@ struct interp {
         if (UNLIKELY(--(ctx)->ticks < 0)) TAIL op_tick(ARGS);                                                          \
     } while (0)
 handler op_tick, op_unwind, op_trap_stack;
+/* TRAP_INTERRUPT, TRAP_WALL or TRAP_NONE, now. */
+enum trap_kind interp_interrupted(struct interp *ctx);
 
 /* Where exceptions thrown in code words [start, end) go. Innermost first. */
 struct catch_entry {
