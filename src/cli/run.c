@@ -340,17 +340,21 @@ static void print_json(const struct run *r, const struct keep_result *k, uint64_
     json_decref(root);
 }
 
+static void print_lines(const char *text) {
+    size_t size = strlen(text) + 1;
+    char *clean = malloc(size);
+    if (clean) fprintf(stderr, "%s\n", cli_printable(text, clean, size, true));
+    free(clean);
+}
+
 /* First line as a message of ours, the lines after it as they are. */
 static void print_text(const struct run *r, const struct keep_result *k) {
     bool about_module = k->outcome != KEEP_FAILED && k->outcome != KEEP_SIGNALLED;
     size_t n = strcspn(k->text, "\n");
     cli_error(r->verb, "%s%s%.*s", about_module ? r->module : "", about_module ? ": " : "", (int)n, k->text);
-    if (!k->text[n]) return;
-    size_t size = strlen(k->text + n);
-    char *clean = malloc(size + 1);
-    if (!clean) return;
-    fprintf(stderr, "%s\n", cli_printable(k->text + n + 1, clean, size + 1, true));
-    free(clean);
+    if (k->text[n]) print_lines(k->text + n + 1);
+    if (k->outcome == KEEP_REFUSED && strstr(k->text, "is not provided"))
+        fprintf(stderr, "  (with -W unknown-imports-trap it runs; a call of such a function is then a trap)\n");
 }
 
 /* Ends as the program would have ended, so that a shell sees the signal; without a core of ours. */

@@ -138,7 +138,7 @@ static uint32_t stream_write(struct server *s, const struct gate_request *q, str
     if (!h) return GATE_EBADF;
     uint32_t done = 0;
     while (done < q->len) {
-        uint32_t error = h->regular ? GATE_OK : wait_ready(s, h->fd, POLLOUT, done == 0 ? q->args[0] : 0);
+        uint32_t error = h->regular ? GATE_OK : wait_ready(s, h->fd, POLLOUT, q->args[0]);
         ssize_t n = error == GATE_OK ? write_some(h, data + done, q->len - done) : -1;
         if (n < 0) {
             if (error == GATE_OK) error = gate_error_from_errno(errno);

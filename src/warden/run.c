@@ -1,4 +1,5 @@
 /* From the workload's bytes to its last instruction. */
+#define _DEFAULT_SOURCE
 #include "../wasi/link.h"
 #include "../wasi/memfs.h"
 #include "warden.h"
@@ -180,8 +181,15 @@ static wasm_instance_t *link_module(struct warden *w, wasm_store_t *store, const
     wasm_instance_t *instance = donjon_linker_instantiate(linker, module, &trap);
     if (instance) return instance;
     if (!trap) report_failure(w, GATE_EXIT_BROKEN, "out of memory for the instance");
-    if (donjon_trap_kind(trap) != DONJON_TRAP_LINK) trapped(w, wasi, trap);
-    donjon_trap_print(trap, report_line, &report);
+    /* Nothing of it has run when it does not fit together, or its memories and tables are more than it may have. */
+    bool refused = donjon_trap_kind(trap) == DONJON_TRAP_LINK ||
+                   (donjon_trap_kind(trap) == DONJON_TRAP_OUT_OF_MEMORY && donjon_trap_frames(trap, NULL) == 0);
+    if (!refused) trapped(w, wasi, trap);
+    wasm_message_t message;
+    wasm_trap_message(trap, &message); /* a line for each import that is missing; ends with a NUL */
+    char *rest = message.data;
+    for (char *line; (line = strsep(&rest, "\n"));)
+        if (*line) report_line(&report, line);
     report_exit(w, GATE_EXIT_REFUSED, 0, &report);
 }
 
