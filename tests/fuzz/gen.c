@@ -140,31 +140,11 @@ static uint64_t pick_int(struct gen *g, unsigned bits) {
     return pick_u64(g);
 }
 static uint64_t pick_float(struct gen *g, unsigned bits) {
-    static const double some[] = {0.0,
-                                  -0.0,
-                                  1.0,
-                                  -1.0,
-                                  0.5,
-                                  1.5,
-                                  -2.5,
-                                  0x1p31,
-                                  -0x1p31,
-                                  0x1p32,
-                                  0x1p63,
-                                  -0x1p63,
-                                  0x1p64,
-                                  2147483647.5,
-                                  4294967295.5,
-                                  1e-40,
-                                  0x1p-126,
-                                  0x1p127,
-                                  1e300,
-                                  0x1.fffffep127,
-                                  0x1p23,
-                                  0x1p52,
-                                  8388607.5,
-                                  __builtin_inf(),
-                                  -__builtin_inf()};
+    // clang-format off
+    static const double some[] = {
+        0.0, -0.0, 1.0, -1.0, 0.5, 1.5, -2.5, 0x1p31, -0x1p31, 0x1p32, 0x1p63, -0x1p63, 0x1p64, 2147483647.5, 4294967295.5,
+        1e-40, 0x1p-126, 0x1p127, 1e300, 0x1.fffffep127, 0x1p23, 0x1p52, 8388607.5, __builtin_inf(), -__builtin_inf()};
+    // clang-format on
     unsigned how = pick(g, 8);
     if (how >= 6) return bits == 32 ? (uint32_t)pick_u64(g) : pick_u64(g);
     if (how == 5)
@@ -370,21 +350,21 @@ static void gen_canonical(struct gen *g, uint32_t o) {
         op(g, wide ? OP_F64_EQ : OP_F32_EQ), op(g, OP_SELECT);
 }
 
-/* An address, most of the time inside the memory's first page. */
+/* An address, most of the time inside the memory's first page: a trap ends what the call could have shown. */
 static void gen_address(struct gen *g, bool is64) {
     gen_expr(g, is64 ? VT_I64 : VT_I32);
-    if (chance(g, 12)) return;
-    uint32_t mask = chance(g, 4) ? 0xffff : 0x1ff;
+    if (chance(g, 50)) return;
+    uint32_t mask = chance(g, 16) ? 0xffff : 0x1ff;
     if (is64)
         op_i64(g, mask), op(g, OP_I64_AND);
     else
         op_i32(g, mask), op(g, OP_I32_AND);
 }
 static uint64_t pick_offset(struct gen *g, bool is64) {
-    unsigned how = pick(g, 16);
-    if (how < 12) return how < 6 ? 0 : pick(g, 256);
-    if (how < 14) return pick(g, 256) << 8;
-    if (how == 14 && is64) return pick_u64(g);
+    unsigned how = pick(g, 64);
+    if (how < 60) return how < 30 ? 0 : pick(g, 256);
+    if (how < 62) return pick(g, 256) << 8;
+    if (how == 62 && is64) return pick_u64(g);
     return (uint32_t)pick_u64(g);
 }
 
@@ -661,10 +641,16 @@ static bool gen_rethrow(struct gen *g) {
 /* ---- code: references and tables --------------------------------------------------------------------------------- */
 
 static void gen_table_index(struct gen *g) {
-    if (chance(g, 8))
+    if (chance(g, 30))
         gen_expr(g, VT_I32);
     else
-        op_i32(g, pick(g, TABLE_SIZE + 1));
+        op_i32(g, pick(g, TABLE_SIZE));
+}
+static void gen_table_count(struct gen *g) {
+    if (chance(g, 30))
+        gen_expr(g, VT_I32);
+    else
+        op_i32(g, pick(g, 3));
 }
 
 static bool gen_ref_op(struct gen *g, valtype t) { /* a value of type t that references make */
@@ -681,7 +667,7 @@ static bool gen_ref_op(struct gen *g, valtype t) { /* a value of type t that ref
     }
     if (!vt_is_ref(t) || t == VT_EXNREF) return false;
     if (g->tables[table] != t) table = (table + 1) % g->n_tables;
-    if (has(g, GEN_TYPED_REFS) && chance(g, 3)) {
+    if (has(g, GEN_TYPED_REFS) && chance(g, 8)) {
         gen_expr(g, t);
         op(g, OP_REF_AS_NON_NULL);
         return true;
@@ -710,14 +696,14 @@ static void gen_table_statement(struct gen *g) {
         op_u(g, OP_TABLE_SET, table);
     } else if (how == 1) {
         gen_expr(g, g->tables[table]);
-        gen_table_index(g);
+        gen_table_count(g);
         op_u(g, OP_TABLE_FILL, table);
     } else if (how == 2) {
         if (g->tables[other] != g->tables[table]) other = table;
-        gen_table_index(g), gen_table_index(g);
+        gen_table_index(g), gen_table_count(g);
         op_u(g, OP_TABLE_COPY, table), put_u(&g->code, other);
     } else if (how == 3) {
-        gen_table_index(g), gen_table_index(g);
+        op_i32(g, pick(g, 3)), gen_table_count(g);
         op_u(g, OP_TABLE_INIT, pick(g, ELEMS)), put_u(&g->code, 0);
     } else {
         op(g, OP_DROP);
@@ -743,7 +729,7 @@ static void gen_memory_statement(struct gen *g) {
         gen_address(g, is64 && g->memory64[from]);
         op_u(g, OP_MEMORY_COPY, m), put_u(&g->code, from);
     } else if (how == 2) {
-        op_i32(g, pick(g, 32)), op_i32(g, pick(g, 40));
+        op_i32(g, pick(g, 8)), op_i32(g, pick(g, 10));
         op_u(g, OP_MEMORY_INIT, pick(g, DATAS)), put_u(&g->code, m);
     } else {
         if (is64)

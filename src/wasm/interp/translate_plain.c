@@ -259,8 +259,9 @@ struct memarg read_memarg(struct translator *t) {
 static bool fixed_address(const struct memarg *m, struct entry address, uint32_t size, uint32_t *at) {
     if (address.where != IN_CONST || !m->near_) return false;
     const uint64_t ea = (uint64_t)(uint32_t)address.bits + m->offset;
+    if (ea > UINT32_MAX || ea + size > m->memory->size) return false;
     *at = (uint32_t)ea;
-    return ea <= UINT32_MAX && ea + size <= m->memory->size;
+    return true;
 }
 
 static void load(struct translator *t, const struct numeric_op *n, uint8_t kind) {

@@ -1,0 +1,132 @@
+/* A generated module in our own engine. */
+#include "gen.h"
+#include "outcome.h"
+#include "store.h"
+#include <donjon/platform.h>
+#include <stdio.h>
+#include <string.h>
+
+static enum trap_kind host_h0(void *env, struct store *s, struct instance *caller, slot *args) {
+    (void)env, (void)s, (void)caller;
+    args[0].i64 = gen_host_h0(args[0].i32);
+    return TRAP_NONE;
+}
+static enum trap_kind host_h1(void *env, struct store *s, struct instance *caller, slot *args) {
+    (void)env, (void)s, (void)caller;
+    args[0].i64 = gen_host_h1(args[0].i32, args[1].i64);
+    return TRAP_NONE;
+}
+
+static enum outcome_kind kind_of(enum trap_kind t) {
+    switch (t) {
+    case TRAP_NONE: return OUTCOME_VALUE;
+    case TRAP_UNREACHABLE: return OUTCOME_UNREACHABLE;
+    case TRAP_MEMORY: return OUTCOME_MEMORY;
+    case TRAP_DIV_ZERO: return OUTCOME_DIV_ZERO;
+    case TRAP_INT_OVERFLOW:
+    case TRAP_INT_CONVERSION: return OUTCOME_OVERFLOW;
+    case TRAP_TABLE:
+    case TRAP_TABLE_ELEM: return OUTCOME_TABLE;
+    case TRAP_NULL_ELEM:
+    case TRAP_INDIRECT_TYPE: return OUTCOME_INDIRECT;
+    case TRAP_NULL_REF:
+    case TRAP_NULL_FUNC:
+    case TRAP_NULL_EXN: return OUTCOME_NULL;
+    case TRAP_STACK: return OUTCOME_STACK;
+    case TRAP_EXCEPTION: return OUTCOME_EXCEPTION;
+    default: return OUTCOME_OTHER;
+    }
+}
+
+static void add(struct outcome *o, enum outcome_kind kind, uint32_t index, uint64_t value) {
+    if (o->n < RECORDS_MAX) o->records[o->n++] = (struct record){kind, index, value};
+}
+
+static void call_export(struct outcome *o, struct instance *i, const char *name, uint32_t index) {
+    slot args[2] = {{.i64 = 0}, {.i64 = 0}};
+    struct extern_ f = instance_export(i, name, strlen(name));
+    enum trap_kind t = func_call(f.func, args);
+    if (kind_of(t) == OUTCOME_OTHER) snprintf(o->error, sizeof o->error, "%s: trap %s", name, trap_message(t));
+    add(o, kind_of(t), index, t == TRAP_NONE ? args[0].i64 : 0);
+}
+
+static void observe(struct outcome *o, struct instance *i) {
+    const struct module *m = i->module;
+    for (uint32_t k = 0; k < m->n_memories; k++) {
+        add(o, OUTCOME_VALUE, k, i->memories[k]->size >> 16);
+        add(o, OUTCOME_VALUE, k, outcome_hash(i->memories[k]->base, i->memories[k]->size));
+    }
+    for (uint32_t k = 0; k < m->n_tables; k++) {
+        const struct table *t = i->tables[k];
+        uint32_t nulls = 0;
+        for (uint32_t e = 0; e < t->size && e < 32; e++)
+            nulls |= (uint32_t)!t->elems[e].ref << e;
+        add(o, OUTCOME_VALUE, k, t->size << 32 | nulls);
+    }
+}
+
+static void run(struct outcome *o, struct engine *e, struct store *s, struct module *m) {
+    uint32_t t0 = type_intern_func(e, (valtype[]){VT_I32}, 1, (valtype[]){VT_I32}, 1);
+    uint32_t t1 = type_intern_func(e, (valtype[]){VT_I32, VT_I64}, 2, (valtype[]){VT_I64}, 1);
+    const struct extern_ imports[] = {{.kind = EXTERN_FUNC, .func = func_new_host(s, t0, host_h0, NULL, NULL)},
+                                      {.kind = EXTERN_FUNC, .func = func_new_host(s, t1, host_h1, NULL, NULL)}};
+    struct instantiate_error err = {0};
+    struct instance *i = m->n_imports == 2 ? instantiate(s, m, imports, false, &err) : NULL;
+    if (!i) {
+        snprintf(o->error, sizeof o->error, "not instantiated: %s", err.message ? err.message : "");
+        if (err.message) e->platform->realloc(e->platform->ctx, err.message, 0);
+        add(o, OUTCOME_OTHER, 0, 0);
+        return;
+    }
+    for (uint32_t k = 0; k < GEN_EXPORTS_MAX; k++) {
+        char name[] = {'e', (char)('0' + k), 0};
+        if (!instance_export(i, name, 2).any) break;
+        call_export(o, i, name, k);
+    }
+    call_export(o, i, "g", 0);
+    observe(o, i);
+}
+
+static void load(const uint8_t *module, size_t size, bool execute, struct outcome *o) {
+    struct module_error err = {0};
+    struct store_limits limits = {0};
+    struct engine *e = engine_new(donjon_platform_posix());
+    struct store *s = e ? store_new(e, &limits) : NULL;
+    memset(o, 0, sizeof *o);
+    if (!s) __builtin_trap();
+    struct module *m = module_new(e, module, size, &err);
+    if (m) {
+        if (execute)
+            run(o, e, s, m);
+        else
+            add(o, OUTCOME_VALUE, 0, 0);
+        module_unref(m);
+    } else {
+        snprintf(o->error, sizeof o->error, "byte %u: %s", err.offset, err.message);
+        add(o, OUTCOME_INVALID, 0, 0);
+    }
+    store_delete(s);
+    engine_delete(e);
+}
+
+void outcome_here(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, true, o);
+}
+void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, false, o);
+}
+
+bool outcome_compare(const struct outcome *a, const struct outcome *b, char *text, size_t size) {
+    for (uint32_t i = 0; i < a->n && i < b->n; i++) {
+        const struct record *x = &a->records[i], *y = &b->records[i];
+        if (x->kind == OUTCOME_STACK || y->kind == OUTCOME_STACK) return true;
+        if (x->kind == y->kind && x->index == y->index && x->value == y->value) continue;
+        snprintf(text, size, "record %u (%u): kind %u value %llx%s%s; second: kind %u value %llx%s%s", i, x->index,
+                 x->kind, (unsigned long long)x->value, *a->error ? " " : "", a->error, y->kind,
+                 (unsigned long long)y->value, *b->error ? " " : "", b->error);
+        return false;
+    }
+    if (a->n == b->n) return true;
+    snprintf(text, size, "%u and %u records", a->n, b->n);
+    return false;
+}
