@@ -366,6 +366,10 @@ static void readdir_cookies(void **state) {
     names[0] = 0;
     list(g, d, UINT64_MAX, 4096, names, &end);
     assert_string_equal(names, "");
+    int opendir = open_at(g, 3, "d", WASI_OFLAG_DIRECTORY, WASI_FDFLAG_NONBLOCK); /* as wasi-libc's */
+    names[0] = 0;
+    list(g, opendir, 0, 4096, names, &end);
+    assert_string_equal(names, "b d e f ");
     int f = open_at(g, 3, "d/f", 0, 0);
     assert_int_equal(call(g, "fd_readdir", f, 100u << 10, 10u, (uint64_t)0, (uint32_t)SCRATCH), WASI_ENOTDIR);
     guest_delete(g);
