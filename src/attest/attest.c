@@ -1,0 +1,133 @@
+/* The two entrances: appraise, and decode only. */
+#include <stdio.h>
+
+#include "evidence.h"
+#include "keystone.h"
+#include "nitro.h"
+#include "policy.h"
+#include "quote.h"
+#include "snp.h"
+
+static void describe_wrappers(struct attest_result *res, const struct attest_evidence *e) {
+    for (size_t i = 0; i < e->wrapper_count; i++)
+        fact(res, "wrapper", v_text(e->wrappers[i]));
+}
+
+/* Report data against what the wrapper says it stands for: a digest and then zeros, all 64 bytes. */
+static void check_binding(struct attest_result *res, const struct attest_evidence *e, const struct binding *b) {
+    uint8_t report_data[64], wanted[64];
+    if (e->tee == ATTEST_TEE_NITRO) { /* carries keys and data whole */
+        struct nitro n;
+        bool ok = !nitro_parse(e->report, &n) && b->key.size && bytes_equal(n.public_key, b->key);
+        for (size_t i = 0; !ok && i < b->count; i++)
+            ok = bytes_equal(n.user_data, (struct attest_bytes){b->digests[i], b->sizes[i]});
+        check(res, b->rule, ok, v_text("the key in public_key, or its digest in user_data"),
+              v_text(ok ? "it is" : "neither"));
+        return;
+    }
+    if (!evidence_report_data(e, report_data)) {
+        check(res, b->rule, false, v_text(b->what), v_text("no report data"));
+        return;
+    }
+    for (size_t i = 0; i < b->count; i++) {
+        memset(wanted, 0, sizeof wanted);
+        memcpy(wanted, b->digests[i], b->sizes[i]);
+        if (memcmp(wanted, report_data, sizeof wanted) != 0) continue;
+        check(res, b->rule, true, v_text(b->what), v_bytes(res, report_data, sizeof report_data));
+        return;
+    }
+    check(res, b->rule, false, v_text(b->count ? b->what : "a known digest algorithm"),
+          v_bytes(res, report_data, sizeof report_data));
+}
+
+/* The TD report inside Azure's wrapper and the quote beside it must be of one TD: same TDINFO, same report data. */
+static void check_td_report(struct attest_result *res, const struct attest_evidence *e) {
+    enum { REPORT_DATA_AT = 128, TDINFO_AT = 512, TDINFO_SIZE = 8 + 8 + 48 * 8, QUOTE_TDINFO_AT = 120 };
+    struct quote q;
+    quote_parse(e->report, &q);
+    bool ok = q.body_type != QUOTE_BODY_SGX && q.body.data &&
+              memcmp(e->td_report.data + TDINFO_AT, q.body.data + QUOTE_TDINFO_AT, TDINFO_SIZE) == 0 &&
+              memcmp(e->td_report.data + REPORT_DATA_AT, q.td.report_data, sizeof q.td.report_data) == 0;
+    check(res, ATTEST_RULE_WRAPPER_TDREPORT, ok, v_text("the same TD"), v_text(ok ? "the same TD" : "different TDs"));
+}
+
+static void check_wrapper(struct attest_result *res, const struct attest_evidence *e) {
+    for (size_t i = 0; i < e->remark_count; i++) {
+        const struct remark *r = &e->remarks[i];
+        check(res, r->rule, r->ok, v_text(r->expected), v_text(r->found));
+    }
+    for (size_t i = 0; i < e->binding_count; i++)
+        check_binding(res, e, &e->bindings[i]);
+    if (e->td_report.data && !e->local_only) check_td_report(res, e);
+}
+
+void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, const struct attest_policy *policy,
+                   int64_t now, struct attest_result *res) {
+    struct attest_policy genuine;
+    if (!policy) {
+        attest_policy_genuine(&genuine); /* owns nothing */
+        policy = &genuine;
+    }
+    result_start(res, now);
+    describe_wrappers(res, e);
+    if (e->local_only) {
+        res->tee = ATTEST_TEE_TDX;
+        check(res, ATTEST_RULE_EVIDENCE, false, v_text("a TDX quote"),
+              v_text("a local TD report: only its own machine can check it. Have the attester send the quote"));
+    } else
+        switch (e->tee) {
+        case ATTEST_TEE_SNP: snp_verify(v, e->report, &e->carried, policy, now, res); break;
+        case ATTEST_TEE_SGX:
+        case ATTEST_TEE_TDX: quote_verify(v, e->report, e->log, &e->carried, policy, now, res); break;
+        case ATTEST_TEE_NITRO: nitro_verify(v, e->report, policy, now, res); break;
+        case ATTEST_TEE_KEYSTONE: keystone_verify(e->report, policy, res); break;
+        default: check(res, ATTEST_RULE_EVIDENCE, false, v_text("known evidence"), v_text("unknown evidence"));
+        }
+    check_wrapper(res, e);
+    res->policy_name = v_format(res, "%s", policy->name).text;
+    result_finish(res);
+}
+
+void attest_inspect(struct attest_verifier *v, const struct attest_evidence *e, struct attest_result *res) {
+    result_start(res, 0);
+    describe_wrappers(res, e);
+    res->tee = e->tee;
+    if (e->tee == ATTEST_TEE_SNP) {
+        struct snp_report report;
+        if (!snp_parse(e->report, &report)) return;
+        X509 *vek = snp_find_vek(v, &e->carried, &report);
+        struct snp_vek parsed = {.product = SNP_UNKNOWN};
+        if (vek) snp_vek_parse(vek, &parsed);
+        enum snp_product product = snp_product_of(&report);
+        snp_describe(res, &report, product == SNP_UNKNOWN ? parsed.product : product);
+    } else if (e->local_only) {
+        enum { REPORT_DATA_AT = 128, TDINFO_AT = 512 };
+        fact_bytes(res, "report_data", e->report.data + REPORT_DATA_AT, 64);
+        fact_bytes(res, "mrtd", e->report.data + TDINFO_AT + 16, 48);
+    } else if (e->tee == ATTEST_TEE_SGX || e->tee == ATTEST_TEE_TDX) {
+        struct quote q;
+        const char *wrong = quote_parse(e->report, &q);
+        if (wrong) fact(res, "malformed", v_text(wrong));
+        if (q.body.data) quote_describe(res, &q);
+        struct endorsements in_quote = {0};
+        struct pck pck;
+        X509 *leaf = wrong ? NULL : quote_pck_leaf(&q, &in_quote);
+        if (leaf && pck_parse(leaf, &pck)) {
+            fact_bytes(res, "fmspc", pck.fmspc, sizeof pck.fmspc);
+            fact_bytes(res, "ppid", pck.ppid, sizeof pck.ppid);
+            fact_number(res, "pck_pce_svn", pck.pce_svn);
+            fact_bytes(res, "pck_tcb_components", pck.components, sizeof pck.components);
+        }
+        endorsements_free(&in_quote);
+    } else if (e->tee == ATTEST_TEE_NITRO) {
+        struct nitro n;
+        const char *wrong = nitro_parse(e->report, &n);
+        if (wrong)
+            fact(res, "malformed", v_text(wrong));
+        else
+            nitro_describe(res, &n);
+    } else if (e->tee == ATTEST_TEE_KEYSTONE) {
+        struct keystone k;
+        if (keystone_parse(e->report, &k)) keystone_describe(res, &k);
+    }
+}

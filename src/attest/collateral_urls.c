@@ -1,0 +1,98 @@
+/* Where the vendors serve what an appraisal needs: AMD's Key Distribution Service (57230, section 4) and Intel's
+ * Provisioning Certification Service (API v4). */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "evidence.h"
+#include "quote.h"
+#include "snp.h"
+
+struct list {
+    char **urls;
+    size_t count, max;
+};
+
+static void put(struct list *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct list *l, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    if (l->count < l->max && vasprintf(&l->urls[l->count], format, args) >= 0) l->count++;
+    va_end(args);
+}
+
+static void hex(const uint8_t *bytes, size_t size, char *out) {
+    for (size_t i = 0; i < size; i++)
+        sprintf(out + 2 * i, "%02x", bytes[i]);
+}
+
+/* https://kdsintf.amd.com/vcek/v1/{product}/{hwid}?blSPL=..&teeSPL=..&snpSPL=..&ucodeSPL=.. and .../cert_chain, .../crl
+ */
+static void amd_urls(struct list *l, struct attest_verifier *v, const struct attest_evidence *e) {
+    struct snp_report report;
+    if (!snp_parse(e->report, &report)) return;
+    enum snp_product product = snp_product_of(&report);
+    X509 *vek = snp_find_vek(v, &e->carried, &report);
+    struct snp_vek parsed;
+    if (product == SNP_UNKNOWN && vek) {
+        snp_vek_parse(vek, &parsed);
+        product = parsed.product;
+    }
+    /* A version 2 report does not name its product; Milan is by far the most of them, and a wrong guess finds no
+     * certificate. */
+    if (product == SNP_UNKNOWN) product = SNP_MILAN;
+    const char *name = snp_product_names[product];
+    bool vlek = snp_signing_key(&report) == SNP_VLEK;
+    struct snp_tcb t = snp_tcb_of(report.reported_tcb, product);
+    char chip[129];
+    hex(report.chip_id, product == SNP_TURIN ? 8 : 64, chip);
+    if (!vlek && product == SNP_TURIN)
+        put(l, "https://kdsintf.amd.com/vcek/v1/%s/%s?fmcSPL=%02u&blSPL=%02u&teeSPL=%02u&snpSPL=%02u&ucodeSPL=%02u",
+            name, chip, t.fmc, t.bootloader, t.tee, t.snp, t.microcode);
+    else if (!vlek)
+        put(l, "https://kdsintf.amd.com/vcek/v1/%s/%s?blSPL=%02u&teeSPL=%02u&snpSPL=%02u&ucodeSPL=%02u", name, chip,
+            t.bootloader, t.tee, t.snp, t.microcode);
+    /* A VLEK is given to the provider only: it has to come with the evidence. */
+    put(l, "https://kdsintf.amd.com/%s/v1/%s/cert_chain", vlek ? "vlek" : "vcek", name);
+    put(l, "https://kdsintf.amd.com/%s/v1/%s/crl", vlek ? "vlek" : "vcek", name);
+}
+
+static void intel_urls(struct list *l, struct attest_verifier *v, const struct attest_evidence *e) {
+    struct quote q;
+    struct endorsements in_quote = {0};
+    struct pck pck = {0};
+    (void)v;
+    if (e->local_only || quote_parse(e->report, &q)) return;
+    bool td = q.tee == QUOTE_TEE_TDX;
+    X509 *leaf = quote_pck_leaf(&q, &in_quote);
+    if (leaf && pck_parse(leaf, &pck)) {
+        char issuer[80], fmspc[13];
+        common_name(X509_get_issuer_name(leaf), issuer, sizeof issuer);
+        hex(pck.fmspc, sizeof pck.fmspc, fmspc);
+        put(l, "https://api.trustedservices.intel.com/%s/certification/v4/tcb?fmspc=%s", td ? "tdx" : "sgx", fmspc);
+        put(l, "https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl?ca=%s&encoding=der",
+            strstr(issuer, "Platform") ? "platform" : "processor");
+    } else if (q.certification >= CERT_PPID_RSA3072 && q.certification_data.size >= 384 + 20) {
+        /* Needs an API subscription key; the query is what the quote offers. */
+        const uint8_t *clear = q.certification_data.data + q.certification_data.size - 20;
+        char ppid[769], cpusvn[33], pcesvn[5], pceid[5];
+        hex(q.certification_data.data, 384, ppid);
+        hex(clear, 16, cpusvn);
+        hex(clear + 16, 2, pcesvn);
+        hex(clear + 18, 2, pceid);
+        put(l,
+            "https://api.trustedservices.intel.com/sgx/certification/v4/"
+            "pckcert?encrypted_ppid=%s&cpusvn=%s&pcesvn=%s&pceid=%s",
+            ppid, cpusvn, pcesvn, pceid);
+    }
+    put(l, "https://api.trustedservices.intel.com/%s/certification/v4/qe/identity", td ? "tdx" : "sgx");
+    put(l, "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der");
+    endorsements_free(&in_quote);
+}
+
+size_t attest_collateral_urls(struct attest_verifier *v, const struct attest_evidence *e, char **urls, size_t max) {
+    struct list l = {urls, 0, max};
+    if (e->tee == ATTEST_TEE_SNP) amd_urls(&l, v, e);
+    if (e->tee == ATTEST_TEE_SGX || e->tee == ATTEST_TEE_TDX) intel_urls(&l, v, e);
+    return l.count;
+}

@@ -1,0 +1,459 @@
+#include "policy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "intel_json.h"
+#include "reader.h"
+
+const char *const tcb_status_names[] = {"UpToDate",
+                                        "SWHardeningNeeded",
+                                        "ConfigurationNeeded",
+                                        "ConfigurationAndSWHardeningNeeded",
+                                        "OutOfDate",
+                                        "OutOfDateConfigurationNeeded",
+                                        "TDRelaunchAdvised",
+                                        "TDRelaunchAdvisedConfigurationNeeded",
+                                        "Revoked",
+                                        NULL};
+
+/* ---- Sets ---- */
+
+bool set_has(const struct attest_set *set, const void *bytes, size_t size) {
+    for (size_t i = 0; size == set->width && i < set->count; i++)
+        if (memcmp(set->items + i * set->width, bytes, size) == 0) return true;
+    return false;
+}
+
+bool words_have(const struct attest_words *words, const char *word) {
+    for (size_t i = 0; i < words->count; i++)
+        if (strcmp(words->items[i], word) == 0) return true;
+    return false;
+}
+
+bool attest_set_add(struct attest_set *set, const uint8_t *bytes, size_t size) {
+    if (size != set->width) return false;
+    uint8_t *grown = realloc(set->items, (set->count + 1) * set->width);
+    if (!grown) return false;
+    memcpy(grown + set->count * set->width, bytes, size);
+    set->items = grown;
+    set->count++;
+    return true;
+}
+
+bool attest_words_add(struct attest_words *words, const char *text, size_t size) {
+    char **grown = realloc(words->items, (words->count + 1) * sizeof *grown);
+    if (!grown) return false;
+    words->items = grown;
+    char *copy = strndup(text, size);
+    if (copy) words->items[words->count++] = copy;
+    return copy;
+}
+
+/* ---- Fields: one table for reading, freeing and documenting policies ---- */
+
+enum field_kind {
+    FIELD_BOOL,
+    FIELD_U32,
+    FIELD_U64,
+    FIELD_I32,
+    FIELD_SVN, /* int16_t, 0..255 */
+    FIELD_TIME,
+    FIELD_DURATION,
+    FIELD_SET, /* of `width` bytes */
+    FIELD_WORDS,
+    FIELD_STATUSES,
+    FIELD_VMPLS,
+    FIELD_ABI,
+    FIELD_NONCE,
+    FIELD_NAME,
+};
+
+static const struct field {
+    const char *key;
+    enum field_kind kind;
+    size_t offset;
+    uint8_t width;
+} fields[] = {
+#define F(key, kind, member)                                                                                           \
+    { key, FIELD_##kind, offsetof(struct attest_policy, member), 0 }
+#define S(key, width, member)                                                                                          \
+    { key, FIELD_SET, offsetof(struct attest_policy, member), width }
+    F("name", NAME, name),
+    F("valid_from", TIME, valid_from),
+    F("valid_until", TIME, valid_until),
+    F("tees", WORDS, tees),
+    F("allow_debug", BOOL, allow_debug),
+    F("allow_software", BOOL, allow_software),
+    F("max_age", DURATION, max_age),
+    S("report_data", 64, report_data),
+    F("nonce", NONCE, nonce),
+    S("workloads", 32, workloads),
+    F("snp.products", WORDS, snp.products),
+    S("snp.measurements", 48, snp.measurements),
+    S("snp.family_ids", 16, snp.family_ids),
+    S("snp.image_ids", 16, snp.image_ids),
+    S("snp.host_data", 32, snp.host_data),
+    S("snp.id_keys", 48, snp.id_keys),
+    S("snp.author_keys", 48, snp.author_keys),
+    S("snp.chips", 64, snp.chips),
+    F("snp.csp_ids", WORDS, snp.csp_ids),
+    F("snp.require_author_key", BOOL, snp.require_author_key),
+    F("snp.allow_vlek", BOOL, snp.allow_vlek),
+    F("snp.allow_smt", BOOL, snp.allow_smt),
+    F("snp.allow_migration", BOOL, snp.allow_migration),
+    F("snp.allow_cxl", BOOL, snp.allow_cxl),
+    F("snp.require_single_socket", BOOL, snp.require_single_socket),
+    F("snp.allow_provisional", BOOL, snp.allow_provisional),
+    F("snp.require_crl", BOOL, snp.require_crl),
+    F("snp.vmpl", VMPLS, snp.vmpls),
+    F("snp.minimum_guest_svn", U32, snp.minimum_guest_svn),
+    F("snp.minimum_abi", ABI, snp.minimum_abi),
+    F("snp.require_platform_info", U64, snp.require_platform_info),
+    F("snp.require_mitigations", U64, snp.require_mitigations),
+#define MIN_TCB(product, at)                                                                                           \
+    F("snp.minimum_tcb." product ".fmc", SVN, snp.minimum[at].fmc),                                                    \
+        F("snp.minimum_tcb." product ".bootloader", SVN, snp.minimum[at].bootloader),                                  \
+        F("snp.minimum_tcb." product ".tee", SVN, snp.minimum[at].tee),                                                \
+        F("snp.minimum_tcb." product ".snp", SVN, snp.minimum[at].snp),                                                \
+        F("snp.minimum_tcb." product ".microcode", SVN, snp.minimum[at].microcode)
+    MIN_TCB("Milan", 0),
+    MIN_TCB("Genoa", 1),
+    MIN_TCB("Turin", 2),
+    F("intel.tcb_statuses", STATUSES, intel.tcb_statuses),
+    F("intel.forbidden_advisories", WORDS, intel.forbidden_advisories),
+    F("intel.minimum_evaluation", U32, intel.minimum_evaluation),
+    F("intel.allow_smt", BOOL, intel.allow_smt),
+    S("intel.platforms", 16, intel.platforms),
+    S("sgx.mrenclaves", 32, sgx.mrenclaves),
+    S("sgx.mrsigners", 32, sgx.mrsigners),
+    S("sgx.config_ids", 64, sgx.config_ids),
+    F("sgx.product_id", I32, sgx.product_id),
+    F("sgx.minimum_svn", U32, sgx.minimum_svn),
+    F("sgx.allow_sample_signer", BOOL, sgx.allow_sample_signer),
+    F("sgx.attribute_mask", U64, sgx.attribute_mask),
+    F("sgx.xfrm_mask", U64, sgx.xfrm_mask),
+    S("tdx.mrtds", 48, tdx.mrtds),
+    S("tdx.rtmr0", 48, tdx.rtmr[0]),
+    S("tdx.rtmr1", 48, tdx.rtmr[1]),
+    S("tdx.rtmr2", 48, tdx.rtmr[2]),
+    S("tdx.rtmr3", 48, tdx.rtmr[3]),
+    S("tdx.mrseams", 48, tdx.mrseams),
+    S("tdx.mrconfigids", 48, tdx.mrconfigids),
+    S("tdx.mrowners", 48, tdx.mrowners),
+    S("tdx.mrownerconfigs", 48, tdx.mrownerconfigs),
+    S("tdx.mrservicetds", 48, tdx.mrservicetds),
+    F("tdx.allow_sept_ve", BOOL, tdx.allow_sept_ve),
+    F("tdx.allow_migration", BOOL, tdx.allow_migration),
+    F("tdx.allow_attributes", U64, tdx.allow_attributes),
+    F("tdx.xfam_mask", U64, tdx.xfam_mask),
+    F("nitro.modules", WORDS, nitro.modules),
+    S("nitro.user_data_sha256", 32, nitro.user_data),
+    S("keystone.device_keys", 32, keystone.device_keys),
+    S("keystone.sm_hashes", 64, keystone.sm_hashes),
+    S("keystone.enclave_hashes", 64, keystone.enclave_hashes),
+#undef F
+#undef S
+};
+enum { FIELD_COUNT = sizeof fields / sizeof *fields, PCR_WIDTH = 48, PCRS = 32 };
+
+static void *member(struct attest_policy *p, const struct field *f) {
+    return (uint8_t *)p + f->offset;
+}
+
+static void policy_clear(struct attest_policy *p) {
+    memset(p, 0, sizeof *p);
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (fields[i].kind == FIELD_SET) ((struct attest_set *)member(p, &fields[i]))->width = fields[i].width;
+        if (fields[i].kind == FIELD_SVN) *(int16_t *)member(p, &fields[i]) = -1;
+    }
+    for (int i = 0; i < PCRS; i++)
+        p->nitro.pcrs[i].width = PCR_WIDTH;
+    p->sgx.product_id = -1;
+    p->sgx.attribute_mask = UINT64_MAX;
+    p->sgx.xfrm_mask = UINT64_MAX;
+    p->tdx.xfam_mask = UINT64_MAX;
+}
+
+void attest_policy_strict(struct attest_policy *p) {
+    policy_clear(p);
+    snprintf(p->name, sizeof p->name, "strict");
+    p->snp.vmpls = 1;
+    p->snp.allow_vlek = true;
+    p->snp.allow_smt = true; /* most clouds offer nothing else; see docs/attestation.md */
+    p->intel.allow_smt = true;
+    p->intel.tcb_statuses = ATTEST_TCB_UP_TO_DATE;
+}
+
+void attest_policy_genuine(struct attest_policy *p) {
+    attest_policy_strict(p);
+    snprintf(p->name, sizeof p->name, "genuine");
+    p->snp.vmpls = 0xf;
+    p->snp.allow_provisional = true;
+    p->snp.allow_cxl = true;
+    p->tdx.allow_sept_ve = true; /* a paravisor may need #VE; only its owner can tell */
+    p->tdx.allow_attributes = UINT64_MAX;
+    p->intel.tcb_statuses = ATTEST_TCB_UP_TO_DATE | ATTEST_TCB_SW_HARDENING;
+}
+
+static void words_free(struct attest_words *words) {
+    for (size_t i = 0; i < words->count; i++)
+        free(words->items[i]);
+    free(words->items);
+    *words = (struct attest_words){0};
+}
+
+void attest_policy_free(struct attest_policy *p) {
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (fields[i].kind == FIELD_SET) free(((struct attest_set *)member(p, &fields[i]))->items);
+        if (fields[i].kind == FIELD_WORDS) words_free(member(p, &fields[i]));
+    }
+    for (int i = 0; i < PCRS; i++)
+        free(p->nitro.pcrs[i].items);
+    policy_clear(p);
+}
+
+/* ---- Setting a field from text ---- */
+
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* Number of bytes, or -1. */
+static int hex_decode(const char *text, size_t size, uint8_t *out, size_t room) {
+    if (size % 2 || size / 2 > room) return -1;
+    for (size_t i = 0; i < size; i += 2) {
+        int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
+        if (high < 0 || low < 0) return -1;
+        out[i / 2] = (uint8_t)(high << 4 | low);
+    }
+    return (int)(size / 2);
+}
+
+static bool parse_number(const char *text, uint64_t max, uint64_t *out) {
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    unsigned long long n = strtoull(text, &end, text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10);
+    if (*end || n > max || strlen(text) > 20) return false;
+    *out = n;
+    return true;
+}
+
+static bool parse_duration(const char *text, int64_t *out) {
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    unsigned long long n = strtoull(text, &end, 10);
+    int64_t unit = strcmp(end, "s") == 0   ? 1
+                   : strcmp(end, "m") == 0 ? 60
+                   : strcmp(end, "h") == 0 ? 3600
+                   : strcmp(end, "d") == 0 ? 86400
+                                           : 0;
+    if (!unit || n > INT32_MAX) return false;
+    *out = (int64_t)n * unit;
+    return true;
+}
+
+static bool parse_time(const char *text, int64_t *out) {
+    return time_parse(text, strlen(text), out);
+}
+
+static bool parse_statuses(const char *text, uint32_t *out) {
+    for (unsigned bit = 0; tcb_status_names[bit]; bit++) {
+        if (strcmp(tcb_status_names[bit], text) != 0 || 1u << bit == ATTEST_TCB_REVOKED) continue;
+        *out |= 1u << bit;
+        return true;
+    }
+    return false;
+}
+
+static bool parse_abi(const char *text, uint32_t *out) {
+    unsigned major, minor;
+    int n = 0;
+    if (sscanf(text, "%3u.%3u%n", &major, &minor, &n) != 2 || text[n] || major > 255 || minor > 255) return false;
+    *out = major << 8 | minor;
+    return true;
+}
+
+static const char *wanted_text(enum field_kind kind) {
+    switch (kind) {
+    case FIELD_BOOL: return "true or false";
+    case FIELD_U32:
+    case FIELD_I32: return "a number of at most 32 bits";
+    case FIELD_U64: return "a number of at most 64 bits";
+    case FIELD_SVN: return "a number 0..255";
+    case FIELD_TIME: return "a time such as \"2026-01-31T00:00:00Z\"";
+    case FIELD_DURATION: return "a duration such as \"90s\", \"24h\", \"7d\"";
+    case FIELD_SET: return "hexadecimal text of the right size";
+    case FIELD_WORDS: return "text";
+    case FIELD_STATUSES: return "a TCB status other than Revoked, such as \"SWHardeningNeeded\"";
+    case FIELD_VMPLS: return "a number 0..3";
+    case FIELD_ABI: return "a version such as \"1.55\"";
+    case FIELD_NONCE: return "hexadecimal text of at most 64 bytes";
+    case FIELD_NAME: return "text of at most 63 characters";
+    }
+    return "";
+}
+
+static bool set_field(struct attest_policy *p, const struct field *f, const char *text, size_t size) {
+    void *at = member(p, f);
+    uint64_t n;
+    uint8_t bytes[64];
+    int count;
+    switch (f->kind) {
+    case FIELD_BOOL: *(bool *)at = strcmp(text, "true") == 0; return *(bool *)at || strcmp(text, "false") == 0;
+    case FIELD_U32: return parse_number(text, UINT32_MAX, &n) && (*(uint32_t *)at = (uint32_t)n, true);
+    case FIELD_I32: return parse_number(text, INT32_MAX, &n) && (*(int32_t *)at = (int32_t)n, true);
+    case FIELD_U64: return parse_number(text, UINT64_MAX, &n) && (*(uint64_t *)at = n, true);
+    case FIELD_SVN: return parse_number(text, 255, &n) && (*(int16_t *)at = (int16_t)n, true);
+    case FIELD_VMPLS: return parse_number(text, 3, &n) && (*(uint32_t *)at |= 1u << n, true);
+    case FIELD_TIME: return parse_time(text, at);
+    case FIELD_DURATION: return parse_duration(text, at);
+    case FIELD_WORDS: return attest_words_add(at, text, size);
+    case FIELD_STATUSES: return parse_statuses(text, at);
+    case FIELD_ABI: return parse_abi(text, at);
+    case FIELD_SET:
+        count = hex_decode(text, size, bytes, sizeof bytes);
+        return count >= 0 && attest_set_add(at, bytes, (size_t)count);
+    case FIELD_NONCE:
+        count = hex_decode(text, size, p->nonce, sizeof p->nonce);
+        p->nonce_size = count > 0 ? (size_t)count : 0;
+        return count > 0;
+    case FIELD_NAME: return size < sizeof p->name && (memcpy(at, text, size + 1), true);
+    }
+    return false;
+}
+
+/* "nitro.pcr0" .. "nitro.pcr31" */
+static struct attest_set *pcr_set(struct attest_policy *p, const char *key) {
+    uint64_t n;
+    if (strncmp(key, "nitro.pcr", 9) != 0 || !parse_number(key + 9, PCRS - 1, &n)) return NULL;
+    return &p->nitro.pcrs[n];
+}
+
+bool attest_policy_set(struct attest_policy *p, const char *key, const char *value, size_t size, char *error,
+                       size_t error_size) {
+    char *text = strndup(value, size);
+    if (!text) return false;
+    const struct field *f = NULL;
+    for (size_t i = 0; i < FIELD_COUNT && !f; i++)
+        if (strcmp(fields[i].key, key) == 0) f = &fields[i];
+    struct attest_set *pcr = f ? NULL : pcr_set(p, key);
+    bool ok = false;
+    if (f)
+        ok = strlen(text) == size && set_field(p, f, text, size);
+    else if (pcr) {
+        uint8_t bytes[PCR_WIDTH];
+        ok = hex_decode(text, size, bytes, sizeof bytes) == PCR_WIDTH && attest_set_add(pcr, bytes, sizeof bytes);
+    }
+    if (!f && !pcr)
+        snprintf(error, error_size, "%s: unknown key", key);
+    else if (!ok && f && f->kind == FIELD_SET)
+        snprintf(error, error_size, "%s: expected %u bytes as hexadecimal text, found \"%.80s\" (%zu characters)", key,
+                 f->width, text, size);
+    else if (!ok && pcr)
+        snprintf(error, error_size, "%s: expected 48 bytes as hexadecimal text, found \"%.80s\"", key, text);
+    else if (!ok)
+        snprintf(error, error_size, "%s: expected %s, found \"%.80s\"", key, wanted_text(f->kind), text);
+    free(text);
+    return ok;
+}
+
+void attest_policy_reset(struct attest_policy *p, const char *key) {
+    if (strcmp(key, "snp.vmpl") == 0) p->snp.vmpls = 0;
+    if (strcmp(key, "intel.tcb_statuses") == 0) p->intel.tcb_statuses = 0;
+}
+
+/* ---- Checks ---- */
+
+bool check_set(struct attest_result *res, enum attest_rule rule, const struct attest_set *set, const void *found,
+               size_t size) {
+    struct attest_value value = v_bytes(res, found, size);
+    if (set->count == 0) {
+        note(res, rule, value);
+        return true;
+    }
+    if (set_has(set, found, size)) return check(res, rule, true, value, value);
+    if (set->count == 1) return check(res, rule, false, v_bytes(res, set->items, set->width), value);
+    char first[2 * 64 + 1];
+    struct attest_value item = {.kind = ATTEST_BYTES, .size = (uint32_t)set->width, .bytes = set->items};
+    return check(res, rule, false,
+                 v_format(res, "one of %zu allowed values (%s, ...)", set->count,
+                          attest_value_format(&item, first, sizeof first)),
+                 value);
+}
+
+bool check_words(struct attest_result *res, enum attest_rule rule, const struct attest_words *words,
+                 const char *found) {
+    struct attest_value value = v_format(res, "%s", found);
+    if (words->count == 0) {
+        note(res, rule, value);
+        return true;
+    }
+    if (words_have(words, found)) return check(res, rule, true, value, value);
+    char all[200] = "";
+    for (size_t i = 0; i < words->count; i++) {
+        size_t at = strlen(all);
+        snprintf(all + at, sizeof all - at, "%s%s", i ? " or " : "", words->items[i]);
+    }
+    return check(res, rule, false, v_format(res, "%s", all), value);
+}
+
+bool check_off(struct attest_result *res, enum attest_rule rule, bool on, bool allowed) {
+    if (on && allowed) {
+        note(res, rule, v_bool(true));
+        return true;
+    }
+    return check(res, rule, !on, v_bool(false), v_bool(on));
+}
+
+const char *statuses_text(struct attest_result *res, uint32_t statuses) {
+    char all[300] = "";
+    for (unsigned bit = 0; tcb_status_names[bit]; bit++) {
+        size_t at = strlen(all);
+        if (statuses >> bit & 1) snprintf(all + at, sizeof all - at, "%s%s", at ? " or " : "", tcb_status_names[bit]);
+    }
+    return v_format(res, "%s", *all ? all : "none").text;
+}
+
+void policy_common(struct attest_result *res, const struct attest_policy *p, enum attest_tee tee, bool debug) {
+    if (p->valid_from || p->valid_until) {
+        bool in = (!p->valid_from || res->time >= p->valid_from) && (!p->valid_until || res->time <= p->valid_until);
+        check(res, ATTEST_RULE_POLICY_WINDOW, in, v_time(res->time < p->valid_from ? p->valid_from : p->valid_until),
+              v_time(res->time));
+        if (p->valid_until) result_until(res, p->valid_until);
+    }
+    check_words(res, ATTEST_RULE_TEE, &p->tees, attest_tee_names[tee]);
+    bool software = tee == ATTEST_TEE_SOFTWARE;
+    if (software && p->allow_software)
+        note(res, ATTEST_RULE_SOFTWARE, v_text("development signer: no protection"));
+    else
+        check(res, ATTEST_RULE_SOFTWARE, !software, v_text("hardware"),
+              v_text(software ? "development signer" : "hardware"));
+    check_off(res, ATTEST_RULE_DEBUG, debug, p->allow_debug);
+}
+
+void policy_report_data(struct attest_result *res, const struct attest_policy *p, const uint8_t report_data[64]) {
+    check_set(res, ATTEST_RULE_REPORT_DATA, &p->report_data, report_data, 64);
+    if (!p->nonce_size) return;
+    uint8_t wanted[64] = {0};
+    memcpy(wanted, p->nonce, p->nonce_size);
+    check_bytes(res, ATTEST_RULE_NONCE, wanted, report_data, sizeof wanted);
+}
+
+void policy_workload(struct attest_result *res, const struct attest_policy *p, const uint8_t *field, size_t size) {
+    struct attest_value value = v_bytes(res, field, size);
+    if (!p->workloads.count) {
+        note(res, ATTEST_RULE_WORKLOAD, value);
+        return;
+    }
+    bool ok = set_has(&p->workloads, field, p->workloads.width) &&
+              all_zero(field + p->workloads.width, size - p->workloads.width);
+    check(res, ATTEST_RULE_WORKLOAD, ok,
+          p->workloads.count == 1 ? v_bytes(res, p->workloads.items, p->workloads.width)
+                                  : v_text("an allowed workload"),
+          value);
+}

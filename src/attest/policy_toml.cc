@@ -1,0 +1,75 @@
+// The only file of the Verifier that knows TOML: walks the tables of a policy and hands every value to the field table in
+// policy.c as text. Unknown keys, wrong types and wrong sizes are errors with their line.
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include <toml++/toml.h>
+
+#include <donjon/attest.h>
+
+extern "C" void attest_policy_reset(struct attest_policy *, const char *key);
+
+namespace {
+
+struct Reader {
+    struct attest_policy *policy;
+    char *error;
+    size_t error_size;
+};
+
+bool fail(Reader &r, const toml::node &at, const std::string &what) {
+    std::snprintf(r.error, r.error_size, "line %u: %s", static_cast<unsigned>(at.source().begin.line), what.c_str());
+    return false;
+}
+
+bool set_text(Reader &r, const std::string &key, const toml::node &at, const std::string &text) {
+    char what[256] = "";
+    if (attest_policy_set(r.policy, key.c_str(), text.c_str(), text.size(), what, sizeof what)) return true;
+    return fail(r, at, what);
+}
+
+bool set_value(Reader &r, const std::string &key, const toml::node &node) {
+    if (auto s = node.as_string()) return set_text(r, key, node, s->get());
+    if (auto b = node.as_boolean()) return set_text(r, key, node, b->get() ? "true" : "false");
+    if (auto i = node.as_integer()) {
+        if (i->get() < 0) return fail(r, node, key + ": expected a number that is not negative");
+        return set_text(r, key, node, std::to_string(i->get()));
+    }
+    return fail(r, node, key + ": expected text, a number, true or false, or a list of them");
+}
+
+bool walk(Reader &r, const toml::table &table, const std::string &prefix) {
+    for (auto &&[k, node] : table) {
+        std::string key = prefix + std::string(k.str());
+        if (auto sub = node.as_table()) {
+            if (!walk(r, *sub, key + ".")) return false;
+        } else if (auto list = node.as_array()) {
+            attest_policy_reset(r.policy, key.c_str());
+            if (list->empty()) return fail(r, node, key + ": an empty list would allow nothing or everything; leave the key out instead");
+            for (auto &&item : *list)
+                if (!set_value(r, key, item)) return false;
+        } else {
+            attest_policy_reset(r.policy, key.c_str());
+            if (!set_value(r, key, node)) return false;
+        }
+    }
+    return true;
+}
+
+} // namespace
+
+extern "C" bool attest_policy_read(struct attest_policy *policy, const char *text, size_t size, char *error, size_t error_size) {
+    attest_policy_strict(policy);
+    Reader r{policy, error, error_size};
+    try {
+        toml::table table = toml::parse(std::string_view(text, size));
+        if (walk(r, table, "")) return true;
+    } catch (const toml::parse_error &e) {
+        std::snprintf(error, error_size, "line %u: %s", static_cast<unsigned>(e.source().begin.line), std::string(e.description()).c_str());
+    } catch (...) {
+        std::snprintf(error, error_size, "out of memory");
+    }
+    attest_policy_free(policy);
+    return false;
+}
