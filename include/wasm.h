@@ -43,7 +43,7 @@ typedef double float64_t;
 
 #define own
 
-/* ---- declaration helpers -------------------------------------------------------------------------------------------- */
+/* ---- declaration helpers ---- */
 
 /* An object with one owner. */
 #define WASM_DECLARE_OWN(name)                                                                                         \
@@ -93,7 +93,7 @@ typedef double float64_t;
     WASM_API_EXTERN own wasm_shared_##name##_t *wasm_##name##_share(const wasm_##name##_t *);                          \
     WASM_API_EXTERN own wasm_##name##_t *wasm_##name##_obtain(wasm_store_t *, const wasm_shared_##name##_t *);
 
-/* ---- bytes and names ------------------------------------------------------------------------------------------------ */
+/* ---- bytes and names ---- */
 
 typedef byte_t wasm_byte_t;
 WASM_DECLARE_VEC(byte, )
@@ -115,7 +115,7 @@ static inline void wasm_name_new_from_string_nt(own wasm_name_t *out, const char
     wasm_name_new(out, strlen(s) + 1, s);
 }
 
-/* ---- configuration, engine, store ----------------------------------------------------------------------------------- */
+/* ---- configuration, engine, store ---- */
 
 WASM_DECLARE_OWN(config) /* filled with the functions of donjon/wasm.h */
 WASM_API_EXTERN own wasm_config_t *wasm_config_new(void);
@@ -129,7 +129,7 @@ WASM_API_EXTERN own wasm_engine_t *wasm_engine_new_with_config(own wasm_config_t
 WASM_DECLARE_OWN(store)
 WASM_API_EXTERN own wasm_store_t *wasm_store_new(wasm_engine_t *);
 
-/* ---- types ---------------------------------------------------------------------------------------------------------- */
+/* ---- types ---- */
 
 typedef uint8_t wasm_mutability_t;
 enum wasm_mutability_enum { WASM_CONST, WASM_VAR };
@@ -231,7 +231,7 @@ WASM_API_EXTERN own wasm_exporttype_t *wasm_exporttype_new(own wasm_name_t *, ow
 WASM_API_EXTERN const wasm_name_t *wasm_exporttype_name(const wasm_exporttype_t *);
 WASM_API_EXTERN const wasm_externtype_t *wasm_exporttype_type(const wasm_exporttype_t *);
 
-/* ---- values and references ------------------------------------------------------------------------------------------ */
+/* ---- values and references ---- */
 
 struct wasm_ref_t;
 
@@ -253,7 +253,7 @@ WASM_DECLARE_VEC(val, )
 
 WASM_DECLARE_REF_BASE(ref)
 
-/* ---- traps and their backtraces ------------------------------------------------------------------------------------- */
+/* ---- traps and their backtraces ---- */
 
 WASM_DECLARE_OWN(frame)
 WASM_DECLARE_VEC(frame, *)
@@ -273,12 +273,12 @@ WASM_API_EXTERN void wasm_trap_message(const wasm_trap_t *, own wasm_message_t *
 WASM_API_EXTERN own wasm_frame_t *wasm_trap_origin(const wasm_trap_t *); /* NULL: no wasm function was running */
 WASM_API_EXTERN void wasm_trap_trace(const wasm_trap_t *, own wasm_frame_vec_t *out); /* innermost first */
 
-/* ---- foreign objects: references to things of the host --------------------------------------------------------------- */
+/* ---- foreign objects: references to things of the host ---- */
 
 WASM_DECLARE_REF(foreign)
 WASM_API_EXTERN own wasm_foreign_t *wasm_foreign_new(wasm_store_t *);
 
-/* ---- modules -------------------------------------------------------------------------------------------------------- */
+/* ---- modules ---- */
 
 WASM_DECLARE_SHARABLE_REF(module)
 
@@ -292,7 +292,7 @@ WASM_API_EXTERN void wasm_module_exports(const wasm_module_t *, own wasm_exportt
 WASM_API_EXTERN void wasm_module_serialize(const wasm_module_t *, own wasm_byte_vec_t *out);
 WASM_API_EXTERN own wasm_module_t *wasm_module_deserialize(wasm_store_t *, const wasm_byte_vec_t *);
 
-/* ---- functions ------------------------------------------------------------------------------------------------------ */
+/* ---- functions ---- */
 
 WASM_DECLARE_REF(func)
 
@@ -314,7 +314,7 @@ WASM_API_EXTERN size_t wasm_func_result_arity(const wasm_func_t *);
 WASM_API_EXTERN own wasm_trap_t *wasm_func_call(const wasm_func_t *, const wasm_val_vec_t *args,
                                                 wasm_val_vec_t *results);
 
-/* ---- globals -------------------------------------------------------------------------------------------------------- */
+/* ---- globals ---- */
 
 WASM_DECLARE_REF(global)
 WASM_API_EXTERN own wasm_global_t *wasm_global_new(wasm_store_t *, const wasm_globaltype_t *, const wasm_val_t *);
@@ -322,7 +322,7 @@ WASM_API_EXTERN own wasm_globaltype_t *wasm_global_type(const wasm_global_t *);
 WASM_API_EXTERN void wasm_global_get(const wasm_global_t *, own wasm_val_t *out);
 WASM_API_EXTERN void wasm_global_set(wasm_global_t *, const wasm_val_t *); /* constants and other kinds: no effect */
 
-/* ---- tables --------------------------------------------------------------------------------------------------------- */
+/* ---- tables ---- */
 
 WASM_DECLARE_REF(table)
 typedef uint32_t wasm_table_size_t;
@@ -333,7 +333,7 @@ WASM_API_EXTERN bool wasm_table_set(wasm_table_t *, wasm_table_size_t index, was
 WASM_API_EXTERN wasm_table_size_t wasm_table_size(const wasm_table_t *);
 WASM_API_EXTERN bool wasm_table_grow(wasm_table_t *, wasm_table_size_t delta, wasm_ref_t *init);
 
-/* ---- memories ------------------------------------------------------------------------------------------------------- */
+/* ---- memories ---- */
 
 WASM_DECLARE_REF(memory)
 typedef uint32_t wasm_memory_pages_t;
@@ -345,7 +345,7 @@ WASM_API_EXTERN size_t wasm_memory_data_size(const wasm_memory_t *);
 WASM_API_EXTERN wasm_memory_pages_t wasm_memory_size(const wasm_memory_t *);
 WASM_API_EXTERN bool wasm_memory_grow(wasm_memory_t *, wasm_memory_pages_t delta);
 
-/* ---- externals ------------------------------------------------------------------------------------------------------ */
+/* ---- externals ---- */
 
 WASM_DECLARE_REF(extern)
 WASM_DECLARE_VEC(extern, *)
@@ -373,7 +373,7 @@ WASM_API_EXTERN const wasm_global_t *wasm_extern_as_global_const(const wasm_exte
 WASM_API_EXTERN const wasm_table_t *wasm_extern_as_table_const(const wasm_extern_t *);
 WASM_API_EXTERN const wasm_memory_t *wasm_extern_as_memory_const(const wasm_extern_t *);
 
-/* ---- instances ------------------------------------------------------------------------------------------------------ */
+/* ---- instances ---- */
 
 WASM_DECLARE_REF(instance)
 
@@ -383,7 +383,7 @@ WASM_API_EXTERN own wasm_instance_t *wasm_instance_new(wasm_store_t *, const was
                                                        const wasm_extern_vec_t *imports, own wasm_trap_t **trap);
 WASM_API_EXTERN void wasm_instance_exports(const wasm_instance_t *, own wasm_extern_vec_t *out);
 
-/* ---- short-hands ---------------------------------------------------------------------------------------------------- */
+/* ---- short-hands ---- */
 
 #define WASM_EMPTY_VEC                                                                                                 \
     { 0, NULL }

@@ -28,7 +28,7 @@ extern "C" {
 
 #define own
 
-/* ---- configuration and limits --------------------------------------------------------------------------------------- */
+/* ---- configuration and limits ---- */
 
 /* The world around the engine, which must outlive it. wasm_engine_new and a fresh config mean donjon_platform_posix();
  * a program that calls donjon_engine_new only does not link that. */
@@ -61,7 +61,7 @@ void donjon_store_set_wall_limit(wasm_store_t *, uint64_t ns); /* for calls from
 uint64_t donjon_store_memory_bytes(const wasm_store_t *);
 uint64_t donjon_store_heap_bytes(const wasm_store_t *);
 
-/* ---- more kinds of values ------------------------------------------------------------------------------------------- */
+/* ---- more kinds of values ---- */
 
 enum {
     DONJON_V128 = 64,       /* a valkind; its values travel in slots only, wasm_val_t has no room for them */
@@ -88,7 +88,7 @@ struct donjon_limits64 donjon_tabletype_limits(const wasm_tabletype_t *);
 uint64_t donjon_memory_size(const wasm_memory_t *); /* pages */
 bool donjon_memory_grow(wasm_memory_t *, uint64_t delta_pages);
 
-/* ---- modules -------------------------------------------------------------------------------------------------------- */
+/* ---- modules ---- */
 
 struct donjon_module_error {
     size_t offset;     /* in the binary, where the fault is */
@@ -110,7 +110,7 @@ bool donjon_module_func_name(const wasm_module_t *, uint32_t func, char *out, si
 /* A custom section's payload by name (the first of that name): borrowed, as long as the module. */
 bool donjon_module_custom_section(const wasm_module_t *, const char *name, const uint8_t **data, size_t *size);
 
-/* ---- slots: values as the engine has them ----------------------------------------------------------------------------- */
+/* ---- slots: values as the engine has them ---- */
 
 /* One 8-byte slot. i32, i64, f32, f64 and references take one, v128 two (low half first). The bytes of a slot that its
  * type does not use are undefined. `ref` is the engine's own pointer: donjon_slot_ref and donjon_ref_slot translate. */
@@ -127,7 +127,7 @@ typedef union donjon_slot {
 own wasm_ref_t *donjon_slot_ref(wasm_store_t *, wasm_valkind_t, donjon_slot_t); /* NULL for null */
 donjon_slot_t donjon_ref_slot(wasm_ref_t *); /* valid while the reference is held, or once wasm has got it */
 
-/* ---- functions: the fast way ------------------------------------------------------------------------------------------ */
+/* ---- functions: the fast way ---- */
 
 /* Who calls a host function. Valid during the call. */
 typedef struct donjon_caller donjon_caller_t;
@@ -154,7 +154,7 @@ own wasm_func_t *donjon_func_new(wasm_store_t *, const wasm_functype_t *, donjon
 own wasm_trap_t *donjon_func_call(const wasm_func_t *, donjon_slot_t *slots);
 size_t donjon_func_slots(const wasm_func_t *); /* the room needed */
 
-/* ---- linking by name -------------------------------------------------------------------------------------------------- */
+/* ---- linking by name ---- */
 
 /* Names and what they stand for, for one store. Nothing is taken over but what `own` says; a later definition of a name
  * replaces an earlier one. */
@@ -179,7 +179,7 @@ own wasm_instance_t *donjon_linker_instantiate(donjon_linker_t *, const wasm_mod
 
 own wasm_extern_t *donjon_instance_export(const wasm_instance_t *, const char *name); /* NULL: none of that name */
 
-/* ---- tags and exceptions ------------------------------------------------------------------------------------------------ */
+/* ---- tags and exceptions ---- */
 
 typedef struct donjon_tag donjon_tag_t;
 own donjon_tag_t *donjon_tag_new(wasm_store_t *, const wasm_functype_t *); /* NULL when the type has results */
@@ -192,7 +192,7 @@ const wasm_functype_t *donjon_externtype_tag(const wasm_externtype_t *); /* NULL
 /* For a host function to return: throws an exception into the wasm that called it. */
 own wasm_trap_t *donjon_trap_new_exception(wasm_store_t *, const donjon_tag_t *, const wasm_val_vec_t *payload);
 
-/* ---- traps ---------------------------------------------------------------------------------------------------------------- */
+/* ---- traps ---- */
 
 enum donjon_trap_kind {
     DONJON_TRAP_UNREACHABLE = 1,

@@ -100,18 +100,25 @@ wasm_ref_t *ref_of(wasm_store_t *s, enum ref_kind kind, void *object, void **use
 wasm_ref_t *ref_retain(wasm_ref_t *r);                                              /* gives r */
 void ref_release(wasm_ref_t *r);
 wasm_ref_t *ref_new(wasm_store_t *s, enum ref_kind kind, void *object); /* a handle of its own, not the object's */
+void ref_keep(wasm_ref_t *r);                                           /* the handle stays until the store goes */
 wasm_ref_t *ref_extern(wasm_store_t *s, struct extern_ x);
 struct extern_ extern_from(const wasm_ref_t *r);
 void store_release(wasm_store_t *s);
+wasm_engine_t *engine_retain(wasm_engine_t *e);
+static inline const wasm_ref_t *as_ref(const void *handle) {
+    return handle;
+}
 
 /* Values. */
 slot slot_from_ref(wasm_ref_t *r);
 wasm_ref_t *ref_from_slot(wasm_store_t *s, wasm_valkind_t kind, slot v);
-bool slot_from_val(const struct engine *e, valtype t, const wasm_val_t *v, slot *out); /* false: does not fit */
+bool slot_from_val(wasm_store_t *s, valtype t, const wasm_val_t *v, slot *out); /* false: does not fit */
+bool ref_fits(wasm_store_t *s, valtype t, wasm_ref_t *r, slot *out);            /* likewise */
 void val_from_slot(wasm_store_t *s, valtype t, const slot *v, wasm_val_t *out);
 
 /* Traps. */
 wasm_trap_t *trap_make(wasm_store_t *s, enum donjon_trap_kind kind, const char *message, size_t size);
+wasm_trap_t *trap_text(wasm_store_t *s, const char *message);      /* of kind host */
 wasm_trap_t *trap_from_call(wasm_store_t *s, enum trap_kind kind); /* after func_call; NULL for TRAP_NONE */
 enum trap_kind trap_raise(struct store *s, wasm_trap_t *t);        /* from a host function; takes t */
 void trap_info_free(wasm_ref_t *r);

@@ -67,6 +67,7 @@ static bool define(donjon_linker_t *l, const char *module, size_t module_size, c
 }
 
 bool donjon_linker_define(donjon_linker_t *l, const char *module, const char *name, const wasm_extern_t *x) {
+    if (as_ref(x)->store != l->store) return false;
     return define(l, module, strlen(module), name, strlen(name), ref_retain((wasm_ref_t *)x));
 }
 
@@ -107,7 +108,8 @@ bool donjon_linker_define_func(donjon_linker_t *l, const char *module, const cha
 }
 
 bool donjon_linker_define_instance(donjon_linker_t *l, const char *module, const wasm_instance_t *instance) {
-    const struct instance *i = ((const wasm_ref_t *)instance)->instance;
+    const struct instance *i = as_ref(instance)->instance;
+    if (i->store != l->store->store) return false;
     bool ok = true;
     for (uint32_t n = 0; n < i->module->n_exports; n++) {
         const struct export *x = &i->module->exports[n];
@@ -132,7 +134,7 @@ static struct extern_ find(donjon_linker_t *l, const struct import *x) {
 }
 
 wasm_instance_t *donjon_linker_instantiate(donjon_linker_t *l, const wasm_module_t *module, wasm_trap_t **trap) {
-    struct module *m = ((const wasm_ref_t *)module)->module;
+    struct module *m = as_ref(module)->module;
     struct extern_ *imports = calloc(m->n_imports + 1, sizeof *imports);
     if (!imports) {
         if (trap) *trap = trap_make(l->store, DONJON_TRAP_OUT_OF_MEMORY, NULL, 0);

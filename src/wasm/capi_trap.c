@@ -20,8 +20,7 @@ SAME(TRAP_UNKNOWN_IMPORT);
 SAME(TRAP_HOST);
 SAME(TRAP_EXCEPTION);
 
-/* ---- making traps
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- making traps ---- */
 
 /* Never NULL: a trap that could not be made would look like success. */
 wasm_trap_t *trap_make(wasm_store_t *s, enum donjon_trap_kind kind, const char *message, size_t size) {
@@ -43,6 +42,10 @@ void trap_info_free(wasm_ref_t *r) {
     free(r->trap.message);
     free(r->trap.frames);
     if (r->trap.exn) heap_unpin(r->store->store->heap, r->trap.exn);
+}
+
+wasm_trap_t *trap_text(wasm_store_t *s, const char *message) {
+    return trap_make(s, DONJON_TRAP_HOST, message, strlen(message));
 }
 
 wasm_trap_t *wasm_trap_new(wasm_store_t *s, const wasm_message_t *message) {
@@ -68,22 +71,19 @@ static wasm_trap_t *trap_exception(wasm_store_t *s, struct exn *x) {
 }
 
 wasm_trap_t *donjon_trap_new_exception(wasm_store_t *s, const donjon_tag_t *tag, const wasm_val_vec_t *payload) {
-    const struct engine *e = s->store->engine;
-    struct tag *t = ((const wasm_ref_t *)tag)->tag;
-    const struct functype *f = type_func(e, t->type_id);
+    struct tag *t = as_ref(tag)->tag;
+    const struct functype *f = type_func(s->store->engine, t->type_id);
     struct exn *x = heap_new_exn(s->store->heap, t);
     if (!x) return trap_make(s, DONJON_TRAP_OUT_OF_MEMORY, NULL, 0);
     slot *at = x->payload;
     for (uint32_t i = 0; i < f->n_params; at += vt_slots(f->params[i]), i++) {
-        static const char wrong[] = "exception's payload is of other types than its tag's";
-        if (payload->size != f->n_params || !slot_from_val(e, f->params[i], &payload->data[i], at))
-            return trap_make(s, DONJON_TRAP_HOST, wrong, sizeof wrong - 1);
+        if (payload->size != f->n_params || !slot_from_val(s, f->params[i], &payload->data[i], at))
+            return trap_text(s, "exception's payload is of other types than its tag's");
     }
     return trap_exception(s, x);
 }
 
-/* ---- between calls and traps
- * ---------------------------------------------------------------------------------------------- */
+/* ---- between calls and traps ---- */
 
 static void trap_add_frames(struct trap_info *t, const struct trap *from) {
     t->n_frames_total += from->n_frames_total;
@@ -126,11 +126,10 @@ enum trap_kind trap_raise(struct store *s, wasm_trap_t *t) {
     return TRAP_HOST;
 }
 
-/* ---- what a trap says
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- what a trap says ---- */
 
 static const struct trap_info *trap_of(const wasm_trap_t *t) {
-    return &((const wasm_ref_t *)t)->trap;
+    return &as_ref(t)->trap;
 }
 
 static const char *message_of(const struct trap_info *t) {
@@ -156,7 +155,7 @@ void wasm_trap_message(const wasm_trap_t *t, wasm_message_t *out) {
 }
 
 bool donjon_trap_exception(const wasm_trap_t *t, donjon_tag_t **tag, wasm_val_vec_t *payload) {
-    wasm_store_t *s = ((const wasm_ref_t *)t)->store;
+    wasm_store_t *s = as_ref(t)->store;
     const struct exn *x = trap_of(t)->exn;
     if (!x) return false;
     if (tag) *tag = (donjon_tag_t *)ref_of(s, REF_TAG, x->tag, &x->tag->user);
@@ -169,8 +168,7 @@ bool donjon_trap_exception(const wasm_trap_t *t, donjon_tag_t **tag, wasm_val_ve
     return true;
 }
 
-/* ---- frames
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- frames ---- */
 
 struct wasm_frame_t {
     wasm_store_t *store;
@@ -214,13 +212,13 @@ size_t wasm_frame_func_offset(const wasm_frame_t *f) {
 }
 
 wasm_frame_t *wasm_trap_origin(const wasm_trap_t *t) {
-    return trap_of(t)->n_frames ? frame_make(((const wasm_ref_t *)t)->store, trap_of(t)->frames) : NULL;
+    return trap_of(t)->n_frames ? frame_make(as_ref(t)->store, trap_of(t)->frames) : NULL;
 }
 
 void wasm_trap_trace(const wasm_trap_t *t, wasm_frame_vec_t *out) {
     wasm_frame_vec_new_uninitialized(out, trap_of(t)->n_frames);
     for (size_t i = 0; i < out->size; i++)
-        out->data[i] = frame_make(((const wasm_ref_t *)t)->store, &trap_of(t)->frames[i]);
+        out->data[i] = frame_make(as_ref(t)->store, &trap_of(t)->frames[i]);
 }
 
 size_t donjon_trap_frames(const wasm_trap_t *t, size_t *total) {
@@ -239,7 +237,7 @@ static bool print_name(const struct module *m, uint32_t func, char *out, size_t 
 }
 
 bool donjon_module_func_name(const wasm_module_t *module, uint32_t func, char *out, size_t size) {
-    return print_name(((const wasm_ref_t *)module)->module, func, out, size);
+    return print_name(as_ref(module)->module, func, out, size);
 }
 
 static void frame_describe(const struct frame_info *f, struct donjon_frame_info *out) {

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- reading, bounded: past the end everything is 0 and `bad`
- * ----------------------------------------------------------- */
+/* ---- reading, bounded: past the end everything is 0 and `bad` ---- */
 
 struct cursor {
     const uint8_t *p, *end;
@@ -78,8 +77,7 @@ static struct cursor section(const struct module *m, const char *name) {
     return (struct cursor){0};
 }
 
-/* ---- a line table's header (DWARF 5, section 6.2.4; DWARF 4, same section)
- * --------------------------------------------- */
+/* ---- a line table's header (DWARF 5, section 6.2.4; DWARF 4, same section) ---- */
 
 struct unit {
     unsigned version, offset_size;
@@ -115,8 +113,7 @@ static bool unit_read(struct cursor *r, struct unit *u) {
     return !h->bad && !in.bad;
 }
 
-/* ---- running a line table for one address (section 6.2.5)
- * -------------------------------------------------------------- */
+/* ---- running a line table for one address (section 6.2.5) ---- */
 
 struct row {
     uint64_t address, file, line;
@@ -195,8 +192,7 @@ static bool unit_search(const struct unit *u, struct search *s) {
     return found;
 }
 
-/* ---- file names
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- file names ---- */
 
 struct file {
     struct bytes name;

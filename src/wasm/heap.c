@@ -65,8 +65,7 @@ struct heap *heap_new(struct store *s) {
     return h;
 }
 
-/* ---- cells and blocks
- * --------------------------------------------------------------------------------------------------- */
+/* ---- cells and blocks ---- */
 
 static struct block *block_at(const struct heap *h, uint32_t n) {
     return (struct block *)(h->base + (uint64_t)n * BLOCK_SIZE);
@@ -238,8 +237,7 @@ uint64_t heap_bytes(const struct heap *h) {
     return h->bytes;
 }
 
-/* ---- marking
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- marking ---- */
 
 /* `p` may be anything. Exceptions are put on the gray list, threaded through their cells: no stack to overflow. */
 static void mark(struct heap *h, const void *p) {
@@ -308,8 +306,7 @@ static void mark_roots(struct heap *h) {
     mark_pinned(h);
 }
 
-/* ---- sweeping
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- sweeping ---- */
 
 static void finalize_dead(struct block *b) {
     for (uint32_t n = 0; n < b->n_cells; n++) {

@@ -12,8 +12,7 @@ enum {
     NAME_SHOWN_MAX = 200
 };
 
-/* ---- import matching (section 3.3.13 and following)
- * --------------------------------------------------------------------- */
+/* ---- import matching (section 3.3.13 and following) ---- */
 
 static bool limits_match(const struct limits *given, const struct limits *wanted) {
     if (given->is64 != wanted->is64 || given->shared != wanted->shared || given->min < wanted->min) return false;
@@ -44,8 +43,7 @@ static bool import_matches(const struct module *m, const struct import *import, 
     return false;
 }
 
-/* ---- what is wrong with imports, in words
- * ---------------------------------------------------------------------------------- */
+/* ---- what is wrong with imports, in words ---- */
 
 static void describe_limits(struct text *t, const char *what, const struct limits *l) {
     text_format(t, "%s %s%llu..", what, l->is64 ? "i64 " : "", (unsigned long long)l->min);
@@ -126,8 +124,7 @@ static bool check_imports(const struct module *m, const struct extern_ *imports,
     return !problems;
 }
 
-/* ---- errors
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 /* One instantiation under way. */
 struct job {
@@ -171,8 +168,7 @@ static bool refuse_gc(struct job *j, const struct module *m) {
     return fail(j, INSTANTIATE_LINK, TRAP_NONE);
 }
 
-/* ---- allocation
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- allocation ---- */
 
 static enum trap_kind unknown_import(void *env, struct store *s, struct instance *caller, slot *args) {
     const struct import *import = env;
@@ -281,8 +277,7 @@ static bool make_tags(struct job *j) {
     return true;
 }
 
-/* ---- segments and start
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- segments and start ---- */
 
 static uint64_t address(const slot value[2], bool is64) {
     return is64 ? value[0].i64 : value[0].i32;
@@ -296,7 +291,7 @@ static bool run_elems(struct job *j) {
             slot at[2];
             if (!evaluate(j, &e->offset, at)) return false;
             struct table *t = j->i->tables[e->table];
-            enum trap_kind trap = table_init(j->i, n, t, address(at, t->type.limits.is64), 0, e->n_items);
+            enum trap_kind trap = table_init_active(j->i, n, t, address(at, t->type.limits.is64));
             if (trap) return trapped(j, trap);
         }
         j->i->elem_dropped[n] = e->mode != SEGMENT_PASSIVE;

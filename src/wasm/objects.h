@@ -42,7 +42,7 @@ bool type_may_be_collected(const struct engine *e, valtype t);
 /* Evaluates a validated constant expression at *p, leaves *p behind its `end`. False: out of memory. */
 bool constexpr_eval(struct instance *i, const uint8_t **p, slot out[2]);
 
-/* The values of an element segment, evaluated on first use. NULL: out of memory (or the segment is empty). */
-const slot *elem_segment_values(struct instance *i, uint32_t elem);
+/* table.init of a whole active segment: evaluated straight into the table, because nothing can ask for it again. */
+enum trap_kind table_init_active(struct instance *i, uint32_t elem, struct table *t, uint64_t dst);
 
 #endif

@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* ---- the store's own memory
- * ------------------------------------------------------------------------------------------- */
+/* ---- the store's own memory ---- */
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -125,8 +124,7 @@ void store_interrupt(struct store *s) {
     atomic_store_explicit(&s->interrupt, 1, memory_order_relaxed);
 }
 
-/* ---- small objects
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- small objects ---- */
 
 struct func *func_new_host(struct store *s, uint32_t type_id, host_callback cb, void *env, void (*finalize)(void *)) {
     struct func *f = store_alloc(s, sizeof *f);
@@ -162,8 +160,7 @@ struct tag *tag_new(struct store *s, uint32_t type_id) {
     return t;
 }
 
-/* ---- calls from outside
- * ------------------------------------------------------------------------------------------------ */
+/* ---- calls from outside ---- */
 
 static void set_deadline(struct store *s) {
     const struct donjon_platform *p = s->engine->platform;

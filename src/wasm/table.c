@@ -55,28 +55,39 @@ uint64_t table_grow(struct store *s, struct table *t, uint64_t delta, slot init)
     return size;
 }
 
-const slot *elem_segment_values(struct instance *i, uint32_t elem) {
-    if (i->elem_values[elem]) return i->elem_values[elem];
-    const struct elem_segment *e = &i->module->elems[elem];
-    slot *values = store_alloc(i->store, (size_t)e->n_items * sizeof *values);
-    if (!values) return NULL;
+static bool evaluate_items(struct instance *i, const struct elem_segment *e, slot *to) {
     const uint8_t *p = i->module->data + e->items;
     for (uint32_t n = 0; n < e->n_items; n++) {
-        slot value[2] = {{0}};
+        slot value[2];
         if (!e->as_exprs)
             value[0].func = i->funcs[leb_u32(&p)];
         else if (!constexpr_eval(i, &p, value))
-            return NULL;
-        values[n] = value[0];
+            return false;
+        to[n] = value[0];
     }
+    return true;
+}
+
+/* A passive segment's values, evaluated on first use. NULL: out of memory. */
+static const slot *segment_values(struct instance *i, uint32_t elem) {
+    if (i->elem_values[elem]) return i->elem_values[elem];
+    const struct elem_segment *e = &i->module->elems[elem];
+    slot *values = store_alloc(i->store, (size_t)e->n_items * sizeof *values);
+    if (!values || !evaluate_items(i, e, values)) return NULL;
     return i->elem_values[elem] = values;
+}
+
+enum trap_kind table_init_active(struct instance *i, uint32_t elem, struct table *t, uint64_t dst) {
+    const struct elem_segment *e = &i->module->elems[elem];
+    if (e->n_items > t->size || dst > t->size - e->n_items) return TRAP_TABLE;
+    return evaluate_items(i, e, t->elems + dst) ? TRAP_NONE : TRAP_OUT_OF_MEMORY;
 }
 
 enum trap_kind table_init(struct instance *i, uint32_t elem, struct table *t, uint64_t dst, uint64_t src, uint64_t n) {
     uint64_t size = i->elem_dropped[elem] ? 0 : i->module->elems[elem].n_items;
     if (n > size || src > size - n || n > t->size || dst > t->size - n) return TRAP_TABLE;
     if (!n) return TRAP_NONE;
-    const slot *values = elem_segment_values(i, elem);
+    const slot *values = segment_values(i, elem);
     if (!values) return TRAP_OUT_OF_MEMORY;
     memcpy(t->elems + dst, values + src, n * sizeof *values);
     return TRAP_NONE;

@@ -77,8 +77,7 @@ static void expect_trap(own wasm_trap_t *trap, const char *text) {
     wasm_trap_delete(trap);
 }
 
-/* ---- hello: a callback without arguments
- * ------------------------------------------------------------------------------ */
+/* ---- hello: a callback without arguments ---- */
 
 static int greetings;
 static own wasm_trap_t *hello_callback(const wasm_val_vec_t *args, wasm_val_vec_t *results) {
@@ -109,8 +108,7 @@ static void hello(void **state) {
     wasm_extern_vec_delete(&exports);
 }
 
-/* ---- callback: arguments, results, an environment, and its finalizer
- * ------------------------------------------------------- */
+/* ---- callback: arguments, results, an environment, and its finalizer ---- */
 
 static int printed;
 static own wasm_trap_t *print_callback(const wasm_val_vec_t *args, wasm_val_vec_t *results) {
@@ -159,8 +157,7 @@ static void callback(void **state) {
     assert_int_equal(finalized, 1);
 }
 
-/* ---- trap: from the host, from wasm, with a backtrace
- * ------------------------------------------------------------------------ */
+/* ---- trap: from the host, from wasm, with a backtrace ---- */
 
 static own wasm_trap_t *fail_callback(void *env, const wasm_val_vec_t *args, wasm_val_vec_t *results) {
     (void)args, (void)results;
@@ -233,8 +230,7 @@ static void trap_at_start(void **state) {
     wasm_module_delete(module);
 }
 
-/* ---- reflect: types of imports, exports and externals
- * ---------------------------------------------------------------------- */
+/* ---- reflect: types of imports, exports and externals ---- */
 
 static void expect_kinds(const wasm_valtype_vec_t *types, size_t n, const wasm_valkind_t kinds[]) {
     assert_int_equal(types->size, n);
@@ -280,8 +276,7 @@ static void reflect(void **state) {
     wasm_module_delete(module);
 }
 
-/* ---- globals
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- globals ---- */
 
 static own wasm_global_t *new_global(wasm_store_t *store, wasm_valkind_t kind, wasm_mutability_t mut, wasm_val_t v) {
     own wasm_globaltype_t *type = wasm_globaltype_new(wasm_valtype_new(kind), mut);
@@ -400,8 +395,7 @@ static void tables(void **state) {
     wasm_instance_delete(instance);
 }
 
-/* ---- memories
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- memories ---- */
 
 static void memories(void **state) {
     wasm_store_t *store = store_of(state);
@@ -446,8 +440,7 @@ static void memories(void **state) {
     wasm_instance_delete(instance);
 }
 
-/* ---- hostref: host objects as externref
- * ------------------------------------------------------------------------------------ */
+/* ---- hostref: host objects as externref ---- */
 
 static own wasm_trap_t *identity(const wasm_val_vec_t *args, wasm_val_vec_t *results) {
     wasm_val_copy(&results->data[0], &args->data[0]);
@@ -515,8 +508,7 @@ static void hostref(void **state) {
     wasm_func_delete(f);
 }
 
-/* ---- finalize: host information goes with its object
- * ------------------------------------------------------------------------- */
+/* ---- finalize: host information goes with its object ---- */
 
 static void finalize(void **state) {
     (void)state;
@@ -544,8 +536,7 @@ static void finalize(void **state) {
     wasm_engine_delete(engine);
 }
 
-/* ---- multi: several results
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- multi: several results ---- */
 
 static own wasm_trap_t *reverse(const wasm_val_vec_t *args, wasm_val_vec_t *results) {
     for (size_t i = 0; i < 4; i++)
@@ -583,8 +574,7 @@ static void multi(void **state) {
     wasm_func_delete(f);
 }
 
-/* ---- serialize, threads
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- serialize, threads ---- */
 
 static void serialize(void **state) {
     wasm_store_t *store = store_of(state);

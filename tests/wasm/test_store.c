@@ -86,8 +86,7 @@ static void expect_call_traps(const wasm_instance_t *i, const char *name, int32_
     expect_trap(call(i, name, slots), kind, text);
 }
 
-/* ---- modules and linking
- * ------------------------------------------------------------------------------------------------ */
+/* ---- modules and linking ---- */
 
 static void module_errors(void **state) {
     (void)state;
@@ -253,8 +252,7 @@ static void segments(void **state) {
     wasm_store_delete(s);
 }
 
-/* ---- limits
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- limits ---- */
 
 enum { PAGE = 65536 };
 
@@ -432,8 +430,7 @@ static void nesting(void **state) {
     wasm_store_delete(s);
 }
 
-/* ---- slots, callers, exits
- * -------------------------------------------------------------------------------------------------- */
+/* ---- slots, callers, exits ---- */
 
 static void v128(void **state) {
     (void)state;
@@ -491,8 +488,7 @@ static void callers_and_exits(void **state) {
     wasm_store_delete(s);
 }
 
-/* ---- exceptions and the collected heap
- * -------------------------------------------------------------------------------------- */
+/* ---- exceptions and the collected heap ---- */
 
 struct thrower {
     wasm_store_t *store;
