@@ -277,6 +277,7 @@ static const struct {
     {"all fuel consumed", "fuel-exhausted"},
     {"unknown import", "unknown-import"},
     {"uncaught exception", "exception"},
+    {"wall time limit", "timeout"},
 };
 
 static const char *trap_kind(const char *message) {
@@ -310,7 +311,7 @@ static json_t *json_trap(const char *text) {
         line = end + 1;
         end = strchrnul(line, '\n');
         line += strspn(line, " ");
-        if (line < end) json_array_append_new(frames, json_text(line, (size_t)(end - line)));
+        if (line < end && *line >= '0' && *line <= '9') json_array_append_new(frames, json_text(line, (size_t)(end - line)));
     }
     json_object_set_new(trap, "frames", frames);
     return trap;
