@@ -348,6 +348,7 @@ static void gen_canonical(struct gen *g, uint32_t o) {
         op(g, wide ? OP_F64X2_EQ : OP_F32X4_EQ), op(g, OP_V128_BITSELECT);
     else
         op(g, wide ? OP_F64_EQ : OP_F32_EQ), op(g, OP_SELECT);
+    op_u(g, OP_LOCAL_TEE, s); /* the scratch local may be read later */
 }
 
 /* An address, most of the time inside the memory's first page: a trap ends what the call could have shown. */
