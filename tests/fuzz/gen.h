@@ -2,7 +2,8 @@
  * changes of the module, so a fuzzer that knows coverage can steer it.
  *
  * What a generated module looks like, so that two engines can be compared exactly:
- *   - imports env.h0 (i32)->(i32) and env.h1 (i32,i64)->(i64): pure functions, gen_host_*() below;
+ *   - imports env.h0 (i32)->(i32), a pure function of the host, gen_host_h0() below, and env.h1 (i32,i64)->(i64), the
+ * export h1 of an instance of gen_helper: calls between instances, with a memory of its own;
  *   - exports e0, e1, ... ()->(i64), to be called in this order: each runs an inner function with constant arguments
  * and folds its results into one number; and g ()->(i64), which folds all globals; memories m0, m1, ...; tables t0,
  * ...;
@@ -36,8 +37,11 @@ size_t gen_module(const uint8_t *seed, size_t n, unsigned features, uint8_t *out
 static inline uint32_t gen_host_h0(uint32_t x) {
     return x * 31 + 7;
 }
-static inline uint64_t gen_host_h1(uint32_t x, uint64_t y) {
-    return (y ^ x) + 0x9e3779b9u;
-}
+
+/* (memory 1) (func (export "h1") (param i32 i64) (result i64)
+ *   (i64.store (i32.and (local.get 0) (i32.const 255)) (local.get 1))
+ *   (i64.add (i64.xor (i64.load (i32.and (local.get 0) (i32.const 255))) (i64.extend_i32_u (local.get 0))) (i64.const
+ * 2654435769))) */
+extern const uint8_t gen_helper[71];
 
 #endif

@@ -1,4 +1,5 @@
 /* A generated module in Node's engine: one process for all of them, modules and outcomes over its pipes. */
+#include "gen.h"
 #include "outcome.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -54,12 +55,13 @@ bool node_start(unsigned *features) {
     if (e) return false;
     signal(SIGPIPE, SIG_IGN);
     node.to = in[1], node.from = out[0];
-    node.running = read_all(&node.features, 4);
+    node.running = write_all(gen_helper, sizeof gen_helper) && read_all(&node.features, 4);
     *features = node.features;
     return node.running;
 }
 
-/* Request: u32 size (bit 31: only validate), module. Reply: u32 number of records, records, u32 size, error text. */
+/* First gen_helper goes there and the features come back, a u32. Request: u32 size (bit 31: only validate), module.
+ * Reply: u32 number of records, records, u32 size, error text. */
 static bool request(const uint8_t *module, size_t size, uint32_t flag, struct outcome *o) {
     uint32_t n = (uint32_t)size | flag, text;
     memset(o, 0, sizeof *o);

@@ -141,8 +141,7 @@ DEFINE_MOVE(const64, acc, pc[2].u64, SET(0, acc), 3)
 DEFINE_MOVE(f32_const, facc, pc[2].f, SF32(0) = facc, 3)
 DEFINE_MOVE(f64_const, dacc, pc[2].d, SF64(0) = dacc, 3)
 OP(const128) {
-    fp[pc[1].s[0]].i64 = pc[2].u64;
-    fp[pc[1].s[0] + 1].i64 = pc[3].u64;
+    copy_pair(&fp[pc[1].s[0]], (const slot *)&pc[2]);
     NEXT(4);
 }
 
