@@ -216,7 +216,13 @@ _Static_assert(sizeof(struct gate_stat) == 64 && sizeof(struct gate_poll) == 24 
 
 /* The boot image: this header, then the configuration in wire form (src/config), then the module. */
 #define BOOT_MAGIC 0x746f6f426e6a6e44 /* "DnjnBoot" */
-enum boot_flags { BOOT_DEBUG = 1, BOOT_FLAGS_ALL = 1 };
+enum boot_flags {
+    BOOT_DEBUG = 1,
+    BOOT_TERMINAL_IN = 2, /* what isatty() says of the configuration's stdin, stdout, stderr */
+    BOOT_TERMINAL_OUT = 4,
+    BOOT_TERMINAL_ERR = 8,
+    BOOT_FLAGS_ALL = 15
+};
 struct boot_header {
     uint64_t magic;
     uint32_t version; /* GATE_VERSION */

@@ -91,6 +91,14 @@ static bool write_all(int fd, const void *data, size_t size) {
     return true;
 }
 
+static uint32_t boot_flags(const struct keep_options *o) {
+    static const uint32_t terminal[3] = {BOOT_TERMINAL_IN, BOOT_TERMINAL_OUT, BOOT_TERMINAL_ERR};
+    uint32_t flags = o->debug ? BOOT_DEBUG : 0;
+    for (int i = 0; i < 3; i++)
+        if (o->stdio[i] >= 0 && isatty(o->stdio[i])) flags |= terminal[i];
+    return flags;
+}
+
 /* The boot image in a memfd; -1 with the reason in `result`. */
 static int make_boot(const struct keep_options *o, size_t *size, struct keep_result *result) {
     if (o->wasm_size > BOOT_MAX_MODULE) {
@@ -109,7 +117,7 @@ static int make_boot(const struct keep_options *o, size_t *size, struct keep_res
     }
     struct boot_header head = {.magic = BOOT_MAGIC,
                                .version = GATE_VERSION,
-                               .flags = o->debug ? BOOT_DEBUG : 0,
+                               .flags = boot_flags(o),
                                .config_size = wire_size,
                                .module_size = o->wasm_size};
     int fd = memfd_create("donjon-boot", MFD_CLOEXEC);

@@ -74,8 +74,11 @@ struct child {
     volatile int failure;
 };
 
+/* The child runs on its parent's stack, which AddressSanitizer cannot follow. */
+#define SHARED_STACK __attribute__((noinline, no_sanitize("address", "undefined")))
+
 /* System calls only. Returns when something failed. */
-static int become_warden(const struct child *c) {
+static SHARED_STACK int become_warden(const struct child *c) {
     static char name[] = "donjon-warden";
     char *const argv[] = {name, NULL}, *const envp[] = {NULL};
     const struct places *p = c->places;
@@ -96,7 +99,7 @@ static int become_warden(const struct child *c) {
     return errno;
 }
 
-static __attribute__((noinline, noreturn)) void child_main(struct child *c) {
+static SHARED_STACK void child_main(struct child *c) {
     c->failure = become_warden(c);
     _exit(127);
 }
@@ -104,7 +107,7 @@ static __attribute__((noinline, noreturn)) void child_main(struct child *c) {
 /* As vfork: no page table is copied, and we go on when the warden's image has taken over; and into `cgroup`, which
  * vfork cannot (moving a process there later would take milliseconds). The child runs on our stack, below this frame.
  */
-static __attribute__((noinline)) pid_t spawn_shared(struct child *c, int cgroup) {
+static SHARED_STACK pid_t spawn_shared(struct child *c, int cgroup) {
     struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK, .exit_signal = SIGCHLD};
     if (cgroup >= 0) {
         args.flags |= CLONE_INTO_CGROUP;
@@ -144,7 +147,7 @@ static pid_t spawn(struct child *c, int cgroup) {
 
 static struct gate_block *map_block(int fd) {
     if (fd < 0 || ftruncate(fd, GATE_BLOCK_SIZE) != 0) return NULL;
-    void *p = mmap(NULL, GATE_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    void *p = mmap(NULL, GATE_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 

@@ -39,7 +39,7 @@ bool boot_read(struct boot *boot, char *error, size_t size) {
     uint8_t *wire = malloc(head.config_size + 1);
     boot->module = malloc(head.module_size + 1);
     boot->module_size = head.module_size;
-    boot->debug = head.flags & BOOT_DEBUG;
+    boot->flags = head.flags;
     struct config_error config_error;
     uint8_t more;
     bool ok = false;

@@ -18,7 +18,7 @@ struct gate_files {
 void gate_files_init(struct gate_files *files, struct gate *gate, uint32_t n_fixed);
 
 /* The files of fixed handles; NULL: out of memory. */
-struct wasi_file *gate_stream(struct gate_files *files, uint32_t handle); /* stdin, stdout, stderr */
+struct wasi_file *gate_stream(struct gate_files *files, uint32_t handle, bool terminal); /* stdin, stdout, stderr */
 struct wasi_file *gate_listener(struct gate_files *files, uint32_t handle);
 struct wasi_file *gate_socket(struct gate_files *files, uint32_t handle);
 struct wasi_file *gate_directory(struct gate_files *files, uint32_t handle);

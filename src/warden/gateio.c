@@ -237,14 +237,10 @@ const struct wasi_file_ops gate_stream_ops = {
     .poll = gate_file_poll,
 };
 
-struct wasi_file *gate_stream(struct gate_files *files, uint32_t handle) {
-    struct gate_request q = {.op = GATE_STAT, .handle = handle, .room = sizeof(struct gate_stat)};
-    struct gate_stat s;
-    enum wasi_filetype type = WASI_FILETYPE_UNKNOWN;
-    /* A redirected stdin is read like a pipe: it is a regular file to the host, not to the program. */
-    if (gate_stat_call(files->gate, &q, &s) == WASI_SUCCESS && s.type == GATE_TYPE_CHAR)
-        type = WASI_FILETYPE_CHARACTER_DEVICE;
-    struct wasi_file *f = gate_file_new(files, handle, &gate_stream_ops, type);
+/* A redirected stdin is read like a pipe: it is a regular file to the host, not to the program. */
+struct wasi_file *gate_stream(struct gate_files *files, uint32_t handle, bool terminal) {
+    struct wasi_file *f = gate_file_new(files, handle, &gate_stream_ops,
+                                        terminal ? WASI_FILETYPE_CHARACTER_DEVICE : WASI_FILETYPE_UNKNOWN);
     if (f) f->rights = WASI_RIGHTS_STREAM;
     return f;
 }

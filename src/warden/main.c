@@ -18,8 +18,7 @@ static _Noreturn void die(const char *why) {
 
 int main(void) {
     struct warden *w = &warden;
-    struct gate_block *block =
-        mmap(NULL, GATE_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, GATE_FD_BLOCK, 0);
+    struct gate_block *block = mmap(NULL, GATE_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, GATE_FD_BLOCK, 0);
     if (block == MAP_FAILED) die("no gate: this program is started by `donjon run`");
     close(GATE_FD_BLOCK);
     if (!gate_init(&w->gate, block, GATE_FD_BELL, &w->stop)) die("the gate is of another version");

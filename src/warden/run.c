@@ -20,7 +20,7 @@ static struct wasi_file *config_file(struct warden *w, uint32_t handle, const st
     case CONFIG_NULL: return wasi_file_ref(wasi_file_null());
     case CONFIG_LISTEN: return gate_listener(&w->files, handle);
     case CONFIG_CONNECT: return gate_socket(&w->files, handle);
-    default: return gate_stream(&w->files, handle);
+    default: return gate_stream(&w->files, handle, w->boot.flags & BOOT_TERMINAL_IN << (f->kind - CONFIG_STDIN));
     }
 }
 

@@ -10,7 +10,7 @@ struct boot {
     struct config config;
     uint8_t *module;
     size_t module_size;
-    bool debug;
+    uint32_t flags; /* enum boot_flags */
 };
 
 struct warden {

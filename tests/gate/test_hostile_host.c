@@ -360,8 +360,8 @@ static void test_lies(void **state) {
     pthread_create(&host, NULL, liar, NULL);
     pthread_create(&scribble, NULL, scribbler, NULL);
 
-    struct wasi_file *fixed[] = {gate_stream(&t.files, 0), gate_stream(&t.files, 1), gate_listener(&t.files, 2),
-                                 gate_socket(&t.files, 3), gate_directory(&t.files, 4)};
+    struct wasi_file *fixed[] = {gate_stream(&t.files, 0, false), gate_stream(&t.files, 1, true),
+                                 gate_listener(&t.files, 2), gate_socket(&t.files, 3), gate_directory(&t.files, 4)};
     struct dice d = {42};
     while (t.lies < want) {
         struct wasi_file *f = below(&d, 2) && n_open ? open_files[below(&d, n_open)] : fixed[below(&d, 5)];
