@@ -33,7 +33,7 @@ int main(void) {
     run(w);
 }
 
-#if defined __SANITIZE_ADDRESS__
+#if DONJON_SANITIZED
 /* Leak checking stops the world with ptrace, which the seal forbids. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {

@@ -17,17 +17,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#if defined __SANITIZE_ADDRESS__
-#define SANITIZED 1
-#elif defined __has_feature
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 #if defined __x86_64__
 #define ARCH AUDIT_ARCH_X86_64
 #elif defined __riscv && __riscv_xlen == 64
@@ -99,7 +88,7 @@ static const struct rule rules[] = {
     ONLY(tgkill, {IS, 2, SIGABRT, 0}), /* of itself: seal() adds the first argument */
     ALLOW(exit),
     ALLOW(exit_group),
-#if SANITIZED
+#if DONJON_SANITIZED
     ALLOW(read), ALLOW(write), ALLOW(openat), ALLOW(close), ALLOW(newfstatat), ALLOW(fstat), ALLOW(lseek),
     ALLOW(readlinkat), ALLOW(futex), ALLOW(prctl), ALLOW(sigaltstack), ALLOW(rt_sigaction), ALLOW(prlimit64),
     ALLOW(tgkill), ALLOW(personality),
@@ -114,7 +103,7 @@ enum { RULES = sizeof rules / sizeof rules[0] };
 /* ---- the list as a BPF program ---- */
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
-#define REFUSE      (SANITIZED ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_KILL_PROCESS)
+#define REFUSE      (DONJON_SANITIZED ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_KILL_PROCESS)
 
 enum { CODE_HEAD = 4, CODE_PER_CONDITION = 3, CODE_PER_RULE = 3 + CONDITIONS * CODE_PER_CONDITION };
 struct program {
@@ -240,7 +229,7 @@ static enum seal_result seal_limits(void) {
     static const int resources[] = {RLIMIT_CORE, RLIMIT_MSGQUEUE, RLIMIT_MEMLOCK, RLIMIT_NOFILE};
     const struct rlimit none = {0, 0};
     for (size_t i = 0; i < sizeof resources / sizeof resources[0]; i++) {
-        if (SANITIZED && resources[i] == RLIMIT_NOFILE) continue;
+        if (DONJON_SANITIZED && resources[i] == RLIMIT_NOFILE) continue;
         enum seal_result r = result(setrlimit((__rlimit_resource_t)resources[i], &none));
         if (r != SEAL_CLOSED) return r;
     }

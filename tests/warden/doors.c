@@ -495,14 +495,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-#if defined __SANITIZE_ADDRESS__
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 int main(void) {
-    if (SANITIZED) return 77; /* the sanitised build leaves doors open for the sanitizers */
+    if (DONJON_SANITIZED) return 77; /* the sanitised build leaves doors open for the sanitizers */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_needs),
         cmocka_unit_test(test_open),
