@@ -139,6 +139,7 @@ bool attest_evidence_add_log(struct attest_evidence *, struct attest_bytes);
 /* The public key (DER SubjectPublicKeyInfo) the evidence must vouch for, when it did not come in the wrapper: report
  * data must begin with its SHA-256, SHA-384 or SHA-512 and continue with zeros. */
 bool attest_evidence_bind_key(struct attest_evidence *, struct attest_bytes spki);
+bool attest_evidence_bind_pem(struct attest_evidence *, struct attest_bytes pem); /* "PUBLIC KEY", or a certificate's */
 
 /* ---- Policy -------------------------------------------------------------------------------------------------- */
 

@@ -235,3 +235,23 @@ bool open_pem(struct opening *o, struct attest_bytes text) {
     ERR_clear_error();
     return found;
 }
+
+bool attest_evidence_bind_pem(struct attest_evidence *e, struct attest_bytes pem) {
+    BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.size);
+    EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
+    if (bio && !key) {
+        BIO_free(bio);
+        bio = BIO_new_mem_buf(pem.data, (int)pem.size);
+        X509 *x = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+        key = x ? X509_get_pubkey(x) : NULL;
+        X509_free(x);
+    }
+    uint8_t *spki = NULL;
+    int size = key ? i2d_PUBKEY(key, &spki) : 0;
+    bool ok = size > 0 && bind_key(e, (struct attest_bytes){spki, (size_t)size});
+    OPENSSL_free(spki);
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+    ERR_clear_error();
+    return ok;
+}

@@ -1,4 +1,5 @@
 /* donjon inspect: what is in a file. Decodes and says; judges nothing beyond "is it valid". */
+#include "attest/verbs.h"
 #include "cli.h"
 #include <donjon/wasm.h>
 #include <errno.h>
@@ -185,6 +186,13 @@ static int inspect_module(struct cli_args *a, const char *path, const char *byte
     return code;
 }
 
+/* Not a module: attestation evidence, perhaps. donjon-attest knows, and says `why` when it is not that either. */
+static int inspect_other(struct cli_args *a, const char *path, const char *why) {
+    if (strcmp(path, "-")) return attest_exec(a);
+    cli_error(a->verb, "%s %s", path, why); /* standard input cannot be read twice */
+    return CLI_NO;
+}
+
 static int main_inspect(struct cli_args *a) {
     const char *path = NULL, *value;
     bool json = false;
@@ -207,7 +215,7 @@ static int main_inspect(struct cli_args *a) {
     const char *why = cli_not_a_module(bytes, size);
     int code = CLI_NO;
     if (why)
-        cli_error(a->verb, "%s %s", path, why);
+        code = inspect_other(a, path, why);
     else
         code = inspect_module(a, path, bytes, size, json);
     free(bytes);
@@ -221,6 +229,7 @@ static const struct cli_option options[] = {
 static const struct cli_example examples[] = {
     {"donjon inspect app.wasm", "What does it import?"},
     {"donjon inspect --json app.wasm", "For a machine"},
+    {"donjon inspect report.bin", "What does this attestation evidence say?"},
     {0},
 };
 
@@ -230,7 +239,7 @@ const struct cli_verb verb_inspect = {
     .summary = "Show what a WebAssembly module imports, exports and is",
     .text =
         "Decodes and validates FILE completely, without running any of it, and shows its imports and exports with "
-        "their types.\n\n"
+        "their types. Of attestation evidence it shows every field, judging nothing; `donjon verify` judges.\n\n"
         "Exit code 0: a valid module. 1: not one; the message says at which byte, and in which function. 125: the file "
         "cannot be read.",
     .options = options,

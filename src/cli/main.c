@@ -1,4 +1,5 @@
 /* donjon: finds the verb and lets it have the rest. */
+#include "attest/verbs.h"
 #include "cli.h"
 #include "config/nearest.h"
 #include <errno.h>
@@ -7,7 +8,8 @@
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,           &verb_config_init, &verb_config_check,
-    &verb_platform_info, &verb_inspect,     &verb_version,
+    &verb_platform_info, &verb_inspect,     &verb_verify,
+    &verb_collateral_fetch, &verb_measure, &verb_version,
     &verb_help,          &verb_man,         NULL,
 };
 

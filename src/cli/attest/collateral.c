@@ -1,0 +1,147 @@
+/* donjon collateral fetch: from the vendors into the cache. What is written there is only ever read by the Verifier,
+ * which believes none of it. */
+#include "attest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { URLS_MAX = 8, NAME_MAX_CHARS = 180 };
+
+static bool make_directories(const char *path) {
+    char part[4096];
+    for (size_t i = 1; i <= strlen(path); i++) {
+        if (path[i] != '/' && path[i]) continue;
+        snprintf(part, sizeof part, "%.*s", (int)i, path);
+        if (mkdir(part, 0700) && errno != EEXIST) return false;
+    }
+    return true;
+}
+
+/* A file name out of the URL: host and path, with what means something to a file system replaced. */
+static void name_of(const char *url, const char *suffix, char *out, size_t size) {
+    const char *at = strstr(url, "://");
+    at = at ? at + 3 : url;
+    size_t n = 0, limit = NAME_MAX_CHARS < size ? NAME_MAX_CHARS : size - 1;
+    /* Of a long name the end tells more: the query with the TCB. */
+    uint32_t sum = 2166136261u;
+    for (const char *c = at; *c; c++)
+        sum = (sum ^ (uint8_t)*c) * 16777619u;
+    for (; *at && n < limit; at++)
+        out[n++] = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') ||
+                           *at == '.' || *at == '-'
+                       ? *at
+                       : '_';
+    snprintf(out + n, size - n, "-%08x%s", sum, suffix);
+}
+
+/* Whole or not at all: written beside, then renamed. */
+static bool write_whole(const char *path, const char *data, size_t size) {
+    char temporary[4500];
+    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, data, size) == (ssize_t)size;
+    if (fd >= 0) ok = close(fd) == 0 && ok;
+    ok = ok && rename(temporary, path) == 0;
+    if (!ok) unlink(temporary);
+    return ok;
+}
+
+static bool keep(struct cli_args *a, const char *directory, const char *url, const char *suffix, const char *data,
+                 size_t size) {
+    char name[256], path[4400];
+    name_of(url, suffix, name, sizeof name);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    if (!write_whole(path, data, size)) {
+        cli_error(a->verb, "cannot write %s: %s", path, strerror(errno));
+        return false;
+    }
+    printf("%s\n", path);
+    return true;
+}
+
+/* https://kdsintf.amd.com/vcek/... on another server. */
+static void redirect(const char *url, const char *from, char *out, size_t size) {
+    const char *path = strstr(url, "://");
+    path = path ? strchr(path + 3, '/') : url;
+    size_t n = strlen(from);
+    while (n && from[n - 1] == '/')
+        n--;
+    snprintf(out, size, "%.*s%s", (int)n, from, path ? path : "/");
+}
+
+static bool fetch_one(struct cli_args *a, const char *directory, const char *url, const char *from) {
+    char asked[2048];
+    struct fetched f;
+    if (from)
+        redirect(url, from, asked, sizeof asked);
+    else
+        snprintf(asked, sizeof asked, "%s", url);
+    bool ok = attest_http_get(asked, &f);
+    if (!ok) cli_error(a->verb, "%s: %s", asked, f.error);
+    struct attest_verifier *v = ok ? attest_verifier_new() : NULL;
+    if (ok && !attest_verifier_add(v, (struct attest_bytes){(uint8_t *)f.body, f.size})) {
+        cli_error(a->verb,
+                  "%s: expected a certificate, revocation list or collateral, found something else (%zu bytes)", asked,
+                  f.size);
+        ok = false;
+    }
+    attest_verifier_free(v);
+    ok = ok && keep(a, directory, url, "", f.body, f.size);
+    if (ok && f.issuer_chain) ok = keep(a, directory, url, "-issuer.pem", f.issuer_chain, strlen(f.issuer_chain));
+    free(f.body);
+    free(f.issuer_chain);
+    return ok;
+}
+
+int main_collateral_fetch(struct cli_args *a) {
+    const char *file = NULL, *from = NULL, *value;
+    char directory[4096] = "", error[400];
+    bool dry = false;
+    for (int id; (id = cli_next(a, &value)) != CLI_END;) {
+        if (id == CLI_STOP) return a->exit_code;
+        if (id == OPT_COLLATERAL)
+            snprintf(directory, sizeof directory, "%s", value);
+        else if (id == OPT_FROM)
+            from = value;
+        else if (id == OPT_DRY)
+            dry = true;
+        else if (file)
+            return cli_usage_error(a, "expected one file, found \"%s\" too", value);
+        else
+            file = value;
+    }
+    if (!file) return cli_usage_error(a, "which evidence?");
+    if (!*directory && !attest_cache_dir(directory, sizeof directory))
+        return cli_usage_error(a, "no cache directory is known; give --output");
+    struct attest_bytes bytes;
+    if (!attest_read(a->verb, file, &bytes)) return CLI_FAILED;
+    struct attest_evidence *e = attest_evidence_open(bytes, error, sizeof error);
+    free((void *)bytes.data);
+    if (!e) {
+        cli_error(a->verb, "%s: %s", file, error);
+        return CLI_NO;
+    }
+    struct attest_verifier *v = attest_verifier_new();
+    char *urls[URLS_MAX];
+    size_t count = attest_collateral_urls(v, e, urls, URLS_MAX);
+    int code = CLI_YES;
+    if (!count) printf("nothing to fetch: evidence of this kind brings its own certificates\n");
+    if (count && !dry && !make_directories(directory)) {
+        cli_error(a->verb, "cannot make %s: %s", directory, strerror(errno));
+        code = CLI_FAILED;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (dry)
+            printf("%s\n", urls[i]);
+        else if (code != CLI_FAILED && !fetch_one(a, directory, urls[i], from))
+            code = CLI_NO;
+        free(urls[i]);
+    }
+    attest_evidence_free(e);
+    attest_verifier_free(v);
+    return code;
+}

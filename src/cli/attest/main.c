@@ -1,0 +1,108 @@
+/* donjon-attest: the verbs about evidence. `donjon verify ...` starts it with its own arguments. */
+#include "attest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static const struct cli_option inspect_options[] = {
+    {OPT_JSON, 0, "json", NULL, "As JSON on standard output."},
+    {OPT_COLLATERAL, 'c', "collateral", "PATH", "Certificates that tell the product of old SNP reports."},
+    {0},
+};
+static const struct cli_verb verb_inspect_evidence = {
+    .name = "inspect",
+    .operands = "FILE",
+    .summary = "Show what evidence says, judging nothing",
+    .text = "Decodes FILE completely: wrappers, report, certificates' claims. Nothing is verified.",
+    .options = inspect_options,
+    .main = main_inspect_evidence,
+};
+/* help.c knows these two by name; here nobody can call them. */
+const struct cli_verb verb_help = {.name = "help", .operands = "", .summary = "", .text = ""},
+                      verb_man = {.name = "man", .operands = "", .summary = "", .text = ""};
+const struct cli_verb *const cli_verbs[] = {&verb_verify, &verb_collateral_fetch, &verb_measure, &verb_inspect_evidence,
+                                            NULL};
+
+bool attest_read(const struct cli_verb *verb, const char *path, struct attest_bytes *out) {
+    char *bytes;
+    size_t size;
+    if (!cli_read_file(path, EVIDENCE_MAX, &bytes, &size)) {
+        cli_error(verb, "cannot read %s: %s", path, strerror(errno));
+        return false;
+    }
+    *out = (struct attest_bytes){(uint8_t *)bytes, size};
+    return true;
+}
+
+bool attest_cache_dir(char *out, size_t size) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = cache && *cache == '/' ? snprintf(out, size, "%s/donjon/collateral", cache)
+            : home && *home        ? snprintf(out, size, "%s/.cache/donjon/collateral", home)
+                                   : -1;
+    return n > 0 && (size_t)n < size;
+}
+
+bool attest_parse_time(const char *text, int64_t *out) {
+    struct tm tm = {0};
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    if (!end || *end || strlen(text) != 20) return false;
+    *out = timegm(&tm);
+    return true;
+}
+
+static void add_file(struct attest_verifier *v, const char *path) {
+    char *bytes;
+    size_t size;
+    if (!cli_read_file(path, COLLATERAL_MAX, &bytes, &size)) return;
+    attest_verifier_add(v, (struct attest_bytes){(uint8_t *)bytes, size});
+    free(bytes);
+}
+
+static bool add_directory(struct attest_verifier *v, const char *path, int depth) {
+    DIR *dir = opendir(path);
+    if (!dir) return false;
+    for (struct dirent *e; (e = readdir(dir));) {
+        char inner[4096];
+        struct stat st;
+        if (e->d_name[0] == '.' || snprintf(inner, sizeof inner, "%s/%s", path, e->d_name) >= (int)sizeof inner ||
+            stat(inner, &st))
+            continue;
+        if (S_ISREG(st.st_mode))
+            add_file(v, inner);
+        else if (S_ISDIR(st.st_mode) && depth)
+            add_directory(v, inner, depth - 1);
+    }
+    closedir(dir);
+    return true;
+}
+
+bool attest_add_path(const struct cli_verb *verb, struct attest_verifier *v, const char *path) {
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return add_directory(v, path, 1);
+    struct attest_bytes bytes;
+    if (!attest_read(verb, path, &bytes)) return false;
+    bool known = attest_verifier_add(v, bytes);
+    free((void *)bytes.data);
+    if (!known) cli_error(verb, "%s: expected certificates, revocation lists or collateral, found none", path);
+    return known;
+}
+
+int main(int argc, char **argv) {
+    for (const struct cli_verb *const *v = cli_verbs; *v && argc > 1; v++) {
+        const char *space = strchr((*v)->name, ' ');
+        size_t first = space ? (size_t)(space - (*v)->name) : strlen((*v)->name);
+        bool named = strlen(argv[1]) == first && !memcmp(argv[1], (*v)->name, first) &&
+                     (!space || (argc > 2 && !strcmp(argv[2], space + 1)));
+        if (!named) continue;
+        struct cli_args args = {.verb = *v, .argc = argc, .argv = argv, .at = space ? 3 : 2};
+        int code = (*v)->main(&args);
+        if (fflush(stdout) && code == CLI_YES) code = CLI_FAILED;
+        return code;
+    }
+    cli_error(NULL, "donjon-attest is started by donjon: see `donjon help`");
+    return CLI_FAILED;
+}

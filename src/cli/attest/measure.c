@@ -1,0 +1,148 @@
+#include "attest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { KIND_UNKNOWN, KIND_OVMF, KIND_SGXS, KIND_SIGSTRUCT, KIND_ID_BLOCK };
+
+struct measurement {
+    struct cli_args *a;
+    const char *kernel, *initrd, *auth;
+    struct attest_ovmf_launch launch;
+    enum kind kind;
+    bool json, first;
+};
+
+static void line(struct measurement *m, const char *name, const uint8_t *bytes, size_t size) {
+    if (m->json)
+        printf("%s  \"%s\": \"", m->first ? "{\n" : ",\n", name);
+    else
+        printf("%s: ", name);
+    for (size_t i = 0; i < size; i++)
+        printf("%02x", bytes[i]);
+    printf("%s", m->json ? "\"" : "\n");
+    m->first = false;
+}
+
+static void number(struct measurement *m, const char *name, unsigned long long n) {
+    if (m->json)
+        printf("%s  \"%s\": %llu", m->first ? "{\n" : ",\n", name, n);
+    else
+        printf("%s: %llu\n", name, n);
+    m->first = false;
+}
+
+static int wrong(struct measurement *m, const char *what) {
+    cli_error(m->a->verb, "%s", what);
+    return CLI_NO;
+}
+
+static int measure_ovmf(struct measurement *m, struct attest_bytes firmware) {
+    uint8_t digest[ATTEST_SNP_DIGEST];
+    m->launch.firmware = firmware;
+    if (m->kernel && !attest_read(m->a->verb, m->kernel, &m->launch.kernel)) return CLI_FAILED;
+    if (m->initrd && !attest_read(m->a->verb, m->initrd, &m->launch.initrd)) return CLI_FAILED;
+    m->launch.with_kernel = m->kernel;
+    const char *fault = attest_snp_launch_ovmf(&m->launch, digest);
+    if (fault) return wrong(m, fault);
+    line(m, "snp.measurements", digest, sizeof digest);
+    return CLI_YES;
+}
+
+static int measure_sgxs(struct measurement *m, struct attest_bytes bytes) {
+    uint8_t mrenclave[32];
+    const char *fault = attest_sgx_measure(bytes, mrenclave);
+    if (fault) return wrong(m, fault);
+    line(m, "sgx.mrenclaves", mrenclave, sizeof mrenclave);
+    return CLI_YES;
+}
+
+static int measure_sigstruct(struct measurement *m, struct attest_bytes bytes) {
+    struct attest_sigstruct s;
+    const char *fault = attest_sgx_sigstruct(bytes, &s);
+    if (fault) return wrong(m, fault);
+    line(m, "sgx.mrenclaves", s.mrenclave, sizeof s.mrenclave);
+    line(m, "sgx.mrsigners", s.mrsigner, sizeof s.mrsigner);
+    number(m, "sgx.product_id", s.isv_prod_id);
+    number(m, "sgx.minimum_svn", s.isv_svn);
+    return CLI_YES;
+}
+
+static int measure_id_block(struct measurement *m, struct attest_bytes bytes) {
+    struct attest_bytes auth;
+    struct attest_id_block block;
+    if (!m->auth) return cli_usage_error(m->a, "an ID block needs --auth");
+    if (!attest_read(m->a->verb, m->auth, &auth)) return CLI_FAILED;
+    const char *fault = attest_snp_id_block(bytes, auth, &block);
+    free((void *)auth.data);
+    if (fault) return wrong(m, fault);
+    line(m, "snp.measurements", block.launch_digest, sizeof block.launch_digest);
+    line(m, "snp.id_keys", block.id_key_digest, sizeof block.id_key_digest);
+    line(m, "snp.author_keys", block.author_key_digest, sizeof block.author_key_digest);
+    line(m, "snp.family_ids", block.family_id, sizeof block.family_id);
+    line(m, "snp.image_ids", block.image_id, sizeof block.image_id);
+    number(m, "snp.minimum_guest_svn", block.guest_svn);
+    return CLI_YES;
+}
+
+static enum kind kind_of(struct attest_bytes b) {
+    if (b.size == 96) return KIND_ID_BLOCK;
+    if (b.size == 1808 && b.data[0] == 6) return KIND_SIGSTRUCT;
+    if (b.size > 8 && !memcmp(b.data, "ECREATE", 8)) return KIND_SGXS;
+    return b.size % 4096 == 0 && b.size ? KIND_OVMF : KIND_UNKNOWN;
+}
+
+static bool take_option(struct measurement *m, int id, const char *value) {
+    static const char *const kinds[] = {"", "ovmf", "sgxs", "sigstruct", "id-block"}, *const vmms[] = {"qemu", "ec2",
+                                                                                                       "gce"};
+    switch (id) {
+    case OPT_KIND:
+        for (int i = KIND_OVMF; i <= KIND_ID_BLOCK; i++)
+            if (!strcmp(value, kinds[i])) m->kind = (enum kind)i;
+        return m->kind != KIND_UNKNOWN;
+    case OPT_VMM:
+        for (int i = 0; i < 3; i++)
+            if (!strcmp(value, vmms[i])) return m->launch.vmm = (enum attest_vmm)i, true;
+        return false;
+    case OPT_VCPUS: m->launch.vcpus = (unsigned)strtoul(value, NULL, 10); return true;
+    case OPT_SIGNATURE: m->launch.vcpu_signature = (uint32_t)strtoul(value, NULL, 16); return true;
+    case OPT_FEATURES: m->launch.guest_features = strtoull(value, NULL, 16); return true;
+    case OPT_KERNEL: m->kernel = value; return true;
+    case OPT_INITRD: m->initrd = value; return true;
+    case OPT_CMDLINE: m->launch.cmdline = (struct attest_bytes){(const uint8_t *)value, strlen(value)}; return true;
+    case OPT_AUTH: m->auth = value; return true;
+    case OPT_JSON: m->json = true; return true;
+    default: return false;
+    }
+}
+
+int main_measure(struct cli_args *a) {
+    struct measurement m = {
+        .a = a, .first = true, .launch = {.vcpus = 1, .vcpu_signature = 0x800f12, .guest_features = 1}};
+    const char *file = NULL, *value;
+    for (int id; (id = cli_next(a, &value)) != CLI_END;) {
+        if (id == CLI_STOP) return a->exit_code;
+        if (id != CLI_OPERAND) {
+            if (!take_option(&m, id, value)) return cli_usage_error(a, "unexpected value \"%s\"", value);
+        } else if (file)
+            return cli_usage_error(a, "expected one file, found \"%s\" too", value);
+        else
+            file = value;
+    }
+    if (!file) return cli_usage_error(a, "which file?");
+    struct attest_bytes bytes;
+    if (!attest_read(a->verb, file, &bytes)) return CLI_FAILED;
+    int code = CLI_NO;
+    switch (m.kind ? m.kind : kind_of(bytes)) {
+    case KIND_OVMF: code = measure_ovmf(&m, bytes); break;
+    case KIND_SGXS: code = measure_sgxs(&m, bytes); break;
+    case KIND_SIGSTRUCT: code = measure_sigstruct(&m, bytes); break;
+    case KIND_ID_BLOCK: code = measure_id_block(&m, bytes); break;
+    default: cli_error(a->verb, "%s: expected a firmware image, SGXS stream, SIGSTRUCT or ID block; give --kind", file);
+    }
+    if (m.json && code == CLI_YES) printf("\n}\n");
+    free((void *)m.launch.kernel.data);
+    free((void *)m.launch.initrd.data);
+    free((void *)bytes.data);
+    return code;
+}
