@@ -432,6 +432,22 @@ static void nesting(void **state) {
 
 /* ---- slots, callers, exits ---- */
 
+static void tee_while_the_old_value_is_needed(void **state) {
+    (void)state;
+    wasm_store_t *s = wasm_store_new(engine);
+    wasm_instance_t *i = START(s, tee);
+    donjon_slot_t d[2] = {{.f64 = 1}, {.f64 = 2}}, f[2] = {{.f32 = 1}, {.f32 = 2}}, l[2] = {{.i64 = 1}, {.i64 = 2}};
+    assert_null(call(i, "f64", d));
+    assert_true(d[0].f64 == 9.5);
+    assert_null(call(i, "f32", f));
+    assert_true(f[0].f32 == 9.5f);
+    assert_int_equal(call_i32(i, "i32", 1, 2, 0), 14);
+    assert_null(call(i, "i64", l));
+    assert_int_equal(l[0].i64, 14);
+    wasm_instance_delete(i);
+    wasm_store_delete(s);
+}
+
 static void v128(void **state) {
     (void)state;
     wasm_store_t *s = wasm_store_new(engine);
@@ -637,6 +653,7 @@ int main(void) {
         cmocka_unit_test(interrupt),
         cmocka_unit_test(call_depth),
         cmocka_unit_test(nesting),
+        cmocka_unit_test(tee_while_the_old_value_is_needed),
         cmocka_unit_test(v128),
         cmocka_unit_test(callers_and_exits),
         cmocka_unit_test(exceptions),

@@ -422,6 +422,7 @@ static void set_local(struct translator *t, uint32_t index, bool tee) {
     if (moved_from_acc) take_accumulator(t, e);
     move_to(t, e, l.slot);
     if (moved_from_acc) t->acc.slot = l.slot;
+    else if (tee && in_accumulator(t, e)) pin(t); /* the copy has read e's slot: it must go on being written */
     if (tee && moved_from_acc) push_local(t, index);
     else if (tee) push_entry(t, e);
 }
