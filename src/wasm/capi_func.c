@@ -43,32 +43,28 @@ static bool slots_from_vals(wasm_store_t *s, const valtype *types, uint32_t n, c
     return true;
 }
 
-static wasm_trap_t *call_with_vals(struct host_func *f, const wasm_val_vec_t *params, wasm_val_vec_t *results,
-                                   slot *args) {
+static wasm_trap_t *call_with_vals(struct host_func *f, wasm_val_t *vals, slot *args) {
     const struct functype *t = f->type;
-    vals_from_slots(f->store, t->params, t->n_params, args, (wasm_val_vec_t *)params);
-    wasm_trap_t *trap = f->callback ? f->callback(params, results) : f->callback_with_env(f->env, params, results);
-    if (trap) return trap;
-    if (results->size != t->n_results || !slots_from_vals(f->store, t->results, t->n_results, results, args))
-        return trap_text(f->store, "host function gave results of another type than its own");
-    return NULL;
+    wasm_val_vec_t params = {t->n_params, vals}, results = {t->n_results, vals + t->n_params};
+    vals_from_slots(f->store, t->params, t->n_params, args, &params);
+    for (size_t i = 0; i < results.size; i++)
+        results.data[i] = (wasm_val_t)WASM_INIT_VAL;
+    wasm_trap_t *trap = f->callback ? f->callback(&params, &results) : f->callback_with_env(f->env, &params, &results);
+    if (!trap && !slots_from_vals(f->store, t->results, t->n_results, &results, args))
+        trap = trap_text(f->store, "host function gave results of another type than its own");
+    for (size_t i = 0; i < t->n_params + t->n_results; i++)
+        wasm_val_delete(&vals[i]);
+    return trap;
 }
 
 static enum trap_kind call_vals(void *env, struct store *s, struct instance *caller, slot *args) {
     (void)caller;
     struct host_func *f = env;
-    wasm_val_vec_t params, results;
-    wasm_val_vec_new_uninitialized(&params, f->type->n_params);
-    wasm_val_vec_new_uninitialized(&results, f->type->n_results);
-    for (size_t i = 0; i < results.size; i++)
-        results.data[i] = (wasm_val_t)WASM_INIT_VAL;
-    wasm_trap_t *trap;
-    if (params.size != f->type->n_params || results.size != f->type->n_results)
-        trap = trap_make(f->store, DONJON_TRAP_OUT_OF_MEMORY, NULL, 0);
-    else
-        trap = call_with_vals(f, &params, &results, args);
-    wasm_val_vec_delete(&params);
-    wasm_val_vec_delete(&results);
+    wasm_val_t small[16];
+    size_t n = f->type->n_params + f->type->n_results;
+    wasm_val_t *vals = n <= sizeof small / sizeof *small ? small : malloc(n * sizeof *vals);
+    wasm_trap_t *trap = vals ? call_with_vals(f, vals, args) : trap_make(f->store, DONJON_TRAP_OUT_OF_MEMORY, NULL, 0);
+    if (vals != small) free(vals);
     return trap ? trap_raise(s, trap) : TRAP_NONE;
 }
 
