@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEED_MAX = 6000, KINDS = OUTCOME_OTHER + 1 };
+enum { SEED_MAX = 12000, KINDS = OUTCOME_OTHER + 1 };
 
 /* Bytes from a number (xorshift64*). */
 static size_t seed_make(uint64_t number, uint8_t seed[SEED_MAX]) {

@@ -15,8 +15,8 @@ enum {
     TAGS_MAX = 3,
     DATAS = 3,
     ELEMS = 3,
-    DEPTH_MAX = 7, /* of nested expressions */
-    BUDGET = 400,  /* expressions and statements of one function */
+    DEPTH_MAX = 8, /* of nested expressions */
+    BUDGET = 500,  /* expressions and statements of one function */
     N_IMPORTS = 2, /* h0, h1 */
     TABLE_SIZE = 10
 };
@@ -47,7 +47,7 @@ struct gen {
     uint32_t n_types, n_pool;
     uint32_t func_types[FUNCS_MAX], n_funcs;
     valtype globals[GLOBALS_MAX];
-    uint32_t n_globals; /* then the fuel */
+    uint32_t n_globals; /* then the fuel, the trace */
     bool memory64[MEMORIES_MAX];
     uint32_t n_memories;
     valtype tables[TABLES_MAX];
@@ -287,6 +287,27 @@ static void gen_keep(struct gen *g, const valtype *types, unsigned n, unsigned k
     op_u(g, OP_LOCAL_GET, scratch(g, types[keep]));
 }
 
+/* Any value on the stack as an i64; `v` is a v128 local. */
+static void gen_to_i64(struct gen *g, valtype t, uint32_t v) {
+    if (vt_is_ref(t)) op(g, OP_REF_IS_NULL), op(g, OP_I64_EXTEND_I32_U);
+    if (t == VT_I32) op(g, OP_I64_EXTEND_I32_U);
+    if (t == VT_F32) op(g, OP_I32_REINTERPRET_F32), op(g, OP_I64_EXTEND_I32_U);
+    if (t == VT_F64) op(g, OP_I64_REINTERPRET_F64);
+    if (t != VT_V128) return;
+    op_u(g, OP_LOCAL_TEE, v), op(g, OP_I64X2_EXTRACT_LANE), put(&g->code, 0);
+    op_u(g, OP_LOCAL_GET, v), op(g, OP_I64X2_EXTRACT_LANE), put(&g->code, 1);
+    op_i64(g, 0x9e3779b97f4a7c15u), op(g, OP_I64_MUL), op(g, OP_I64_ADD);
+}
+
+/* Leaves a trace of the value on the stack in a global of its own: makes wrong values visible. */
+static void gen_trace(struct gen *g, valtype t) {
+    gen_to_i64(g, t, scratch(g, VT_V128));
+    op_u(g, OP_GLOBAL_GET, g->n_globals + 1);
+    op_i64(g, 7), op(g, OP_I64_ROTL);
+    op(g, OP_I64_XOR);
+    op_u(g, OP_GLOBAL_SET, g->n_globals + 1);
+}
+
 static void gen_fuel(struct gen *g) {
     op_u(g, OP_GLOBAL_GET, g->n_globals);
     op(g, OP_I32_EQZ);
@@ -362,7 +383,7 @@ static void gen_canonical(struct gen *g, uint32_t o) {
 /* An address, most of the time inside the memory's first page: a trap ends what the call could have shown. */
 static void gen_address(struct gen *g, bool is64) {
     if (chance(g, 4)) { /* constant: near, or around the end of the first page */
-        uint32_t at = chance(g, 16) ? 65520 + pick(g, 20) : pick(g, 256);
+        uint32_t at = chance(g, 60) ? 65520 + pick(g, 20) : pick(g, 256);
         if (is64)
             op_i64(g, at);
         else
@@ -370,7 +391,7 @@ static void gen_address(struct gen *g, bool is64) {
         return;
     }
     gen_expr(g, is64 ? VT_I64 : VT_I32);
-    if (chance(g, 50)) return;
+    if (chance(g, 200)) return;
     uint32_t mask = chance(g, 16) ? 0xffff : 0x1ff;
     if (is64)
         op_i64(g, mask), op(g, OP_I64_AND);
@@ -378,10 +399,10 @@ static void gen_address(struct gen *g, bool is64) {
         op_i32(g, mask), op(g, OP_I32_AND);
 }
 static uint64_t pick_offset(struct gen *g, bool is64) {
-    unsigned how = pick(g, 64);
-    if (how < 60) return how < 30 ? 0 : pick(g, 256);
-    if (how < 62) return pick(g, 256) << 8;
-    if (how == 62 && is64) return pick_u64(g);
+    unsigned how = pick(g, 256);
+    if (how < 252) return how < 128 ? 0 : pick(g, 256);
+    if (how < 254) return pick(g, 256) << 8;
+    if (how == 254 && is64) return pick_u64(g);
     return (uint32_t)pick_u64(g);
 }
 
@@ -685,7 +706,7 @@ static bool gen_ref_op(struct gen *g, valtype t) { /* a value of type t that ref
     }
     if (!vt_is_ref(t) || t == VT_EXNREF) return false;
     if (g->tables[table] != t) table = (table + 1) % g->n_tables;
-    if (has(g, GEN_TYPED_REFS) && chance(g, 8)) {
+    if (has(g, GEN_TYPED_REFS) && chance(g, 30)) {
         gen_expr(g, t);
         op(g, OP_REF_AS_NON_NULL);
         return true;
@@ -808,55 +829,68 @@ static bool gen_br_if_value(struct gen *g, valtype t) {
     return false;
 }
 
-static bool gen_expr_composed(struct gen *g, valtype t) {
-    unsigned how = pick(g, 24);
-    uint32_t o;
+/* Whatever is not a plain instruction; false when `how` means nothing for this type here, and nothing was written. */
+static bool gen_special(struct gen *g, valtype t, unsigned how) {
     int l;
     switch (how) {
-    case 0: return false;
-    case 1: gen_block_for(g, t); return true;
-    case 2: gen_select(g, t); return true;
-    case 3: return gen_call(g, t);
+    case 0:
+    case 1:
+    case 2:
+    case 3: gen_leaf(g, t); return true;
     case 4:
+    case 5:
+    case 6:
         if ((l = pick_local(g, t)) < 0) return false;
         gen_expr(g, t), op_u(g, OP_LOCAL_TEE, (uint32_t)l);
         return true;
-    case 5: return gen_br_if_value(g, t);
-    case 6: return gen_ref_op(g, t);
-    case 7:
-        if (!chance(g, 3)) return false;
+    case 7: gen_block_for(g, t); return true;
+    case 8: gen_select(g, t); return true;
+    case 9: return gen_call(g, t);
+    case 10: return gen_br_if_value(g, t);
+    case 11: return gen_ref_op(g, t);
+    case 12:
+        if (!chance(g, 6)) return false;
         gen_leave(g);
         return true;
-    case 8:
-        if (!g->n_tags || !has(g, GEN_EXCEPTIONS)) return false;
-        gen_try_table(g, t);
+    case 13:
+        if (!g->n_tags) return false;
+        if (has(g, GEN_EXCEPTIONS))
+            gen_try_table(g, t);
+        else
+            gen_legacy_try(g, t);
         return true;
-    case 9:
-        if (!g->n_tags || !has(g, GEN_LEGACY_EXCEPTIONS)) return false;
-        gen_legacy_try(g, t);
-        return true;
-    case 10:
-        if (!has(g, GEN_TAIL_CALLS) || !chance(g, 4)) return false;
+    case 14:
+        if (!has(g, GEN_TAIL_CALLS) || !chance(g, 8)) return false;
         return gen_tail_call(g);
-    case 11:
+    case 15:
         if (t != VT_I32) return false;
         op_u(g, OP_MEMORY_SIZE, 0);
         if (g->memory64[0]) op(g, OP_I32_WRAP_I64);
         return true;
-    case 12: gen_statements(g), gen_expr(g, t); return true;
-    default: break;
+    case 16:
+    case 17: gen_statements(g), gen_expr(g, t); return true;
+    default: return false;
     }
-    if (vt_is_ref(t)) return gen_ref_op(g, t);
-    if (!(o = pick_op(g, vt_kind(t)))) return false;
-    gen_op(g, o);
-    return true;
+}
+
+static void gen_composed(struct gen *g, valtype t) {
+    uint32_t o;
+    if (gen_special(g, t, pick(g, 32))) return;
+    if (vt_is_ref(t) ? gen_ref_op(g, t) : false) return;
+    if (!vt_is_ref(t) && (o = pick_op(g, vt_kind(t))))
+        gen_op(g, o);
+    else
+        gen_leaf(g, t);
 }
 
 static void gen_expr(struct gen *g, valtype t) {
     bool leaf = g->depth >= DEPTH_MAX || g->budget <= 0 || g->seed == g->seed_end;
     g->budget--;
     g->depth++;
-    if (leaf || !gen_expr_composed(g, t)) gen_leaf(g, t);
+    if (leaf)
+        gen_leaf(g, t);
+    else
+        gen_composed(g, t);
     g->depth--;
 }
 
@@ -877,7 +911,8 @@ static void gen_statement(struct gen *g) {
     const struct type *bt;
     const struct label *label;
     uint32_t l;
-    switch (pick(g, 12)) {
+    valtype t;
+    switch (pick(g, 14)) {
     case 0:
     case 1:
     case 2: gen_store_local(g); return;
@@ -900,6 +935,11 @@ static void gen_statement(struct gen *g) {
     case 9: gen_table_statement(g); return;
     case 10:
         if (has(g, GEN_TYPED_REFS)) gen_br_on_null(g);
+        return;
+    case 11:
+    case 12:
+        t = pick_type(g);
+        gen_expr(g, t), gen_trace(g, t);
         return;
     default:
         if (has(g, GEN_LEGACY_EXCEPTIONS) && chance(g, 2) && gen_rethrow(g)) return;
@@ -952,8 +992,10 @@ static void gen_function(struct gen *g, uint32_t f, struct buffer *out, uint8_t 
     g->n_labels = 0, g->depth = 0, g->budget = BUDGET;
     push_label(g, g->type->results, g->type->n_results);
     gen_fuel(g);
-    gen_statements(g);
-    gen_statements(g);
+    for (unsigned n = 1 + pick(g, 4); n--;)
+        gen_statements(g);
+    for (uint32_t i = 0; i < g->n_locals; i++)
+        op_u(g, OP_LOCAL_GET, i), gen_trace(g, g->locals[i]);
     gen_values(g, g->type->results, g->type->n_results);
     op(g, OP_END);
     put_sized(out, &g->code);
@@ -961,19 +1003,7 @@ static void gen_function(struct gen *g, uint32_t f, struct buffer *out, uint8_t 
 
 /* Folds the value of type t on the stack into the i64 in local 0; local 1 is a v128 with SIMD. */
 static void gen_fold(struct gen *g, valtype t) {
-    if (vt_is_ref(t))
-        op(g, OP_REF_IS_NULL), op(g, OP_I64_EXTEND_I32_U);
-    else if (t == VT_I32)
-        op(g, OP_I64_EXTEND_I32_U);
-    else if (t == VT_F32)
-        op(g, OP_I32_REINTERPRET_F32), op(g, OP_I64_EXTEND_I32_U);
-    else if (t == VT_F64)
-        op(g, OP_I64_REINTERPRET_F64);
-    else if (t == VT_V128) {
-        op_u(g, OP_LOCAL_TEE, 1), op(g, OP_I64X2_EXTRACT_LANE), put(&g->code, 0);
-        op_u(g, OP_LOCAL_GET, 1), op(g, OP_I64X2_EXTRACT_LANE), put(&g->code, 1);
-        op_i64(g, 0x9e3779b97f4a7c15u), op(g, OP_I64_MUL), op(g, OP_I64_ADD);
-    }
+    gen_to_i64(g, t, 1);
     op_u(g, OP_LOCAL_GET, 0);
     op_i64(g, 7), op(g, OP_I64_ROTL);
     op(g, OP_I64_XOR);
@@ -1011,6 +1041,7 @@ static void gen_globals_fold(struct gen *g, struct buffer *out, uint8_t *room, s
     outer_begin(g, room, n);
     for (uint32_t i = 0; i < g->n_globals; i++)
         op_u(g, OP_GLOBAL_GET, i), gen_fold(g, g->globals[i]);
+    op_u(g, OP_GLOBAL_GET, g->n_globals + 1), gen_fold(g, VT_I64);
     outer_end(g, out);
 }
 
@@ -1079,9 +1110,9 @@ static void put_types(struct gen *g, struct buffer *b) {
 }
 
 static void put_globals(struct gen *g, struct buffer *b) {
-    put_u(b, g->n_globals + 1);
-    for (uint32_t i = 0; i <= g->n_globals; i++) {
-        valtype t = i < g->n_globals ? g->globals[i] : VT_I32;
+    put_u(b, g->n_globals + 2);
+    for (uint32_t i = 0; i < g->n_globals + 2; i++) {
+        valtype t = i < g->n_globals ? g->globals[i] : i == g->n_globals ? VT_I32 : VT_I64;
         put_valtype(b, t), put(b, 1);
         g->code = (struct buffer){.data = b->data + b->n, .room = b->room - b->n};
         gen_const(g, t);
