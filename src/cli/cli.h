@@ -89,9 +89,13 @@ void cli_help(FILE *f, const struct cli_verb *verb);
 void cli_man(FILE *f, const struct cli_verb *verb);
 void cli_usage_line(FILE *f, const struct cli_verb *verb);
 
-/* One message line on standard error: "donjon: VERB: ...". Control characters in it become '?'. */
-void cli_error(const struct cli_verb *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* One message line on standard error: "donjon VERB: ...". Control characters in it become '?'. cli_error gives
+ * CLI_FAILED. */
+enum { CLI_MESSAGE_MAX = 2048 };
+int cli_error(const struct cli_verb *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_warning(const struct cli_verb *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The text of the last cli_error, or "". */
+const char *cli_last_error(void);
 /* Whether colours may be used on `fd`: a terminal, NO_COLOR unset, TERM not dumb. */
 bool cli_colours(int fd);
 /* Copies `s` with control characters, which could drive a terminal, as '?'; newlines too unless `lines`. Returns `buf`.

@@ -20,8 +20,14 @@ const char *cli_printable(const char *s, char *buf, size_t size, bool lines) {
     return buf;
 }
 
+static char last_error[CLI_MESSAGE_MAX];
+
+const char *cli_last_error(void) {
+    return last_error;
+}
+
 static void say(const struct cli_verb *verb, const char *colour, const char *kind, const char *format, va_list args) {
-    char text[2048], clean[2048];
+    char text[CLI_MESSAGE_MAX], clean[CLI_MESSAGE_MAX];
     vsnprintf(text, sizeof text, format, args);
     cli_printable(text, clean, sizeof clean, false);
     bool colours = cli_colours(STDERR_FILENO);
@@ -29,11 +35,15 @@ static void say(const struct cli_verb *verb, const char *colour, const char *kin
             colours ? "\033[0m" : "", kind, clean);
 }
 
-void cli_error(const struct cli_verb *verb, const char *format, ...) {
+int cli_error(const struct cli_verb *verb, const char *format, ...) {
     va_list args;
+    va_start(args, format);
+    vsnprintf(last_error, sizeof last_error, format, args);
+    va_end(args);
     va_start(args, format);
     say(verb, "\033[1;31m", "", format, args);
     va_end(args);
+    return CLI_FAILED;
 }
 
 void cli_warning(const struct cli_verb *verb, const char *format, ...) {

@@ -241,7 +241,7 @@ class Run(Base):
             self.gives(donjon("run", "--dir", spec, module("show_file")), "inside\n")
         os.symlink("/etc/passwd", d + "/link")
         os.rename(d + "/link", d + "/file")
-        self.assertNotEqual(donjon("run", "--dir", d, module("show_file"))[:2], (0, open("/etc/passwd").read()))
+        self.assertNotEqual(donjon("run", "--dir", d, module("show_file"))[0], 0)
 
     def test_traps(self):
         self.says(donjon("run", module("trap")), TRAP, f"{module('trap')}: ", "unreachable", "inner", "outer", lines=0)
@@ -378,6 +378,11 @@ class Run(Base):
         _, r = self.report(module("unknown"), code=FAILED)
         self.assertEqual((r["outcome"], r["exit"]), ("refused", FAILED))
         self.assertIn("missing", r["error"])
+        for args, word in (["none.wasm"], "No such file"), (["--dir", "none", module("hello")], "none"), ([DONJON], "ELF"):
+            code, out, err = donjon("run", "--json", *args, cwd=self.tmp)
+            r = json.loads(err.splitlines()[-1])
+            self.assertEqual((code, out, r["outcome"], r["exit"]), (FAILED, "", "failed", FAILED))
+            self.assertIn(word, r["error"])
 
     def test_listen(self):
         with socket.socket() as s:

@@ -1,0 +1,60 @@
+/* What the files of `donjon run` share: one run, from the command line to its end. */
+#ifndef DONJON_CLI_RUN_H
+#define DONJON_CLI_RUN_H
+
+#include "cli.h"
+#include "config/config.h"
+#include <pthread.h>
+
+struct keep_result; /* loader/loader.h */
+
+enum run_option {
+    OPT_DIR = 1,
+    OPT_ENV,
+    OPT_CONFIG,
+    OPT_ARGV0,
+    OPT_TCPLISTEN,
+    OPT_LIMIT,
+    OPT_BACKEND,
+    OPT_JSON,
+    OPT_DEBUG,
+    KEY_UNKNOWN_IMPORTS,
+    KEY_INHERIT_ENV,
+    KEY_TCPLISTEN,
+    KEY_LIMITS /* plus an enum config_limit */
+};
+
+struct run {
+    const struct cli_verb *verb;
+    const char *app;    /* as given */
+    char *module;       /* path of the module: app, or app/main.wasm */
+    const char *config; /* path or NULL */
+    char *config_found; /* in a directory given as app */
+    const char *argv0, *backend;
+    bool json, debug;
+    struct config c;
+    uint64_t started_ns, read_ns; /* when it began; how long reading the module took */
+};
+
+/* run_options.c: the command line is read twice, first for what must be known before a config is read, then for what
+ * comes on top of it. 0, or the exit code after everything has been said. `c` is initialised before. */
+int run_read_options(struct run *r, struct cli_args *first);
+int run_build_config(struct run *r, struct cli_args *second);
+
+/* run_report.c: how it ended. */
+void run_print_json(const struct run *r, const struct keep_result *k, uint64_t end_ns);
+void run_print_text(const struct run *r, const struct keep_result *k);
+
+/* run_progress.c: a word to somebody who waits at a terminal while a large module loads. */
+struct progress {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool started, over, shown;
+    const char *what;
+    size_t size;
+};
+void progress_start(struct progress *p, const char *what, size_t size);
+void progress_end(void *progress); /* the program is about to run, or never will; may be called twice */
+
+#endif
