@@ -20,29 +20,41 @@ static uint64_t now_ns(void) {
 
 void gate_spin_init(struct gate_spin *s, uint32_t most_ns) {
     s->most_ns = most_ns < GATE_SPIN_MOST_NS ? most_ns : GATE_SPIN_MOST_NS;
-    s->budget_ns = s->most_ns;
-    s->waits = 0;
+    s->budget_ns = s->most_ns < GATE_SPIN_AGAIN_NS ? s->most_ns : GATE_SPIN_AGAIN_NS;
+    s->pause = GATE_PAUSE_LEAST;
+    s->pauses_left = 0;
+}
+
+static void spin_paid(struct gate_spin *s) {
+    s->budget_ns = s->budget_ns * 2 < s->most_ns ? s->budget_ns * 2 : s->most_ns;
+    s->pause = s->pause / 2 > GATE_PAUSE_LEAST ? s->pause / 2 : GATE_PAUSE_LEAST;
+}
+
+static void spin_failed(struct gate_spin *s) {
+    s->budget_ns /= 2;
+    if (s->budget_ns >= GATE_SPIN_LEAST_NS) return;
+    s->budget_ns = s->most_ns < GATE_SPIN_AGAIN_NS ? s->most_ns : GATE_SPIN_AGAIN_NS;
+    s->pauses_left = s->pause;
+    s->pause = s->pause * 2 < GATE_PAUSE_MOST ? s->pause * 2 : GATE_PAUSE_MOST;
 }
 
 bool gate_spin_wait(struct gate_spin *s, const _Atomic uint32_t *word, uint32_t old) {
     if (s->most_ns == 0) return false;
-    s->waits++;
-    uint32_t budget = s->budget_ns;
-    if (budget < GATE_SPIN_LEAST_NS) {
-        if (s->waits % 16 != 0) return false;
-        budget = s->most_ns;
+    if (s->pauses_left > 0) {
+        s->pauses_left--;
+        return false;
     }
-    uint64_t end = now_ns() + budget;
+    uint64_t end = now_ns() + s->budget_ns;
     do {
         for (int i = 0; i < 32; i++) {
             if (atomic_load_explicit(word, memory_order_acquire) != old) {
-                s->budget_ns = budget * 2 < s->most_ns ? budget * 2 : s->most_ns;
+                spin_paid(s);
                 return true;
             }
             relax();
         }
     } while (now_ns() < end);
-    s->budget_ns = budget / 2;
+    spin_failed(s);
     return false;
 }
 

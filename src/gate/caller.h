@@ -5,11 +5,14 @@
 #include "gate.h"
 
 /* Adaptive waiting: spin while that pays, sleep when it does not. The budget doubles when a spin succeeded and halves
- * when it did not; at nothing, one wait in sixteen tries again. */
+ * when it did not. Once it is used up there is no spinning for a number of waits, which doubles each time that trying
+ * again fails: where every CPU is busy, spinning takes time from the very side that is waited for. */
 struct gate_spin {
-    uint32_t budget_ns, most_ns, waits;
+    uint32_t budget_ns, most_ns;
+    uint32_t pause, pauses_left; /* in waits */
 };
-enum { GATE_SPIN_LEAST_NS = 500, GATE_SPIN_MOST_NS = 50000 };
+enum { GATE_SPIN_LEAST_NS = 2000, GATE_SPIN_AGAIN_NS = 16000, GATE_SPIN_MOST_NS = 50000 };
+enum { GATE_PAUSE_LEAST = 16, GATE_PAUSE_MOST = 1024 };
 void gate_spin_init(struct gate_spin *s, uint32_t most_ns);
 
 /* Spins until *word is no longer `old`: true, or the budget is used up: false. */

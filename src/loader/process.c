@@ -94,7 +94,7 @@ static SHARED_STACK int become_warden(const struct child *c) {
     if (getppid() != c->parent) return ESRCH; /* it died before the line above */
     const struct rlimit nothing = {0, 0}, data = {c->memory_limit, c->memory_limit};
     if (setrlimit(RLIMIT_CORE, &nothing) != 0) return errno;
-    if (c->memory_limit && !DONJON_SANITIZED && setrlimit(RLIMIT_DATA, &data) != 0) return errno;
+    if (c->memory_limit && setrlimit(RLIMIT_DATA, &data) != 0) return errno;
     execve(c->path, argv, envp);
     return errno;
 }

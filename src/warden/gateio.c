@@ -223,6 +223,7 @@ static wasi_errno stream_write(struct wasi_file *f, const struct wasi_iov *iov, 
         uint32_t error = gate_call(file->files->gate, &q, &r);
         if (error != GATE_OK) return *done && error <= GATE_ERROR_MAX ? (uint32_t)WASI_SUCCESS : error;
         *done += r.values[0];
+        if (r.values[0] == 0) return *done ? WASI_SUCCESS : WASI_EIO; /* an honest host takes some, or says why not */
         if (r.values[0] < q.len && (fdflags & WASI_FDFLAG_NONBLOCK)) break; /* else all of it, as write(2) does */
     }
     return WASI_SUCCESS;
