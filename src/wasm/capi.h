@@ -110,7 +110,6 @@ static inline const wasm_ref_t *as_ref(const void *handle) {
 }
 
 /* Values. */
-slot slot_from_ref(wasm_ref_t *r);
 wasm_ref_t *ref_from_slot(wasm_store_t *s, wasm_valkind_t kind, slot v);
 bool slot_from_val(wasm_store_t *s, valtype t, const wasm_val_t *v, slot *out); /* false: does not fit */
 bool ref_fits(wasm_store_t *s, valtype t, wasm_ref_t *r, slot *out);            /* likewise */

@@ -4,8 +4,7 @@
 
 #include <stdlib.h>
 
-/* ---- vectors --------------------------------------------------------------------------------------------------------
- */
+/* ---- vectors ---- */
 
 /* `name`, element type, and what copies and deletes an element. */
 #define VEC(name, type, copy_element, delete_element)                                                                  \
@@ -58,8 +57,7 @@ VEC_OF_POINTERS(exporttype)
 VEC_OF_POINTERS(frame)
 VEC_OF_POINTERS(extern)
 
-/* ---- value types
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- value types ---- */
 
 static wasm_valtype_t *valtype_make(wasm_valkind_t kind, valtype type) {
     wasm_valtype_t *t = malloc(sizeof *t);
@@ -127,8 +125,7 @@ char *donjon_valtype_print(const wasm_valtype_t *t, char *out, size_t size) {
     return out;
 }
 
-/* ---- extern types
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- extern types ---- */
 
 static struct extern_type *extern_type_new(wasm_externkind_t kind) {
     struct extern_type *t = calloc(1, sizeof *t);
@@ -359,8 +356,7 @@ wasm_externtype_t *externtype_memory(const struct limits *limits) {
     return (wasm_externtype_t *)donjon_memorytype_new(&l);
 }
 
-/* ---- import and export types
- * ---------------------------------------------------------------------------------------------- */
+/* ---- import and export types ---- */
 
 struct wasm_importtype_t {
     wasm_name_t module, name;

@@ -8,7 +8,7 @@ static slot slot_extern(wasm_ref_t *r) {
     return (slot){.ref = r};
 }
 
-slot slot_from_ref(wasm_ref_t *r) {
+static slot slot_from_ref(wasm_ref_t *r) {
     if (r && r->kind == REF_FUNC) return (slot){.func = r->func};
     if (r && r->kind == REF_EXN) return (slot){.exn = r->exn};
     return slot_extern(r);

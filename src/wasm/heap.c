@@ -173,6 +173,8 @@ static struct cell *cell_take(struct heap *h, enum cell_kind kind, unsigned clas
     return block_take(b);
 }
 
+static void heap_collect(struct heap *h);
+
 static void *heap_take(struct heap *h, enum cell_kind kind, size_t size) {
     unsigned class = 0;
     while (class_size(class) < sizeof(struct cell) + size)
@@ -229,9 +231,6 @@ void heap_pin(struct heap *h, void *object) {
 }
 void heap_unpin(struct heap *h, void *object) {
     find_cell(h, object)->pins--;
-}
-void *heap_find(struct heap *h, const void *address) {
-    return find_cell(h, address) ? (void *)address : NULL;
 }
 uint64_t heap_bytes(const struct heap *h) {
     return h->bytes;
@@ -355,7 +354,7 @@ static void sweep(struct heap *h) {
     h->collect_at = h->bytes < COLLECT_MIN ? h->bytes + COLLECT_MIN : 2 * h->bytes;
 }
 
-void heap_collect(struct heap *h) {
+static void heap_collect(struct heap *h) {
     if (!h->n_blocks) return;
     mark_roots(h);
     mark_gray(h);

@@ -32,10 +32,6 @@ void *heap_new_host(struct heap *h, size_t size, void (*finalize)(void *object))
 void heap_pin(struct heap *h, void *object);
 void heap_unpin(struct heap *h, void *object);
 
-/* The live object at this very address, or NULL: for addresses of unknown origin. */
-void *heap_find(struct heap *h, const void *address);
-
-void heap_collect(struct heap *h);
 uint64_t heap_bytes(const struct heap *h); /* of live objects and of those not collected yet */
 
 #endif

@@ -10,7 +10,7 @@ void interp_delete(struct interp *i);
 /* The code a fresh FUNC_WASM function starts with: translates the body on first call, then goes on in it. */
 void *interp_lazy_entry(void);
 
-/* Runs `f` with args as func_call has it. Re-entrant: a host function may call back in. */
+/* Runs `f`, a FUNC_WASM, with args as func_call has it. Re-entrant: a host function may call back in. */
 enum trap_kind interp_call(struct interp *i, struct func *f, slot *args);
 
 /* The live part of the value stack, for the collector. */

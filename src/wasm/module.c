@@ -76,8 +76,7 @@ static bool extend(struct decoder *d, void **block, uint32_t used, uint32_t n, s
 }
 #define EXTEND(d, array, used, n) extend(d, (void **)&(array), used, n, sizeof *(array))
 
-/* -- Types -----------------------------------------------------------------------------------------------------------
- */
+/* ---- Types ---- */
 
 enum { TYPE_FORM_REC = 0x4e, TYPE_FORM_SUB_FINAL = 0x4f, TYPE_FORM_SUB = 0x50 };
 enum { TYPE_FORM_ARRAY = 0x5e, TYPE_FORM_STRUCT = 0x5f, TYPE_FORM_FUNC = 0x60 };
@@ -227,8 +226,7 @@ static bool section_type(struct decoder *d) {
     return true;
 }
 
-/* -- Imports and declarations ----------------------------------------------------------------------------------------
- */
+/* ---- Imports and declarations ---- */
 
 static bool read_limits(struct decoder *d, const char *what, uint64_t max32, uint64_t max64, struct limits *out) {
     enum { HAS_MAX = 1, SHARED = 2, IS64 = 4 };
@@ -422,8 +420,7 @@ static bool section_global(struct decoder *d) {
     return true;
 }
 
-/* -- Exports and start -----------------------------------------------------------------------------------------------
- */
+/* ---- Exports and start ---- */
 
 static uint32_t hash_name(const void *seed, struct bytes name) {
     uint64_t h = (uintptr_t)seed;
@@ -499,8 +496,7 @@ static bool section_start(struct decoder *d) {
     return true;
 }
 
-/* -- Segments --------------------------------------------------------------------------------------------------------
- */
+/* ---- Segments ---- */
 
 static valtype addr_type(bool is64) {
     return is64 ? VT_I64 : VT_I32;
@@ -600,8 +596,7 @@ static bool section_data(struct decoder *d) {
     return true;
 }
 
-/* -- Code ------------------------------------------------------------------------------------------------------------
- */
+/* ---- Code ---- */
 
 static bool section_code(struct decoder *d) {
     struct reader *r = &d->r;
@@ -636,8 +631,7 @@ static bool section_code(struct decoder *d) {
     return true;
 }
 
-/* -- Sections --------------------------------------------------------------------------------------------------------
- */
+/* ---- Sections ---- */
 
 static const struct {
     const char *name;
@@ -802,8 +796,7 @@ void module_unref(struct module *m) {
     if (m && __atomic_fetch_sub(&m->refs, 1, __ATOMIC_ACQ_REL) == 1) module_delete(m);
 }
 
-/* -- Reading validated bodies ----------------------------------------------------------------------------------------
- */
+/* ---- Reading validated bodies ---- */
 
 static uint32_t trusted_heaptype(const struct module *m, const uint8_t **p) {
     uint32_t heap = abstract_heaptype(**p);

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* -- Errors ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Errors ---- */
 
 void reader_fail(struct reader *r, bool is_malformed, const char *format, ...) {
     struct module_error *err = r->err;
@@ -43,8 +42,7 @@ struct type_text type_text(const struct reader *r, valtype t) {
     return out;
 }
 
-/* -- Numbers and names -----------------------------------------------------------------------------------------------
- */
+/* ---- Numbers and names ---- */
 
 bool read_leb(struct reader *r, unsigned bits, bool is_signed, uint64_t *out) {
     uint64_t value = 0;
@@ -110,8 +108,7 @@ bool read_count(struct reader *r, uint32_t max, uint32_t min_size, const char *w
     return true;
 }
 
-/* -- Types -----------------------------------------------------------------------------------------------------------
- */
+/* ---- Types ---- */
 
 uint32_t abstract_heaptype(uint8_t byte) {
     static const uint8_t heaps[] = {HEAP_EXN,    HEAP_ARRAY, HEAP_STRUCT, HEAP_I31,      HEAP_EQ,     HEAP_ANY,

@@ -54,7 +54,7 @@ SIMD(v128_load)(const void *p) {
 }
 SIMD_TO(void, v128_store)(void *p, v128 v) { memcpy(p, &v, sizeof v); }
 
-/* ---- v128: bitwise ---------------------------------------------------------------------------------------------- */
+/* ---- v128: bitwise ---- */
 
 SIMD(v128_not)(v128 a) { return (v128){.u64 = ~a.u64}; }
 SIMD(v128_and)(v128 a, v128 b) { return (v128){.u64 = a.u64 & b.u64}; }
@@ -64,7 +64,7 @@ SIMD(v128_xor)(v128 a, v128 b) { return (v128){.u64 = a.u64 ^ b.u64}; }
 SIMD(v128_bitselect)(v128 a, v128 b, v128 mask) { return (v128){.u64 = ((a.u64 ^ b.u64) & mask.u64) ^ b.u64}; }
 SIMD_TO(uint32_t, v128_any_true)(v128 a) { return (a.u64[0] | a.u64[1]) != 0; }
 
-/* ---- lanes: splat, extract_lane, replace_lane, shuffle ---------------------------------------------------------- */
+/* ---- lanes: splat, extract_lane, replace_lane, shuffle ---- */
 
 SIMD(i8x16_splat)(uint32_t x) { return (v128){.u8 = (uint8_t)x - (u8x16){0}}; }
 SIMD(i16x8_splat)(uint32_t x) { return (v128){.u16 = (uint16_t)x - (u16x8){0}}; }
@@ -135,7 +135,7 @@ SIMD(i8x16_swizzle)(v128 a, v128 select) {
 }
 SIMD(i8x16_relaxed_swizzle)(v128 a, v128 select) { return i8x16_swizzle(a, select); }
 
-/* ---- building blocks: lanes of two vectors interleaved, every second lane of two vectors --------------------------- */
+/* ---- building blocks: lanes of two vectors interleaved, every second lane of two vectors ---- */
 
 SIMD(simd_zip_low8)(v128 a, v128 b) {
     return (v128){.u8 = __builtin_shufflevector(a.u8, b.u8, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
@@ -160,7 +160,7 @@ SIMD(simd_even16)(v128 a, v128 b) {
     return (v128){.u16 = __builtin_shufflevector(a.u16, b.u16, 0, 2, 4, 6, 8, 10, 12, 14)};
 }
 
-/* ---- integers: what is alike for several lane widths --------------------------------------------------------------- */
+/* ---- integers: what is alike for several lane widths ---- */
 
 #define SIMD_COMPARE(shape, name, in, out, op) \
     SIMD(shape##_##name)(v128 a, v128 b) { return (v128){.out = (__typeof__(a.out))(a.in op b.in)}; }
@@ -263,7 +263,7 @@ SIMD(i8x16_popcnt)(v128 a) {
     return (v128){.u8 = (x + i8x16_shr_u((v128){.u8 = x}, 4).u8) & 0x0f};
 }
 
-/* ---- integers: saturating and rounding ------------------------------------------------------------------------------ */
+/* ---- integers: saturating and rounding ---- */
 
 /* Unsigned: a sum that wrapped is below its operands; a difference saturates at zero where a < b. Signed: on overflow the
  * result is the extreme on the side of the first operand's sign. */
@@ -310,7 +310,7 @@ SIMD(i16x8_narrow_i32x4_u)(v128 a, v128 b) {
     return simd_even16(i32x4_min_s(i32x4_max_s(a, low), high), i32x4_min_s(i32x4_max_s(b, low), high));
 }
 
-/* ---- integers: widening ---------------------------------------------------------------------------------------------- */
+/* ---- integers: widening ---- */
 
 /* Extension interleaves the lanes with their signs, or with zero. */
 #define SIMD_EXTEND(wide, narrow, bits) \
@@ -372,7 +372,7 @@ SIMD(i32x4_relaxed_dot_i8x16_i7x16_add_s)(v128 a, v128 b, v128 c) {
     return i32x4_add(i32x4_extadd_pairwise_i16x8_s(i16x8_relaxed_dot_i8x16_i7x16_s(a, b)), c);
 }
 
-/* ---- floats ---------------------------------------------------------------------------------------------------------- */
+/* ---- floats ---- */
 
 /* Minimum and maximum: operands that compare equal differ at most in the sign of zero, so or gives the smaller, and the
  * larger; a NaN operand makes the sum NaN. pmin and pmax are what C's comparison gives and keep bits.
@@ -460,7 +460,7 @@ SIMD(f64x2_sqrt)(v128 a) {
 #endif
 }
 
-/* ---- conversions ----------------------------------------------------------------------------------------------------- */
+/* ---- conversions ---- */
 
 /* A lane is converted only where C defines it; what is outside is masked to zero before and set after. */
 SIMD(i32x4_trunc_sat_f32x4_s)(v128 a) {
@@ -504,7 +504,7 @@ SIMD(f64x2_convert_low_i32x4_u)(v128 a) { return (v128){.f64 = {a.u32[0], a.u32[
 SIMD(f32x4_demote_f64x2_zero)(v128 a) { return (v128){.f32 = {(float)a.f64[0], (float)a.f64[1], 0, 0}}; }
 SIMD(f64x2_promote_low_f32x4)(v128 a) { return (v128){.f64 = {a.f32[0], a.f32[1]}}; }
 
-/* ---- memory: p is checked and may be unaligned ----------------------------------------------------------------------- */
+/* ---- memory: p is checked and may be unaligned ---- */
 
 #define SIMD_LOAD_EXTEND(wide, narrow, name) \
     SIMD(v128_load##name##_s)(const void *p) { return wide##_extend_low_##narrow##_s(v128_load64_zero(p)); } \

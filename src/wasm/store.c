@@ -58,8 +58,7 @@ static void object_list_free(struct store *s, struct object_list *l) {
     engine_realloc(s->engine, l->items, 0);
 }
 
-/* ---- store ----------------------------------------------------------------------------------------------------------
- */
+/* ---- store ---- */
 
 static struct store_limits limits_with_defaults(const struct store_limits *given) {
     struct store_limits l = given ? *given : (struct store_limits){0};

@@ -70,8 +70,7 @@ void type_registry_delete(const struct donjon_platform *p, struct type_registry 
     p->realloc(p->ctx, r, 0);
 }
 
-/* -- Subtyping (section 3.3) -----------------------------------------------------------------------------------------
- */
+/* ---- Subtyping (section 3.3) ---- */
 
 #define BIT(h) (1u << (h))
 enum {
@@ -158,8 +157,7 @@ static bool comptype_matches(const struct type_registry *r, const struct deftype
     return true;
 }
 
-/* -- Interning -------------------------------------------------------------------------------------------------------
- */
+/* ---- Interning ---- */
 
 /* 2^64 / golden ratio; folding the 128-bit product lets every bit of a word reach every bit of the state. */
 static uint64_t mix(uint64_t h, uint32_t x) {
@@ -393,8 +391,7 @@ uint32_t type_intern_func(struct engine *e, const valtype *params, uint32_t n_pa
     return type_intern_group(e, &t, 1, &id, &bad) == INTERN_OK ? id : TYPE_NONE;
 }
 
-/* -- Text ------------------------------------------------------------------------------------------------------------
- */
+/* ---- Text ---- */
 
 static const char *const heap_names[HEAP_CONCRETE] = {
     [HEAP_FUNC] = "func",   [HEAP_NOFUNC] = "nofunc", [HEAP_EXTERN] = "extern", [HEAP_NOEXTERN] = "noextern",

@@ -51,8 +51,7 @@ bool validator_declare_ref(struct validator *v, struct reader *r, uint32_t func)
     return true;
 }
 
-/* -- Operands --------------------------------------------------------------------------------------------------------
- */
+/* ---- Operands ---- */
 
 bool pop_unequal(struct validator *v, valtype t) {
     if (v->sp == v->base) {
@@ -105,8 +104,7 @@ static void set_unreachable(struct validator *v) {
     v->top->unreachable = true;
 }
 
-/* -- Blocks ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Blocks ---- */
 
 static const valtype *block_results(const struct block *b) {
     return b->n_results == 1 ? &b->result : b->results;
@@ -185,8 +183,7 @@ bool read_label(struct validator *v, struct block **out) {
     return read_u32(&v->r, &depth) && find_label(v, depth, out);
 }
 
-/* -- Immediates ------------------------------------------------------------------------------------------------------
- */
+/* ---- Immediates ---- */
 
 static bool read_func_type(struct validator *v, uint32_t *id, const struct functype **out) {
     if (!read_type_index(&v->r, id)) return false;
@@ -281,8 +278,7 @@ static bool read_blocktype(struct validator *v, struct functype *type, valtype *
     return true;
 }
 
-/* -- Control instructions (section 3.4.1 to 3.4.4) -------------------------------------------------------------------
- */
+/* ---- Control instructions (section 3.4.1 to 3.4.4) ---- */
 
 static bool do_block(struct validator *v, uint32_t op) {
     struct functype type;
@@ -401,8 +397,7 @@ static bool read_callee_ref(struct validator *v, const struct functype **type) {
     return read_func_type(v, &id, type) && pop(v, VT_REF(true, HEAP_CONCRETE + id));
 }
 
-/* -- Exceptions (section 3.4.5), and their legacy form ----------------------------------------------------------------
- */
+/* ---- Exceptions (section 3.4.5), and their legacy form ---- */
 
 static bool read_tag(struct validator *v, const struct functype **type) {
     uint32_t index;
@@ -477,8 +472,7 @@ static bool do_rethrow(struct validator *v) {
     return true;
 }
 
-/* -- Parametric, variables -------------------------------------------------------------------------------------------
- */
+/* ---- Parametric, variables ---- */
 
 static bool do_select(struct validator *v) {
     valtype a, b;
@@ -565,8 +559,7 @@ static bool do_global_set(struct validator *v) {
     return pop(v, g->type);
 }
 
-/* -- Tables and memories ---------------------------------------------------------------------------------------------
- */
+/* ---- Tables and memories ---- */
 
 static bool do_table(struct validator *v, uint32_t op) {
     const struct tabletype *table;
@@ -614,8 +607,7 @@ static bool do_memory_copy(struct validator *v) {
     return pop(v, length) && pop(v, from) && pop(v, to);
 }
 
-/* -- References (section 3.4.7 to 3.4.10) ----------------------------------------------------------------------------
- */
+/* ---- References (section 3.4.7 to 3.4.10) ---- */
 
 static bool do_ref_func(struct validator *v) {
     uint32_t index;
@@ -674,8 +666,7 @@ static bool do_reference(struct validator *v, uint32_t op) {
     }
 }
 
-/* -- Instructions whose types are in the table ------------------------------------------------------------------------
- */
+/* ---- Instructions whose types are in the table ---- */
 
 /* What validation needs of opcode_table, in 8 bytes an instruction. */
 struct compact {
@@ -752,8 +743,7 @@ static bool do_table_driven(struct validator *v, uint32_t op) {
     }
 }
 
-/* -- Expressions -----------------------------------------------------------------------------------------------------
- */
+/* ---- Expressions ---- */
 
 static bool illegal(struct validator *v, uint32_t prefix, uint32_t code) {
     v->op = OP_NOP;

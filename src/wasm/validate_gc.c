@@ -1,8 +1,7 @@
 /* Validation of garbage collection's instructions (core specification, section 3.4.8 to 3.4.12). */
 #include "validator.h"
 
-/* -- Garbage collection (section 3.4.8 to 3.4.12) --------------------------------------------------------------------
- */
+/* ---- Garbage collection (section 3.4.8 to 3.4.12) ---- */
 
 static valtype unpacked(valtype t) {
     return vt_kind(t) == KIND_PACKED ? VT_I32 : t;

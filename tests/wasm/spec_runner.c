@@ -74,7 +74,7 @@ struct script {
     long shown;
 };
 
-/* ---- skip list -------------------------------------------------------------------------------------------------- */
+/* ---- skip list ---- */
 
 static void skips_read(const char *path) {
     FILE *f = fopen(path, "r");
@@ -109,7 +109,7 @@ static bool skip_line(const struct script *s, long line) {
     return skip_hit(s, "*") || skip_hit(s, text);
 }
 
-/* ---- helpers ---------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 __attribute__((format(printf, 2, 3))) static bool fail(struct script *s, const char *fmt, ...) {
     if (s->shown++ >= FAILURES_SHOWN) return false;
@@ -168,7 +168,7 @@ static struct instance *instance_of(struct script *s, const json_t *o, const cha
     return n ? n->instance : NULL;
 }
 
-/* ---- the host module `spectest` --------------------------------------------------------------------------------- */
+/* ---- the host module `spectest` ---- */
 
 static enum trap_kind print_nothing(void *env, struct store *st, struct instance *caller, slot *args) {
     (void)env, (void)st, (void)caller, (void)args;
@@ -225,7 +225,7 @@ static struct extern_ import_resolve(struct script *s, const struct import *im) 
     return (struct extern_){0};
 }
 
-/* ---- values ----------------------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static unsigned lane_bits(const char *t) {
     if (!strcmp(t, "i8")) return 8;
@@ -317,7 +317,7 @@ static bool values_have_types(const json_t *values, const valtype *types, uint32
     return true;
 }
 
-/* ---- modules and calls ------------------------------------------------------------------------------------------ */
+/* ---- modules and calls ---- */
 
 static struct module *module_load(struct script *s, const char *filename, struct module_error *err) {
     size_t size;
@@ -388,7 +388,7 @@ static const char *outcome_text(const struct outcome *o) {
     return o->trap == TRAP_EXCEPTION ? "threw an exception" : trap_message(o->trap);
 }
 
-/* ---- assertions ------------------------------------------------------------------------------------------------- */
+/* ---- assertions ---- */
 
 static bool results_match(struct script *s, const json_t *want, const struct outcome *o) {
     const valtype *types = o->type ? o->type->results : &o->get_type;
@@ -524,7 +524,7 @@ static bool assert_instantiation_fails(struct script *s, const json_t *c, enum i
     return ok;
 }
 
-/* ---- commands that are no assertions ---------------------------------------------------------------------------- */
+/* ---- commands that are no assertions ---- */
 
 static bool module_start(struct script *s, struct module *m, const char *name) {
     struct instantiate_error err;
@@ -597,7 +597,7 @@ static bool command_run(struct script *s, const json_t *c, const char *type) {
     return fail(s, "unknown command \"%s\"", type);
 }
 
-/* ---- a script, an archive --------------------------------------------------------------------------------------- */
+/* ---- a script, an archive ---- */
 
 static bool is_assertion(const char *type) {
     return strncmp(type, "assert_", 7) == 0;

@@ -332,9 +332,7 @@ static void globals(void **state) {
     wasm_global_delete(i64);
 }
 
-/* ---- tables
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- tables ---- */
 
 static own wasm_trap_t *neg_callback(const wasm_val_vec_t *args, wasm_val_vec_t *results) {
     results->data[0] = (wasm_val_t)WASM_I32_VAL(-args->data[0].of.i32);

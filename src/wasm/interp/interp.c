@@ -122,32 +122,25 @@ static enum trap_kind run(struct interp *i, struct func *f, slot *fp) {
     return pc->h(pc, fp, m ? m->base : NULL, m ? m->size : 0, i, 0, 0, 0);
 }
 
-static enum trap_kind call_wasm(struct interp *i, struct func *f, slot *args) {
+enum trap_kind interp_call(struct interp *i, struct func *f, slot *args) {
     const struct functype *t = type_func(i->store->engine, f->type_id);
     struct frame *const top = i->top, *const base = i->base;
     slot *const sp = i->sp;
-    if (top >= i->frame_limit || sp > i->stack_limit || i->nesting >= INTERP_MAX_NESTING) {
+    if (top >= i->frame_limit || sp > i->stack_limit) {
         i->store->trap = (struct trap){.kind = TRAP_STACK};
         return TRAP_STACK;
     }
     memcpy(sp, args, t->param_slots * sizeof(slot));
     i->base = i->top = top + 1;
     *i->top = (struct frame){exit_code, sp, f};
-    i->nesting++;
     i->inner_trap = false;
     enum trap_kind kind = run(i, f, sp);
-    i->nesting--;
     if (kind == TRAP_NONE) memcpy(args, sp, t->result_slots * sizeof(slot));
     else if (kind != TRAP_EXCEPTION) fill_trap(i, kind);
     i->top = top;
     i->base = base;
     i->sp = sp;
     return kind;
-}
-
-enum trap_kind interp_call(struct interp *i, struct func *f, slot *args) {
-    if (f->kind == FUNC_HOST) return f->host.callback(f->host.env, i->store, NULL, args);
-    return call_wasm(i, f, args);
 }
 
 /* ---- Dumps ---- */

@@ -18,7 +18,6 @@ struct frame {
 enum {
     INTERP_MAX_SLOTS = 65535,     /* of one frame: slot numbers are u16 */
     INTERP_TICKS = 4096,          /* loops and calls between two looks at interrupts and the clock */
-    INTERP_MAX_NESTING = 500,     /* calls from host functions back into wasm use the C stack */
 };
 
 struct interp {
@@ -26,7 +25,6 @@ struct interp {
     struct frame *frame_limit; /* last record there is */
     slot *stack_limit; /* highest fp a call may have: a whole frame of the largest size fits above it */
     int32_t ticks;
-    uint32_t nesting; /* interp_calls that are active */
     struct store *store;
     struct frame *base; /* record of the function that the innermost interp_call called */
     slot *sp;           /* end of what is in use; right while host functions run and at collections */
