@@ -89,6 +89,14 @@ SOURCES = {
         (i32.store (i32.const 0) (i32.const 72)) (i32.store (i32.const 4) (i32.const 6))
         (if (call $fd_write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable)))""",
                          "path_open", "proc_exit", "fd_write", data=r'(data (i32.const 64) "new") (data (i32.const 72) "hello\n")'),
+    # Writes to "new" in the first preopen, 64 KiB at a time, until that fails; exits with the error.
+    "fill": program("""(func (export "_start") (local $e i32)
+        (local.set $e (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 3) (i32.const 9)
+                         (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 16)))
+        (i32.store (i32.const 4) (i32.const 65536))
+        (loop $more (local.set $e (call $fd_write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (br_if $more (i32.eqz (local.get $e))))
+        (call $proc_exit (local.get $e)))""", "path_open", "proc_exit", "fd_write", data='(data (i32.const 64) "new")'),
     "unknown": '(module (import "env" "missing" (func $m)) (import "other" "thing" (func $t (param i32) (result i32)))'
                '(memory (export "memory") 1) (func (export "_start")))',
     "unknown_called": '(module (import "env" "missing" (func $m)) (memory (export "memory") 1) (func (export "_start") call $m))',

@@ -260,6 +260,11 @@ class Run(Base):
         self.gives(donjon("run", "-W", "max-memory-size=8MiB", module("grow")), "", 1)
         self.gives(donjon("run", "--limit", "memory=8 MiB", module("grow")), "", 1)
         self.says(donjon("run", "-W", "max-memory-size=64MiB", module("big_memory")), FAILED, "memory", lines=0)
+        self.says(donjon("run", "--limit", "call-depth=100", module("recurse")), TRAP, "call stack exhausted", lines=0)
+        self.says(donjon("run", "--limit", "filesystem=2 B", module("hello")), FAILED, "expected 64 KiB to 1 TiB, found 2 B")
+        self.assertEqual(donjon("run", "--limit", "filesystem=1MiB", module("fill"))[0], 51)  # fd_write: nospc
+        self.assertEqual(donjon("run", "--limit", "filesystem-entries=1", module("make_file"))[0], 51)  # path_open: nospc
+        self.gives(donjon("run", "--limit", "filesystem=1MiB", "--limit", "filesystem-entries=2", module("make_file")), "")
 
     def test_unknown_imports(self):
         self.says(donjon("run", module("unknown")), FAILED, "env", "missing", "other", "thing", lines=0)
@@ -507,6 +512,19 @@ class Config(Base):
         reports = json.loads(out)["reports"]
         self.assertEqual((code, err, [r["severity"] for r in reports]), (1, "", ["error", "warning"]))
         self.assertEqual((reports[0]["line"], reports[0]["column"]), (1, 1))
+
+    def test_enarx_files_of_others(self):
+        """As they stand in public repositories: enarx/steward, juhanurmi/paperback, rjzak/enarx_vfs_test, enarx/cryptle."""
+        stdio = "".join(f'[[files]]\nkind = "{k}"\n\n' for k in ("stdin", "stdout", "stderr"))
+        steward = 'args = ["steward.wasm", "--crt", "certs/test/crt.der"]\n\n' + stdio + \
+            '[[files]]\nkind = "listen"\nprot = "tcp"\nport = 0\nname = "TEST_TCP_LISTEN"\n'
+        self.gives(self.run_with(steward, "env"), "FD_COUNT=4\0FD_NAMES=stdin:stdout:stderr:TEST_TCP_LISTEN\0")
+        self.gives(self.run_with(steward, "args"), "args.wasm\0steward.wasm\0--crt\0certs/test/crt.der\0")
+        paperback = "".join(f'[[files]]\nkind = "{k}"\n\n' for k in ("null", "stdout", "stdin", "stderr"))
+        self.gives(self.run_with(paperback, "env"), "FD_COUNT=4\0FD_NAMES=null:stdout:stdin:stderr\0")
+        self.gives(self.run_with("".join(f'[{k}]\nkind = "host"\n' for k in ("stdin", "stdout", "stderr")), "hello"), "hello\n")
+        self.says(self.run_with(stdio + '[[files]]\nkind = "listen"\nprot = "tls"\nport = 10030\nname = "T"\n', "hello"), FAILED,
+                  'x.toml:12:8: files[3]: prot = "tls" is not in this release')
 
     def test_second_generation_of_enarx(self):
         toml = self.path("Enarx.toml", 'args = ["x"]\n[stdin]\nkind = "null"\n[stdout]\nkind = "host"\n[network.incoming.9000]\nprot = "tcp"\n')
