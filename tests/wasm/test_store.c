@@ -541,6 +541,10 @@ static void exceptions(void **state) {
     donjon_tag_t *tag;
     wasm_val_vec_t payload;
     assert_true(donjon_trap_exception(trap, &tag, &payload));
+    struct donjon_frame_info frame;
+    assert_int_equal(donjon_trap_frames(trap, NULL), 1);
+    assert_true(donjon_trap_frame(trap, 0, &frame));
+    assert_string_equal(frame.name, "raise");
     assert_ptr_equal(tag, t.tag);
     assert_int_equal(payload.size, 2);
     assert_int_equal(payload.data[0].of.i32, 5);
@@ -550,6 +554,7 @@ static void exceptions(void **state) {
     expect_trap(trap, DONJON_TRAP_EXCEPTION, "uncaught exception");
 
     assert_int_equal(call_i32(i, "catch_host", 0, 0, 0), 33);
+    assert_int_equal(call_i32(i, "catch_outside", 0, 0, 0), 33); /* a tail call leaves the try behind */
     donjon_tag_delete(t.tag);
     wasm_functype_t *type = wasm_functype_new_2_0(wasm_valtype_new_i32(), wasm_valtype_new_i64());
     t.tag = donjon_tag_new(s, type); /* of the same type, but another tag */

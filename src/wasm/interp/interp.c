@@ -136,7 +136,7 @@ enum trap_kind interp_call(struct interp *i, struct func *f, slot *args) {
     i->inner_trap = false;
     enum trap_kind kind = run(i, f, sp);
     if (kind == TRAP_NONE) memcpy(args, sp, t->result_slots * sizeof(slot));
-    else if (kind != TRAP_EXCEPTION) fill_trap(i, kind);
+    else if (kind != TRAP_EXCEPTION || i->store->nesting == 1) fill_trap(i, kind); /* an exception may be caught yet */
     i->top = top;
     i->base = base;
     i->sp = sp;

@@ -206,7 +206,11 @@ static __attribute__((noinline)) OP(return_call_any) {
     if (callee->kind == FUNC_HOST) {
         enum trap_kind kind = call_host(ctx, callee, here, fp);
         ctx->trap_pc = pc;
-        if (UNLIKELY(kind == TRAP_EXCEPTION)) TAIL op_unwind(ARGS);
+        if (UNLIKELY(kind == TRAP_EXCEPTION)) {
+            const struct func_code *code = code_of(ctx->top->func);
+            pc = code->code + code->n_words; /* this frame is gone: its handlers do not count */
+            TAIL op_unwind(ARGS);
+        }
         if (UNLIKELY(kind != TRAP_NONE)) return kind;
         USE_INSTANCE(here);
         acc = fp->i64;
@@ -368,16 +372,17 @@ struct landing {
     const word *pc;
     slot *fp;
 };
-/* Pops frames until one catches store->thrown; pc NULL if none does up to the innermost interp_call. */
+/* Pops frames up to one that catches store->thrown; pc NULL and all frames still there if none does up to the innermost
+ * interp_call. */
 static __attribute__((noinline)) struct landing unwind(struct interp *ctx, const word *pc, slot *fp) {
     struct exn *e = ctx->store->thrown;
-    for (;; ctx->top--) {
-        struct frame *record = ctx->top;
+    for (struct frame *record = ctx->top;; record--) {
         const struct catch_entry *c = record->func ? find_catch(record->func, pc, e) : NULL;
         if (c) {
             if (c->tag) __builtin_memcpy(fp + c->payload_slot, e->payload, e->n_slots * sizeof(slot));
             if (c->exn_slot != NO_SLOT) fp[c->exn_slot].exn = e;
             ctx->store->thrown = NULL;
+            ctx->top = record;
             return (struct landing){code_of(record->func)->code + c->target, fp};
         }
         if (record == ctx->base) return (struct landing){NULL, fp};
