@@ -42,8 +42,22 @@ static void die_by(int signal_number) {
     raise(signal_number);
 }
 
-static int run_keep(struct run *r, const char *bytes, size_t size) {
+/* The keep has its own copy by now; ours would only lie about for as long as the program runs. */
+struct loading {
     struct progress progress;
+    char *bytes;
+};
+
+static void loaded(void *ctx) {
+    struct loading *l = ctx;
+    progress_end(&l->progress);
+    free(l->bytes);
+    l->bytes = NULL;
+}
+
+/* Takes over `bytes`. */
+static int run_keep(struct run *r, char *bytes, size_t size) {
+    struct loading loading = {.bytes = bytes};
     struct keep_options options = {
         .config = &r->c,
         .wasm = bytes,
@@ -51,13 +65,13 @@ static int run_keep(struct run *r, const char *bytes, size_t size) {
         .stdio = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .backend = r->backend,
         .debug = r->debug,
-        .ready = progress_end,
-        .ready_ctx = &progress,
+        .ready = loaded,
+        .ready_ctx = &loading,
     };
     struct keep_result result = {0};
-    progress_start(&progress, r->module, size);
+    progress_start(&loading.progress, r->module, size);
     keep_run(&options, &result);
-    progress_end(&progress);
+    loaded(&loading);
     if (r->json)
         run_print_json(r, &result, now_ns());
     else if (result.text)
@@ -88,9 +102,7 @@ static int run(struct run *r, struct cli_args *first) {
     free(second.keys_copy);
     if (!code) code = read_module(r, &bytes, &size);
     if (code) return before_keep(r, code);
-    code = run_keep(r, bytes, size);
-    free(bytes);
-    return code;
+    return run_keep(r, bytes, size);
 }
 
 static int main_run(struct cli_args *a) {

@@ -39,7 +39,8 @@ struct keep_options {
                             program */
     bool debug;          /* the warden's own standard error and its log records go to descriptor 2 */
 
-    /* Called in the calling thread when the program's first instruction comes next; NULL: nobody wants to know. */
+    /* Called in the calling thread when the program's first instruction comes next; NULL: nobody wants to know. The
+     * module's bytes are not looked at any more from then on. */
     void (*ready)(void *ctx);
     void *ready_ctx;
 };
