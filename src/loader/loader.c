@@ -194,10 +194,12 @@ static void explain(struct keep_result *result, const struct server *s, struct k
         result->text = NULL;
 }
 
-static void run_in(const struct backend *b, const struct keep_image *image, struct server *s,
-                   const struct keep_options *o, uint64_t begin, struct keep_result *result) {
+static void run_in(const struct backend *b, struct keep_image *image, struct server *s, const struct keep_options *o,
+                   uint64_t begin, struct keep_result *result) {
     char error[512];
     struct keep *k = b->start(image, error, sizeof error);
+    close(image->boot_fd); /* the keep reads it once; its memory goes then */
+    image->boot_fd = -1;
     if (!k) {
         failed(result, "%s", error);
         return;
@@ -248,5 +250,5 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     } else {
         failed(result, "%s", error);
     }
-    close(image.boot_fd);
+    if (image.boot_fd >= 0) close(image.boot_fd);
 }

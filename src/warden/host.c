@@ -64,6 +64,10 @@ static wasi_errno host_yield(void *ctx) {
     return WASI_SUCCESS;
 }
 
+static void host_trace(void *ctx, const char *line) {
+    report_log(ctx, line);
+}
+
 struct wasi_host warden_host(struct warden *w) {
     return (struct wasi_host){.ctx = w,
                               .realloc = host_realloc,
@@ -71,5 +75,6 @@ struct wasi_host warden_host(struct warden *w) {
                               .clock_resolution = host_clock_resolution,
                               .random = host_random,
                               .poll = host_poll,
-                              .yield = host_yield};
+                              .yield = host_yield,
+                              .trace = w->boot.flags & BOOT_DEBUG ? host_trace : NULL};
 }

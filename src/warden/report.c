@@ -30,6 +30,15 @@ void report_format(struct report *r, const char *format, ...) {
     va_end(args);
 }
 
+void report_log(struct warden *w, const char *line) {
+    if (!(w->boot.flags & BOOT_DEBUG)) return;
+    size_t n = strlen(line);
+    struct gate_request q = {.op = GATE_LOG, .len = n < GATE_MAX_REPORT ? (uint32_t)n : GATE_MAX_REPORT};
+    struct gate_reply reply;
+    memcpy(w->gate.block->data, line, q.len);
+    (void)gate_call(&w->gate, &q, &reply);
+}
+
 void report_exit(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *r) {
     struct gate_request q = {.op = GATE_EXIT, .args = {kind, status}};
     struct gate_reply reply;

@@ -245,17 +245,30 @@ static const struct {
     {"landlock", seal_landlock},         {"rlimits", seal_limits},          {"seccomp", seal_seccomp},
 };
 
+enum { LOCKS = sizeof locks / sizeof locks[0] };
+static enum seal_result results[LOCKS];
+
 bool seal(char *error, size_t size) {
-    for (size_t i = 0; i < sizeof locks / sizeof locks[0]; i++) {
-        if (locks[i].close() != SEAL_BROKEN) continue;
+    for (size_t i = 0; i < LOCKS; i++) {
+        results[i] = locks[i].close();
+        if (results[i] != SEAL_BROKEN) continue;
         snprintf(error, size, "the warden cannot close its lock \"%s\": %s", locks[i].name, strerror(errno));
         return false;
     }
     return true;
 }
 
+const char *seal_describe(char *text, size_t size) {
+    size_t n = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < LOCKS && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%s %s", i ? ", " : "", locks[i].name,
+                              results[i] == SEAL_CLOSED ? "closed" : "absent");
+    return text;
+}
+
 enum seal_result seal_lock(const char *name) {
-    for (size_t i = 0; i < sizeof locks / sizeof locks[0]; i++)
+    for (size_t i = 0; i < LOCKS; i++)
         if (strcmp(name, locks[i].name) == 0) return locks[i].close();
     return SEAL_BROKEN;
 }

@@ -19,6 +19,9 @@
  * the only thread. */
 bool seal(char *error, size_t size);
 
+/* What became of each lock, in one line: "capabilities closed, ..., landlock absent, ...". Gives `text`. */
+const char *seal_describe(char *text, size_t size);
+
 /* One lock alone, by its name above ("landlock"): for tests of what each of them holds by itself. */
 enum seal_result { SEAL_CLOSED, SEAL_ABSENT, SEAL_BROKEN };
 enum seal_result seal_lock(const char *name);

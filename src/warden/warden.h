@@ -29,6 +29,9 @@ struct wasi_host warden_host(struct warden *w);
 /* run.c: loads, links and runs the workload. Does not come back: it ends in report_exit. */
 _Noreturn void run(struct warden *w);
 
+/* report.c: one line for whoever watches in debug mode; nothing otherwise. */
+void report_log(struct warden *w, const char *line);
+
 /* report.c: the keep's last words. `text` may be cut to GATE_MAX_REPORT bytes. */
 struct report {
     size_t len;
