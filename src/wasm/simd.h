@@ -1,6 +1,6 @@
 /* Every fixed-width and relaxed SIMD instruction (core specification, section 4.3.5 and 4.3.6) as a function on values:
- * i8x16.add is i8x16_add(a, b). Lane immediates are ordinary arguments. Written once, in the compiler's generic vectors,
- * so every CPU gets its own SIMD unit and the same results; a tier that makes code has these to compare with.
+ * i8x16.add is i8x16_add(a, b). Lane immediates are ordinary arguments. Written in the compiler's generic vectors, so every
+ * CPU gets its own SIMD unit and the same results; a tier that makes code has these to compare with.
  *
  * Relaxed instructions are deterministic: they do what the instruction they relax does, as in the specification's
  * deterministic profile (every R_ parameter 0). Floating-point code relies on -ffp-contract=off and round-to-nearest.
@@ -45,6 +45,18 @@ typedef union v128 {
 // clang-format off: most instructions are one line
 #define SIMD(name) static inline __attribute__((always_inline)) v128 name
 #define SIMD_TO(type, name) static inline __attribute__((always_inline)) type name
+
+/* Where SSE2 has in one instruction what takes many in generic vectors, both are here: the generic one gets another name,
+ * and tests compare the two. */
+#ifdef __SSE2__
+#include <emmintrin.h>
+#define SIMD_GENERIC(name) SIMD(name##_generic)
+#define SIMD_SSE2(name, intrinsic) \
+    SIMD(name)(v128 a, v128 b) { return (v128){.s64 = (s64x2)intrinsic((__m128i)a.s64, (__m128i)b.s64)}; }
+#else
+#define SIMD_GENERIC(name) SIMD(name)
+#define SIMD_SSE2(name, intrinsic)
+#endif
 
 /* Any address, any alignment. */
 SIMD(v128_load)(const void *p) {
@@ -236,7 +248,7 @@ SIMD(i64x2_shr_s)(v128 a, uint32_t n) {
 /* The top bit of every lane, lane 0 lowest. */
 SIMD_TO(uint32_t, i8x16_bitmask)(v128 a) {
 #ifdef __SSE2__
-    return (uint32_t)__builtin_ia32_pmovmskb128((__attribute__((vector_size(16))) char)a.s8);
+    return (uint32_t)_mm_movemask_epi8((__m128i)a.s64);
 #else
     /* The multiplication gathers bits 0, 8, ... 56 into bits 56 to 63. */
     u64x2 bits = (a.u64 >> 7 & 0x0101010101010101u) * 0x0102040810204080u >> 56;
@@ -249,7 +261,7 @@ SIMD_TO(uint32_t, i16x8_bitmask)(v128 a) {
 }
 SIMD_TO(uint32_t, i32x4_bitmask)(v128 a) {
 #ifdef __SSE2__
-    return (uint32_t)__builtin_ia32_movmskps(a.f32);
+    return (uint32_t)_mm_movemask_ps((__m128)a.f32);
 #else
     return a.u32[0] >> 31 | a.u32[1] >> 31 << 1 | a.u32[2] >> 31 << 2 | a.u32[3] >> 31 << 3;
 #endif
@@ -268,43 +280,56 @@ SIMD(i8x16_popcnt)(v128 a) {
 /* Unsigned: a sum that wrapped is below its operands; a difference saturates at zero where a < b. Signed: on overflow the
  * result is the extreme on the side of the first operand's sign. */
 #define SIMD_SATURATING(shape, s, u, top) \
-    SIMD(shape##_add_sat_u)(v128 a, v128 b) { \
+    SIMD_GENERIC(shape##_add_sat_u)(v128 a, v128 b) { \
         v128 sum = shape##_add(a, b); \
         return v128_or(sum, shape##_lt_u(sum, a)); \
     } \
-    SIMD(shape##_sub_sat_u)(v128 a, v128 b) { return v128_andnot(shape##_sub(a, b), shape##_lt_u(a, b)); } \
+    SIMD_GENERIC(shape##_sub_sat_u)(v128 a, v128 b) { return v128_andnot(shape##_sub(a, b), shape##_lt_u(a, b)); } \
     SIMD(shape##_saturate)(v128 result, v128 overflow, v128 a) { \
         v128 extreme = {.u = (__typeof__(a.u))(a.s < 0) ^ (top)}; \
         v128 mask = {.u = (__typeof__(a.u))(overflow.s < 0)}; \
         return v128_bitselect(extreme, result, mask); \
     } \
-    SIMD(shape##_add_sat_s)(v128 a, v128 b) { \
+    SIMD_GENERIC(shape##_add_sat_s)(v128 a, v128 b) { \
         v128 sum = shape##_add(a, b); \
         return shape##_saturate(sum, v128_and(v128_xor(sum, a), v128_xor(sum, b)), a); \
     } \
-    SIMD(shape##_sub_sat_s)(v128 a, v128 b) { \
+    SIMD_GENERIC(shape##_sub_sat_s)(v128 a, v128 b) { \
         v128 diff = shape##_sub(a, b); \
         return shape##_saturate(diff, v128_and(v128_xor(a, b), v128_xor(diff, a)), a); \
     } \
-    SIMD(shape##_avgr_u)(v128 a, v128 b) { /* (a + b + 1) / 2 without the carry */ \
+    SIMD_GENERIC(shape##_avgr_u)(v128 a, v128 b) { /* (a + b + 1) / 2 without the carry */ \
         return shape##_sub(v128_or(a, b), shape##_shr_u(v128_xor(a, b), 1)); \
     }
 
 SIMD_SATURATING(i8x16, s8, u8, 0x7f)
 SIMD_SATURATING(i16x8, s16, u16, 0x7fff)
+SIMD_SSE2(i8x16_add_sat_s, _mm_adds_epi8)
+SIMD_SSE2(i8x16_add_sat_u, _mm_adds_epu8)
+SIMD_SSE2(i8x16_sub_sat_s, _mm_subs_epi8)
+SIMD_SSE2(i8x16_sub_sat_u, _mm_subs_epu8)
+SIMD_SSE2(i8x16_avgr_u, _mm_avg_epu8)
+SIMD_SSE2(i16x8_add_sat_s, _mm_adds_epi16)
+SIMD_SSE2(i16x8_add_sat_u, _mm_adds_epu16)
+SIMD_SSE2(i16x8_sub_sat_s, _mm_subs_epi16)
+SIMD_SSE2(i16x8_sub_sat_u, _mm_subs_epu16)
+SIMD_SSE2(i16x8_avgr_u, _mm_avg_epu16)
 
-SIMD(i8x16_narrow_i16x8_s)(v128 a, v128 b) {
+SIMD_GENERIC(i8x16_narrow_i16x8_s)(v128 a, v128 b) {
     v128 low = i16x8_splat(0xff80), high = i16x8_splat(0x7f);
     return simd_even8(i16x8_min_s(i16x8_max_s(a, low), high), i16x8_min_s(i16x8_max_s(b, low), high));
 }
-SIMD(i8x16_narrow_i16x8_u)(v128 a, v128 b) {
+SIMD_GENERIC(i8x16_narrow_i16x8_u)(v128 a, v128 b) {
     v128 low = i16x8_splat(0), high = i16x8_splat(0xff);
     return simd_even8(i16x8_min_s(i16x8_max_s(a, low), high), i16x8_min_s(i16x8_max_s(b, low), high));
 }
-SIMD(i16x8_narrow_i32x4_s)(v128 a, v128 b) {
+SIMD_GENERIC(i16x8_narrow_i32x4_s)(v128 a, v128 b) {
     v128 low = i32x4_splat(0xffff8000), high = i32x4_splat(0x7fff);
     return simd_even16(i32x4_min_s(i32x4_max_s(a, low), high), i32x4_min_s(i32x4_max_s(b, low), high));
 }
+SIMD_SSE2(i8x16_narrow_i16x8_s, _mm_packs_epi16)
+SIMD_SSE2(i8x16_narrow_i16x8_u, _mm_packus_epi16)
+SIMD_SSE2(i16x8_narrow_i32x4_s, _mm_packs_epi32)
 SIMD(i16x8_narrow_i32x4_u)(v128 a, v128 b) {
     v128 low = i32x4_splat(0), high = i32x4_splat(0xffff);
     return simd_even16(i32x4_min_s(i32x4_max_s(a, low), high), i32x4_min_s(i32x4_max_s(b, low), high));
@@ -345,14 +370,11 @@ SIMD(i32x4_extadd_pairwise_i16x8_s)(v128 a) {
 }
 SIMD(i32x4_extadd_pairwise_i16x8_u)(v128 a) { return (v128){.u32 = (a.u32 & 0xffff) + (a.u32 >> 16)}; }
 
-SIMD(i32x4_dot_i16x8_s)(v128 a, v128 b) {
-#ifdef __SSE2__
-    return (v128){.s32 = __builtin_ia32_pmaddwd128(a.s16, b.s16)};
-#else
+SIMD_GENERIC(i32x4_dot_i16x8_s)(v128 a, v128 b) {
     u32x4 even = (u32x4)((s32x4)(a.u32 << 16) >> 16) * (u32x4)((s32x4)(b.u32 << 16) >> 16);
     return (v128){.u32 = even + (u32x4)(a.s32 >> 16) * (u32x4)(b.s32 >> 16)};
-#endif
 }
+SIMD_SSE2(i32x4_dot_i16x8_s, _mm_madd_epi16)
 
 /* Only -1 * -1 leaves the range of Q15. */
 SIMD(i16x8_q15mulr_sat_s)(v128 a, v128 b) {
@@ -445,7 +467,7 @@ SIMD_FLOAT(f64x2, f64, u64, double, uint64_t, 1ull << 63, 0x1p52)
 
 SIMD(f32x4_sqrt)(v128 a) {
 #ifdef __SSE2__
-    return (v128){.f32 = __builtin_ia32_sqrtps(a.f32)};
+    return (v128){.f32 = (f32x4)_mm_sqrt_ps((__m128)a.f32)};
 #else
     for (unsigned i = 0; i < 4; i++) a.f32[i] = sqrtf(a.f32[i]);
     return a;
@@ -453,7 +475,7 @@ SIMD(f32x4_sqrt)(v128 a) {
 }
 SIMD(f64x2_sqrt)(v128 a) {
 #ifdef __SSE2__
-    return (v128){.f64 = __builtin_ia32_sqrtpd(a.f64)};
+    return (v128){.f64 = (f64x2)_mm_sqrt_pd((__m128d)a.f64)};
 #else
     for (unsigned i = 0; i < 2; i++) a.f64[i] = sqrt(a.f64[i]);
     return a;

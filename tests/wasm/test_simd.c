@@ -263,6 +263,35 @@ static double trunc_sat(double x, double low, double high) {
     return x != x ? 0 : x < low ? low : x > high ? high : trunc(x);
 }
 
+/* The generic form of what SSE2 does above. */
+static void generic(void **state) {
+    (void)state;
+#ifdef __SSE2__
+    for (int round = 0; round < ROUNDS; round++) {
+        v128 a = random_vector(), b = random_vector();
+#define SAME(name)                                                                                                     \
+    do {                                                                                                               \
+        v128 one = name(a, b), other = name##_generic(a, b);                                                           \
+        if (memcmp(&one, &other, 16)) differ(#name " generic", 0, a, b, other);                                        \
+    } while (0)
+        SAME(i8x16_add_sat_s);
+        SAME(i8x16_add_sat_u);
+        SAME(i8x16_sub_sat_s);
+        SAME(i8x16_sub_sat_u);
+        SAME(i8x16_avgr_u);
+        SAME(i16x8_add_sat_s);
+        SAME(i16x8_add_sat_u);
+        SAME(i16x8_sub_sat_s);
+        SAME(i16x8_sub_sat_u);
+        SAME(i16x8_avgr_u);
+        SAME(i8x16_narrow_i16x8_s);
+        SAME(i8x16_narrow_i16x8_u);
+        SAME(i16x8_narrow_i32x4_s);
+        SAME(i32x4_dot_i16x8_s);
+    }
+#endif
+}
+
 static void floats(void **state) {
     (void)state;
     FLOATS(f32x4, 4, f32, float, u32, uint32_t, f)
@@ -296,6 +325,6 @@ static void nans(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(integers), cmocka_unit_test(widths), cmocka_unit_test(lanes),
-                                       cmocka_unit_test(floats), cmocka_unit_test(nans)};
+                                       cmocka_unit_test(generic),  cmocka_unit_test(floats), cmocka_unit_test(nans)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

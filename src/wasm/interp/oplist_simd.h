@@ -151,12 +151,19 @@
 #define SIMD_TWIN(X, op, n, ...)   X(n, OPF_TWIN) X(n##_n, 0)
 #define SIMD_MEMORY(X, op, n, ...) X(n, 0) X(n##_far, 0)
 
-/* shuffle: [d a b][16 lanes, two words]; v128_store: [addr v offset32], far: [addr v is64][memory][offset]. */
+/* CPUs' own: shuffle_ssse3: [d a b][16 lanes of a, 0x80 for b's, two words][16 of b]. */
+#ifdef __x86_64__
+#define SIMD_CPU(X) X(i8x16_swizzle_ssse3, 0) X(i8x16_shuffle_ssse3, 0)
+#else
+#define SIMD_CPU(X)
+#endif
+
+/* shuffle: [d a b][16 lanes, two words], i32x4: [d][four places, two words]; v128_store: [addr v offset32], far: [addr v is64][memory][offset]. */
 #define INTERP_OPS_SIMD(X) \
     SIMD_UNARY(SIMD_PLAIN, X) SIMD_BINARY(SIMD_PLAIN, X) SIMD_TERNARY(SIMD_PLAIN, X) SIMD_SHIFT(SIMD_PLAIN, X) \
     SIMD_TEST(SIMD_TWIN, X) SIMD_SPLAT(SIMD_PLAIN, X) SIMD_EXTRACT(SIMD_TWIN, X) SIMD_REPLACE(SIMD_PLAIN, X) \
     SIMD_LOAD(SIMD_MEMORY, X) SIMD_LOAD_LANE(SIMD_MEMORY, X) SIMD_STORE_LANE(SIMD_MEMORY, X) \
-    X(i8x16_shuffle, 0) X(v128_store, 0) X(v128_store_far, 0)
+    SIMD_CPU(X) X(i8x16_shuffle, 0) X(i32x4_shuffle, 0) X(v128_store, 0) X(v128_store_far, 0)
 // clang-format on
 
 #endif

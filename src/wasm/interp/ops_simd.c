@@ -1,6 +1,9 @@
 /* Vector instructions: operands out of slots, simd.h's function, result into slots. A v128 has two slots and no
  * accumulator. Every handler reads all operands before it writes: destination and operands may overlap. */
 #include "../simd.h"
+#ifdef __x86_64__
+#include <tmmintrin.h>
+#endif
 #include "state.h"
 
 #define SV(n)        v128_load(&fp[pc[1].s[n]])
@@ -109,6 +112,32 @@ OP(i8x16_shuffle) {
     SET_V(i8x16_shuffle(SV(1), SV(2), (const uint8_t *)&pc[2]));
     NEXT(4);
 }
+/* A shuffle that moves whole 32-bit lanes: where they are, in bytes from fp. */
+OP(i32x4_shuffle) {
+    const uint8_t *frame = (const uint8_t *)fp;
+    SET_V(((v128){.u32 = {load32(frame + pc[2].u[0]), load32(frame + pc[2].u[1]), load32(frame + pc[3].u[0]),
+                          load32(frame + pc[3].u[1])}}));
+    NEXT(4);
+}
+
+#ifdef __x86_64__
+/* Bytes by index in one instruction, where the CPU has it; translate_simd.c knows. Indices with the top bit set give
+ * zero. */
+#define WITH_SSSE3 __attribute__((target("ssse3")))
+WITH_SSSE3 static inline v128 shuffle_bytes(v128 v, v128 at) {
+    return (v128){.s64 = (s64x2)_mm_shuffle_epi8((__m128i)v.s64, (__m128i)at.s64)};
+}
+
+WITH_SSSE3 OP(i8x16_swizzle_ssse3) {
+    v128 at = i8x16_add_sat_u(SV(2), i8x16_splat(0x70)); /* from 16 on: 0x80 and more */
+    SET_V(shuffle_bytes(SV(1), at));
+    NEXT(2);
+}
+WITH_SSSE3 OP(i8x16_shuffle_ssse3) {
+    SET_V(v128_or(shuffle_bytes(SV(1), v128_load(&pc[2])), shuffle_bytes(SV(2), v128_load(&pc[4]))));
+    NEXT(6);
+}
+#endif
 
 /* ---- memory ---- */
 

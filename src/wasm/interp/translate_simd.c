@@ -20,11 +20,51 @@ static void translate_const(struct translator *t) {
     push_result(t, at, IOP_const128, KIND_V128);
 }
 
+/* Whether a shuffle moves 32-bit lanes as a whole; then `from` has their numbers, 0 to 7. */
+static bool moves_words(const uint8_t *lanes, uint8_t from[4]) {
+    for (unsigned i = 0; i < 16; i++) {
+        if (lanes[i] % 4 != i % 4 || lanes[i] / 4 != lanes[i & 12] / 4) return false;
+        from[i / 4] = lanes[i] / 4;
+    }
+    return true;
+}
+
+static void shuffle_words(struct translator *t, uint16_t a, uint16_t b, const uint8_t from[4]) {
+    uint32_t at = emit4(t, IOP_i32x4_shuffle, 0, a, b, 0, 3);
+    for (unsigned i = 0; i < 4; i++)
+        t->code[at + 2 + i / 2].u[i % 2] = (from[i] < 4 ? a : b) * (uint32_t)sizeof(slot) + from[i] % 4 * 4;
+    push_result(t, at, IOP_i32x4_shuffle, KIND_V128);
+}
+
+#ifdef __x86_64__
+static void shuffle_ssse3(struct translator *t, uint16_t a, uint16_t b, const uint8_t *lanes) {
+    uint32_t at = emit4(t, IOP_i8x16_shuffle_ssse3, 0, a, b, 0, 5);
+    uint8_t *of_a = (uint8_t *)&t->code[at + 2], *of_b = of_a + 16;
+    for (unsigned i = 0; i < 16; i++) {
+        of_a[i] = lanes[i] < 16 ? lanes[i] : 0x80;
+        of_b[i] = lanes[i] < 16 ? 0x80 : lanes[i] - 16;
+    }
+    push_result(t, at, IOP_i8x16_shuffle_ssse3, KIND_V128);
+}
+#endif
+
 static void translate_shuffle(struct translator *t) {
-    uint16_t b = pop_slot(t), a = pop_slot(t);
-    uint32_t at = emit4(t, IOP_i8x16_shuffle, 0, a, b, 0, 3);
-    memcpy(&t->code[at + 2], t->p, 16);
+    const uint8_t *lanes = t->p;
+    uint8_t from[4];
     t->p += 16;
+    uint16_t b = pop_slot(t), a = pop_slot(t);
+    if (moves_words(lanes, from)) {
+        shuffle_words(t, a, b, from);
+        return;
+    }
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("ssse3")) {
+        shuffle_ssse3(t, a, b, lanes);
+        return;
+    }
+#endif
+    uint32_t at = emit4(t, IOP_i8x16_shuffle, 0, a, b, 0, 3);
+    memcpy(&t->code[at + 2], lanes, 16);
     push_result(t, at, IOP_i8x16_shuffle, KIND_V128);
 }
 
@@ -83,6 +123,10 @@ static void translate_lane_access(struct translator *t, uint32_t iop, bool load)
 void translate_simd(struct translator *t, uint32_t op) {
     const struct opcode_info *info = &opcode_table[op];
     uint32_t iop = simd_ops[op - OP_BASE_FD];
+#ifdef __x86_64__
+    const bool swizzle = op == OP_I8X16_SWIZZLE || op == OP_I8X16_RELAXED_SWIZZLE;
+    if (swizzle && __builtin_cpu_supports("ssse3")) iop = IOP_i8x16_swizzle_ssse3;
+#endif
     if (op == OP_V128_CONST)
         translate_const(t);
     else if (op == OP_I8X16_SHUFFLE)
