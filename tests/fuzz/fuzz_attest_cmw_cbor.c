@@ -1,0 +1,7 @@
+/* Conceptual message wrapper, CBOR. */
+#include "attest_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_evidence(data, size, open_cmw_cbor);
+    return 0;
+}

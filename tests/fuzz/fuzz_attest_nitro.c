@@ -1,0 +1,7 @@
+/* A Nitro document. */
+#include "attest_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_report(data, size, ATTEST_TEE_NITRO);
+    return 0;
+}
