@@ -4,7 +4,7 @@
  *     embed FILE EXPORT  runs an export without parameters of another module that imports at most env.log
  *
  * Built with the tree (build/bin/embed), or by itself:
- *     cc embed.c -Iinclude build/src/wasm/libdonjon-wasm.a -lm */
+ *     cc examples/embed/embed.c -Iinclude build/src/wasm/libdonjon-wasm.a -lm */
 #include <donjon/wasm.h>
 
 #include <inttypes.h>

@@ -127,6 +127,10 @@ typedef union donjon_slot {
 own wasm_ref_t *donjon_slot_ref(wasm_store_t *, wasm_valkind_t, donjon_slot_t); /* NULL for null */
 donjon_slot_t donjon_ref_slot(wasm_ref_t *); /* valid while the reference is held, or once wasm has got it */
 
+/* Globals of number and vector types, in one slot or two. set: false for constants and references. */
+void donjon_global_get(const wasm_global_t *, donjon_slot_t out[2]);
+bool donjon_global_set(wasm_global_t *, const donjon_slot_t value[2]);
+
 /* ---- functions: the fast way ---- */
 
 /* Who calls a host function. Valid during the call. */

@@ -30,6 +30,18 @@ void wasm_global_set(wasm_global_t *g, const wasm_val_t *v) {
     r->global->value[0] = value;
 }
 
+void donjon_global_get(const wasm_global_t *g, donjon_slot_t out[2]) {
+    const struct global *global = as_ref(g)->global;
+    memcpy(out, global->value, vt_slots(global->type.type) * sizeof *out);
+}
+
+bool donjon_global_set(wasm_global_t *g, const donjon_slot_t value[2]) {
+    struct global *global = as_ref(g)->global;
+    if (!global->type.mutable_ || vt_is_ref(global->type.type)) return false;
+    memcpy(global->value, value, vt_slots(global->type.type) * sizeof *value);
+    return true;
+}
+
 wasm_table_t *wasm_table_new(wasm_store_t *s, const wasm_tabletype_t *type, wasm_ref_t *init) {
     struct donjon_limits64 l = donjon_tabletype_limits(type);
     struct tabletype t = {wasm_tabletype_element(type)->type, limits_from(&l)};

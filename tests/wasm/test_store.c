@@ -463,6 +463,15 @@ static void v128(void **state) {
     assert_null(donjon_func_call(f, slots));
     assert_int_equal(slots[0].u64, 11ull << 32 | 22);
     assert_int_equal(slots[1].u64, 3ull << 32 | 34);
+    wasm_global_t *g = wasm_extern_as_global(donjon_instance_export(i, "g"));
+    donjon_global_get(g, slots);
+    assert_true(slots[0].u64 == 1 && slots[1].u64 == 2);
+    slots[1].u64 = 3;
+    assert_true(donjon_global_set(g, slots));
+    slots[1].u64 = 0;
+    donjon_global_get(g, slots);
+    assert_int_equal(slots[1].u64, 3);
+    wasm_global_delete(g);
     wasm_func_delete(f);
     wasm_instance_delete(i);
     wasm_store_delete(s);
