@@ -76,22 +76,24 @@ enum { FBR_LOOP = 2 };
     OPS_FBR(X, t##_le) OPS_FBR(X, t##_nle) OPS_FBR(X, t##_ge) OPS_FBR(X, t##_nge)
 
 /* Memory 0 with 32-bit addresses: [d addr offset32]; k: [d - address32], known to be inside.
- * far: any memory, [d addr is64][memory][offset]. */
-enum { LOAD_S, LOAD_A, LOAD_K, LOAD_FAR };
-#define OPS_LD(X, n) OPS_TWIN(X, n##_s) OPS_TWIN(X, n##_a) OPS_TWIN(X, n##_k) OPS_TWIN(X, n##_far)
+ * sp, ap: [d addr offset32][plus], the address is addr + plus modulo 2^32. far: any memory, [d addr is64][memory][offset]. */
+enum { LOAD_S, LOAD_A, LOAD_SP, LOAD_AP, LOAD_K, LOAD_FAR };
+#define OPS_LD(X, n) \
+    OPS_TWIN(X, n##_s) OPS_TWIN(X, n##_a) OPS_TWIN(X, n##_sp) OPS_TWIN(X, n##_ap) OPS_TWIN(X, n##_k) OPS_TWIN(X, n##_far)
 #define OPS_LOAD(X) \
     OPS_LD(X, i32_load) OPS_LD(X, i64_load) OPS_LD(X, f32_load) OPS_LD(X, f64_load) \
     OPS_LD(X, i32_load8_s) OPS_LD(X, i32_load8_u) OPS_LD(X, i32_load16_s) OPS_LD(X, i32_load16_u) \
     OPS_LD(X, i64_load8_s) OPS_LD(X, i64_load16_s) OPS_LD(X, i64_load32_s)
 
-/* [addr value offset32], i: immediate value in a word of its own; k as above; far: [value addr is64][memory][offset].
+/* [addr value offset32], i: immediate value in a word of its own; k as above; p: addr + plus, the next word; far: [value addr is64][memory][offset].
  * Floats in slots are stored by the integer instructions of their size. */
-enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STORE_KA, STORE_FAR };
+enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STORE_KA, STORE_PS, STORE_PI, STORE_PA, STORE_FAR };
 #define OPS_ST(X, n) \
-    X(n##_ss, 0) X(n##_si, 0) X(n##_sa, 0) X(n##_as, 0) X(n##_ai, 0) X(n##_ks, 0) X(n##_ki, 0) X(n##_ka, 0) X(n##_far, 0)
+    X(n##_ss, 0) X(n##_si, 0) X(n##_sa, 0) X(n##_as, 0) X(n##_ai, 0) X(n##_ks, 0) X(n##_ki, 0) X(n##_ka, 0) \
+    X(n##_ps, 0) X(n##_pi, 0) X(n##_pa, 0) X(n##_far, 0)
 #define OPS_STORE(X) \
     OPS_ST(X, store8) OPS_ST(X, store16) OPS_ST(X, store32) OPS_ST(X, store64) \
-    X(f32_store_sa, 0) X(f32_store_ka, 0) X(f64_store_sa, 0) X(f64_store_ka, 0)
+    X(f32_store_sa, 0) X(f32_store_ka, 0) X(f32_store_pa, 0) X(f64_store_sa, 0) X(f64_store_ka, 0) X(f64_store_pa, 0)
 
 /* Moves. put: a constant into a slot, accumulators untouched; const: into the accumulator too. select: [d a b condition]. Globals: [d][address of the value]. */
 #define OPS_MOVE(X) \

@@ -16,6 +16,8 @@
     }
 #define AT_SLOT(p, size) MEM32(p, S32(1), pc[1].u[1], size)
 #define AT_ACC(p, size)  MEM32(p, acc, pc[1].u[1], size)
+#define AT_SLOT_PLUS(p, size) MEM32(p, S32(1) + pc[2].u[0], pc[1].u[1], size)
+#define AT_ACC_PLUS(p, size)  MEM32(p, acc + pc[2].u[0], pc[1].u[1], size)
 #define AT_FIXED(p, size) const uint8_t *const p = mem + pc[1].u[1]
 #define AT_FAR(p, size)                                                                                                \
     const uint64_t base = pc[1].s[2] ? S64(1) : S32(1);                                                                \
@@ -23,6 +25,8 @@
 #define LOAD(name, SIZE, TO, EXPR, STORE)                                                                              \
     DEFINE_LOAD(name##_s, SIZE, AT_SLOT, 2, TO, EXPR, STORE)                                                           \
     DEFINE_LOAD(name##_a, SIZE, AT_ACC, 2, TO, EXPR, STORE)                                                            \
+    DEFINE_LOAD(name##_sp, SIZE, AT_SLOT_PLUS, 3, TO, EXPR, STORE)                                                     \
+    DEFINE_LOAD(name##_ap, SIZE, AT_ACC_PLUS, 3, TO, EXPR, STORE)                                                      \
     DEFINE_LOAD(name##_k, SIZE, AT_FIXED, 2, TO, EXPR, STORE)                                                          \
     DEFINE_LOAD(name##_far, SIZE, AT_FAR, 4, TO, EXPR, STORE)
 
@@ -59,6 +63,7 @@ LOAD(i64_load32_s, 4, acc, (uint64_t)(int32_t)load32(p), SET(0, acc))
     }
 #define TO_SLOT(p, size) MEM32(p, S32(0), pc[1].u[1], size)
 #define TO_ACC(p, size)  MEM32(p, acc, pc[1].u[1], size)
+#define TO_PLUS(p, size) MEM32(p, S32(0) + pc[2].u[0], pc[1].u[1], size)
 #define TO_FIXED(p, size) uint8_t *const p = mem + pc[1].u[1]
 #define TO_FAR(p, size)  AT_FAR(p, size)
 #define STORE(name, SIZE, STORE)                                                                                       \
@@ -70,22 +75,27 @@ LOAD(i64_load32_s, 4, acc, (uint64_t)(int32_t)load32(p), SET(0, acc))
     DEFINE_STORE(name##_ks, SIZE, TO_FIXED, 2, S64(1), STORE)                                                          \
     DEFINE_STORE(name##_ki, SIZE, TO_FIXED, 3, pc[2].u64, STORE)                                                       \
     DEFINE_STORE(name##_ka, SIZE, TO_FIXED, 2, acc, STORE)                                                             \
+    DEFINE_STORE(name##_ps, SIZE, TO_PLUS, 3, S64(1), STORE)                                                           \
+    DEFINE_STORE(name##_pi, SIZE, TO_PLUS, 4, pc[3].u64, STORE)                                                        \
+    DEFINE_STORE(name##_pa, SIZE, TO_PLUS, 3, acc, STORE)                                                              \
     DEFINE_STORE(name##_far, SIZE, TO_FAR, 4, S64(0), STORE)
 STORE(store8, 1, *p = (uint8_t)value)
 STORE(store16, 2, store16(p, (uint16_t)value))
 STORE(store32, 4, store32(p, (uint32_t)value))
 STORE(store64, 8, store64(p, value))
 
-#define FLOAT_STORE(name, ADDRESS, SIZE, FROM)                                                                         \
+#define FLOAT_STORE(name, ADDRESS, SIZE, LEN, FROM)                                                                         \
     OP(name) {                                                                                                         \
         ADDRESS(p, SIZE);                                                                                              \
         __builtin_memcpy(p, &FROM, SIZE);                                                                              \
-        NEXT(2);                                                                                                       \
+        NEXT(LEN);                                                                                                     \
     }
-FLOAT_STORE(f32_store_sa, TO_SLOT, 4, facc)
-FLOAT_STORE(f32_store_ka, TO_FIXED, 4, facc)
-FLOAT_STORE(f64_store_sa, TO_SLOT, 8, dacc)
-FLOAT_STORE(f64_store_ka, TO_FIXED, 8, dacc)
+FLOAT_STORE(f32_store_sa, TO_SLOT, 4, 2, facc)
+FLOAT_STORE(f32_store_ka, TO_FIXED, 4, 2, facc)
+FLOAT_STORE(f32_store_pa, TO_PLUS, 4, 3, facc)
+FLOAT_STORE(f64_store_sa, TO_SLOT, 8, 2, dacc)
+FLOAT_STORE(f64_store_ka, TO_FIXED, 8, 2, dacc)
+FLOAT_STORE(f64_store_pa, TO_PLUS, 8, 3, dacc)
 
 /* Moves: [to from]; copy64_2: two of them. */
 typedef struct pair {

@@ -32,7 +32,7 @@ static struct control *begin(struct translator *t, enum control_kind kind) {
     static struct control none;
     if (!grow_array(t, (void **)&t->controls, t->n_controls, &t->controls_capacity, sizeof *t->controls)) return &none;
     struct control *c = &t->controls[t->n_controls++];
-    *c = (struct control){.kind = kind, .fixups = NO_WORD, .else_fixups = NO_WORD};
+    *c = (struct control){.kind = kind, .fixups = NO_WORD, .else_fixups = NO_WORD, .assignments = t->n_assignments};
     c->type = module_read_blocktype(t->module, &t->p, &c->buf);
     c->own_type = c->type == &c->buf.type; /* the array of controls may move: see type_of */
     const uint32_t n = type_of(c)->n_params;
@@ -83,6 +83,7 @@ static void return_values(struct translator *t, uint32_t n) {
         if (e.where == IN_LOCAL) {
             e.where = IN_HOME;
             e.slot = e.home;
+            e.plus = 0;
         }
         move_to(t, e, (uint16_t)slot);
         slot += e.kind == KIND_V128 ? 2 : 1;
@@ -96,7 +97,8 @@ static void emit_return(struct translator *t) {
         return_values(t, f->n_results);
         return;
     }
-    const struct entry e = t->stack[t->depth - 1];
+    struct entry e = t->stack[t->depth - 1];
+    if (e.where != IN_CONST) e = operand(t, e);
     const bool floats = e.kind == KIND_F32 || e.kind == KIND_F64, acc = in_accumulator(t, e);
     if (!floats && e.where == IN_CONST && (int64_t)e.bits == (int32_t)e.bits) {
         emit_imm(t, IOP_return_i, 0, 0, (int32_t)e.bits, 1);
@@ -147,7 +149,7 @@ static void emit_jump_if(struct translator *t, struct control *to, bool when) {
 
 static void br_table(struct translator *t) {
     const uint32_t n = leb_u32(&t->p);
-    const struct entry index = pop(t);
+    const struct entry index = operand(t, pop(t));
     const bool acc = in_accumulator(t, index);
     if (acc) take_accumulator(t, index);
     pin(t);
@@ -340,6 +342,7 @@ static void catch_legacy(struct translator *t, struct tag *tag) {
     c->kind = CONTROL_CATCH;
     c->dead = false;
     label_here(t);
+    forget_assignments(t, c->assignments);
     cut_stack(t, c->depth, c->height);
     add_catch(t, (struct catch_entry){.start = c->start, .end = c->try_end, .target = t->n, .tag = tag, .level = t->n_controls - 1,
                                       .payload_slot = (uint16_t)(c->height + 1), .exn_slot = (uint16_t)c->height});
@@ -376,6 +379,7 @@ static void end_block(struct translator *t) {
     if (!c.dead && !clauses && c.kind != CONTROL_CATCH) settle_top(t, f->n_results);
     cut_stack(t, c.depth, c.height);
     push_values(t, results_of(&c), f->n_results);
+    forget_assignments(t, c.assignments);
     resolve(t, c.else_fixups);
     resolve(t, c.fixups);
     label_here(t);
@@ -413,6 +417,7 @@ static void else_(struct translator *t) {
     c->kind = CONTROL_ELSE;
     c->dead = false;
     resolve(t, c->else_fixups);
+    forget_assignments(t, c->assignments);
     c->else_fixups = NO_WORD;
     cut_stack(t, c->depth, c->height);
     push_values(t, type_of(c)->params, type_of(c)->n_params);
@@ -574,7 +579,10 @@ static void translate_body(struct translator *t) {
     }
 }
 
-/* Locals: parameters, then what the body declares; op_enter zeroes those. */
+enum { ENTER_WORDS = 2 };
+
+/* Locals: parameters, then what the body declares. Code begins with op_enter, which zeroes those that need it; without any
+ * it is left out when all is done. */
 static void read_locals(struct translator *t) {
     const struct functype *f = type_func(t->instance->store->engine, t->func->type_id);
     const uint8_t *p = t->p;
@@ -613,8 +621,15 @@ static void read_locals(struct translator *t) {
         return;
     }
     memset(t->local_refs, 0, (t->local_slots + 2) * sizeof *t->local_refs);
-    if (t->local_slots > f->param_slots)
-        emit_imm(t, IOP_enter, f->param_slots, 0, (t->local_slots - f->param_slots + 3) / 4, 1);
+    t->assigned = t->platform->realloc(t->platform->ctx, NULL, n + 1);
+    if (!t->assigned) {
+        fail(t, TRAP_OUT_OF_MEMORY, "no memory to translate a function");
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        t->assigned[i] = i < f->n_params;
+    t->zero_begin = t->local_slots;
+    emit(t, IOP_enter, ENTER_WORDS - 1);
 }
 
 static void translate_func(struct translator *t) {
@@ -636,13 +651,18 @@ static void translate_func(struct translator *t) {
     t->controls[t->n_controls++] = (struct control){.kind = CONTROL_FUNC, .type = f, .fixups = NO_WORD, .else_fixups = NO_WORD,
                                                     .depth = 0, .height = t->height};
     translate_body(t);
+    t->code[1].s[0] = (uint16_t)t->zero_begin;
+    t->code[1].u[1] = t->zero_end ? (t->zero_end - t->zero_begin + 3) / 4 : 0;
     if (t->max_height < f->result_slots) t->max_height = f->result_slots;
     if (t->max_height > INTERP_MAX_SLOTS)
         fail(t, TRAP_HOST, "function too large for the interpreter: more than 65,535 slots of locals and operands");
 }
 
+/* Words to leave out at the beginning. */
+static uint32_t unused_words(const struct translator *t) { return t->zero_end ? 0 : ENTER_WORDS; }
+
 static void free_scratch(struct translator *t) {
-    void *blocks[] = {t->code, t->stack, t->controls, t->catches, t->locals, t->local_refs, t->map};
+    void *blocks[] = {t->code, t->stack, t->controls, t->catches, t->locals, t->local_refs, t->assigned, t->assignments, t->map};
     for (unsigned i = 0; i < sizeof blocks / sizeof *blocks; i++)
         t->platform->realloc(t->platform->ctx, blocks[i], 0);
 }
@@ -657,14 +677,17 @@ static struct translator translator_for(struct func *f, bool recording) {
 enum trap_kind translate(struct func *f) {
     struct translator t = translator_for(f, false);
     translate_func(&t);
+    const uint32_t skip = unused_words(&t), n = t.n - skip;
     struct func_code *code = NULL;
     if (!t.error) {
-        code = t.platform->realloc(t.platform->ctx, NULL, sizeof *code + t.n * sizeof(word));
+        code = t.platform->realloc(t.platform->ctx, NULL, sizeof *code + n * sizeof(word));
         if (!code) fail(&t, TRAP_OUT_OF_MEMORY, "no memory to translate a function");
     }
     if (code) {
-        *code = (struct func_code){.n_words = t.n, .n_catches = t.n_catches, .catches = t.catches};
-        memcpy(code->code, t.code, t.n * sizeof(word));
+        *code = (struct func_code){.n_words = n, .n_catches = t.n_catches, .catches = t.catches};
+        memcpy(code->code, t.code + skip, n * sizeof(word));
+        for (uint32_t i = 0; i < t.n_catches; i++)
+            t.catches[i].start -= skip, t.catches[i].end -= skip, t.catches[i].target -= skip;
         t.catches = NULL;
         f->wasm.frame_slots = t.max_height;
         f->wasm.code = code->code;
@@ -681,6 +704,7 @@ enum trap_kind translate(struct func *f) {
 uint32_t translate_offset(struct func *f, uint32_t at) {
     struct translator t = translator_for(f, true);
     translate_func(&t);
+    at += unused_words(&t);
     uint32_t offset = t.module->bodies[f->wasm.index - t.module->n_func_imports].offset;
     if (!t.error && at < t.n) {
         while (at > 0 && !t.map[at])

@@ -19,6 +19,7 @@ struct entry {
     uint8_t kind;  /* enum valkind */
     uint16_t slot; /* IN_HOME, IN_LOCAL */
     uint16_t home;
+    uint32_t plus; /* IN_HOME, IN_LOCAL, i32 only: the value is what the slot has and this, modulo 2^32 */
     uint64_t bits;
 };
 
@@ -37,6 +38,7 @@ struct control {
     uint32_t depth, height; /* of the stack below the parameters */
     const struct functype *type;
     struct blocktype_buf buf;
+    uint32_t assignments; /* how many had been made at its begin */
     uint32_t start;  /* word where the body begins */
     uint32_t fixups; /* chain of words that jump to the end: each has the next one's number for its distance */
     uint32_t else_fixups; /* IF: the same to the else */
@@ -81,6 +83,12 @@ struct translator {
     } *locals;
     uint32_t *local_refs; /* entries IN_LOCAL, by slot */
 
+    /* Which locals have surely been assigned on every way here; others that are read must start as zero. */
+    bool *assigned;
+    uint32_t *assignments; /* in order, to forget those that were made on one of several ways */
+    uint32_t n_assignments, assignments_capacity;
+    uint32_t zero_begin, zero_end; /* slots to be zeroed at the start */
+
     bool fuel;
     uint32_t fuel_at; /* word of the open basic block's fuel instruction, NO_WORD without */
     uint32_t *map;    /* when recording: word -> offset + 1 of the instruction that begins there */
@@ -121,8 +129,12 @@ void resolve(struct translator *t, uint32_t fixups); /* the chain's jumps go her
 /* ---- The operand stack (translate_stack.c) ---- */
 
 struct entry pop(struct translator *t);
-/* The popped entry's slot (v128: first of two); constants are put into their home. */
+/* The popped entry's slot (v128: first of two); constants and sums are put into their home. */
 uint16_t to_slot(struct translator *t, struct entry e);
+/* The popped entry as an operand that is in a slot and perhaps in an accumulator: constants and sums are computed. */
+struct entry operand(struct translator *t, struct entry e);
+/* Can the operand be an immediate of 32 bits? (Float operands have a word for theirs.) */
+bool immediate(struct entry e);
 static inline uint16_t pop_slot(struct translator *t) { return to_slot(t, pop(t)); }
 void push_const(struct translator *t, uint8_t kind, uint64_t bits);
 void push_local(struct translator *t, uint32_t local);
@@ -137,6 +149,8 @@ void push_result(struct translator *t, uint32_t at, uint32_t op, uint8_t kind);
 void settle(struct translator *t, uint32_t n);
 void settle_top(struct translator *t, uint32_t count);
 void settle_locals(struct translator *t, uint32_t below); /* those IN_LOCAL at depths < below */
+void local_assigned(struct translator *t, uint32_t local);
+void forget_assignments(struct translator *t, uint32_t n); /* but the first n */
 void settle_refs_to(struct translator *t, uint16_t slot); /* those IN_LOCAL there: the local is about to change */
 /* Moves a value to any slot. */
 void move_to(struct translator *t, struct entry e, uint16_t slot);

@@ -59,26 +59,6 @@ static const struct numeric_op numeric_ops[OP_BASE_FD] = {
 
 /* ---- Operands ---- */
 
-/* Can the operand be an immediate of 32 bits? (Float operands have a word for theirs.) */
-static bool immediate(struct entry e) {
-    if (e.where != IN_CONST) return false;
-    return e.kind == KIND_F64 || (int64_t)e.bits == (int32_t)e.bits;
-}
-
-/* A constant that cannot be an immediate here goes through the accumulator. */
-static struct entry load_const(struct translator *t, struct entry e) {
-    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_const, [KIND_F64] = IOP_f64_const};
-    if (e.where != IN_CONST) return e;
-    uint32_t op = e.kind == KIND_F32 || e.kind == KIND_F64 ? ops[e.kind] : immediate(e) ? IOP_const : IOP_const64;
-    uint32_t at = emit_imm(t, op, e.home, 0, (int32_t)e.bits, op == IOP_const ? 1 : 2);
-    if (op != IOP_const) t->code[at + 2].u64 = e.bits;
-    overwritten(t, e.home);
-    *accumulator_of(t, e.kind) = (struct accumulator){e.home, at, op};
-    e.where = IN_HOME;
-    e.slot = e.home;
-    return e;
-}
-
 /* Sorts two operands into one of the shapes that the family has and fills a, b and imm with what goes into the words. */
 struct operands {
     enum shape shape;
@@ -86,8 +66,8 @@ struct operands {
     uint64_t imm;
 };
 static struct operands choose(struct translator *t, struct entry a, struct entry b, bool commutative) {
-    if (!immediate(b)) b = load_const(t, b);
-    if (!immediate(a) || immediate(b)) a = load_const(t, a);
+    if (!immediate(b)) b = operand(t, b);
+    if (!immediate(a) || immediate(b)) a = operand(t, a);
     if (commutative && (immediate(a) || (in_accumulator(t, b) && !in_accumulator(t, a) && !immediate(b)))) {
         struct entry swap = a;
         a = b;
@@ -129,6 +109,18 @@ static void binary(struct translator *t, const struct numeric_op *n, uint8_t kin
         iop = iop == IOP_i32_sub_ss ? IOP_i32_add_ss : IOP_i64_add_ss;
         commutative = true;
     }
+    if (iop == IOP_i32_add_ss && immediate(a)) {
+        const struct entry swap = a;
+        a = b;
+        b = swap;
+    }
+    if (iop == IOP_i32_add_ss && immediate(b) && (a.where == IN_LOCAL || (a.where == IN_HOME && a.home == t->height))) {
+        /* Computed by whoever needs it: memory accesses do it themselves. */
+        a.home = (uint16_t)t->height;
+        a.plus += (uint32_t)b.bits;
+        push_entry(t, a);
+        return;
+    }
     struct operands o = choose(t, a, b, commutative);
     push_binary(t, iop + 2u * o.shape, o, kind, kind);
 }
@@ -153,7 +145,7 @@ static void compare_entries(struct translator *t, uint32_t iop, struct entry a, 
 static void compare_floats(struct translator *t, uint32_t iop) {
     const uint32_t first = iop < IOP_f64_eq_ss ? IOP_f32_eq_ss : IOP_f64_eq_ss;
     uint32_t which = (iop - first) / FCMP_MEMBERS;
-    struct entry b = load_const(t, pop(t)), a = load_const(t, pop(t));
+    struct entry b = operand(t, pop(t)), a = operand(t, pop(t));
     if (in_accumulator(t, b) && !in_accumulator(t, a)) {
         struct entry swap = a;
         a = b;
@@ -169,7 +161,7 @@ static void compare_floats(struct translator *t, uint32_t iop) {
 /* Is the topmost entry what the latest instruction left, for nobody else? Then that instruction may be changed. */
 static bool top_is_last(const struct translator *t) {
     return t->depth && t->result_at != NO_WORD && t->result_at == t->last && t->stack[t->depth - 1].where == IN_HOME &&
-           t->code[t->last + 1].s[0] == t->stack[t->depth - 1].home && (interp_flags[t->last_op] & OPF_TWIN);
+           !t->stack[t->depth - 1].plus && t->code[t->last + 1].s[0] == t->stack[t->depth - 1].home && (interp_flags[t->last_op] & OPF_TWIN);
 }
 static bool is_compare(uint32_t op) { return op >= IOP_i32_eq_ss && op < IOP_f32_eq_ss; }
 static bool is_fcompare(uint32_t op) { return op >= IOP_f32_eq_ss && op <= IOP_f64_nge_as_n; }
@@ -207,7 +199,7 @@ static void eqz(struct translator *t, uint32_t iop) {
     }
     struct entry a = pop(t), zero = {.where = IN_CONST, .kind = a.kind};
     zero.home = (uint16_t)(a.home + 1);
-    compare_entries(t, iop, load_const(t, a), zero);
+    compare_entries(t, iop, operand(t, a), zero);
 }
 
 uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
@@ -226,7 +218,7 @@ uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
             return emit4(t, op, o.s[1], imm ? (uint16_t)o.i[1] : o.s[2], 0, 0, 1);
         }
     }
-    struct entry c = load_const(t, pop(t));
+    struct entry c = operand(t, pop(t));
     uint32_t shape = SHAPE_SI;
     if (in_accumulator(t, c)) {
         shape = SHAPE_AI;
@@ -237,7 +229,7 @@ uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
 }
 
 static void unary(struct translator *t, const struct numeric_op *n, uint8_t kind) {
-    struct entry a = load_const(t, pop(t));
+    struct entry a = operand(t, pop(t));
     const uint32_t op = n->iop + 2u * (in_accumulator(t, a) ? UNARY_A : UNARY_S);
     if (op != n->iop) take_accumulator(t, a);
     push_result(t, emit4(t, op, 0, a.slot, 0, 0, 1), op, kind);
@@ -278,12 +270,16 @@ static void load(struct translator *t, const struct numeric_op *n, uint8_t kind)
         op += 2 * LOAD_K;
         at = emit_imm(t, op, 0, 0, (int32_t)fixed, 1);
     } else {
-        address = load_const(t, address);
+        const uint32_t plus = address.plus;
+        address.plus = 0;
+        address = operand(t, address);
+        if (plus) op += 2 * LOAD_SP;
         if (in_accumulator(t, address)) {
             op += 2 * LOAD_A;
             take_accumulator(t, address);
         }
-        at = emit_imm(t, op, 0, address.slot, (int32_t)(uint32_t)m.offset, 1);
+        at = emit_imm(t, op, 0, address.slot, (int32_t)(uint32_t)m.offset, plus ? 2 : 1);
+        if (plus) t->code[at + 2].u64 = plus;
     }
     push_result(t, at, op, kind);
 }
@@ -303,22 +299,24 @@ static void store(struct translator *t, const struct numeric_op *n) {
     }
     struct entry value = pop(t), address = pop(t);
     uint32_t imm = (uint32_t)m.offset;
-    const bool fixed = fixed_address(&m, address, n->size, &imm);
-    if (!fixed) address = load_const(t, address);
-    const bool ints = value.kind != KIND_F32 && value.kind != KIND_F64;
-    const bool value_acc = in_accumulator(t, value), address_acc = !fixed && in_accumulator(t, address);
+    const bool fixed = fixed_address(&m, address, n->size, &imm), constant = value.where == IN_CONST;
+    const uint32_t plus = address.plus;
+    address.plus = 0;
+    if (!constant) value = operand(t, value);
+    if (!fixed) address = operand(t, address);
+    const bool value_acc = in_accumulator(t, value), address_acc = !fixed && !plus && in_accumulator(t, address);
     uint32_t shape;
-    if (value.where == IN_CONST) shape = fixed ? STORE_KI : address_acc ? STORE_AI : STORE_SI;
-    else if (value_acc) shape = fixed ? STORE_KA : STORE_SA;
-    else shape = fixed ? STORE_KS : address_acc ? STORE_AS : STORE_SS;
+    if (constant) shape = fixed ? STORE_KI : plus ? STORE_PI : address_acc ? STORE_AI : STORE_SI;
+    else if (value_acc) shape = fixed ? STORE_KA : plus ? STORE_PA : STORE_SA;
+    else shape = fixed ? STORE_KS : plus ? STORE_PS : address_acc ? STORE_AS : STORE_SS;
     if (shape == STORE_AI || shape == STORE_AS) take_accumulator(t, address);
-    if (shape == STORE_SA || shape == STORE_KA) take_accumulator(t, value);
+    if (shape == STORE_SA || shape == STORE_KA || shape == STORE_PA) take_accumulator(t, value);
     uint32_t op = n->iop + shape;
-    if (!ints && shape == STORE_SA) op = n->iop == IOP_store32_ss ? IOP_f32_store_sa : IOP_f64_store_sa;
-    if (!ints && shape == STORE_KA) op = n->iop == IOP_store32_ss ? IOP_f32_store_ka : IOP_f64_store_ka;
-    const bool constant = value.where == IN_CONST;
-    uint32_t at = emit_imm(t, op, address.slot, value.slot, (int32_t)imm, constant ? 2 : 1);
-    if (constant) t->code[at + 2].u64 = value.bits;
+    const uint32_t floats = value.kind == KIND_F32 ? IOP_f32_store_sa : value.kind == KIND_F64 ? IOP_f64_store_sa : 0;
+    if (floats && value_acc && !constant) op = floats + (shape == STORE_KA ? 1 : shape == STORE_PA ? 2 : 0);
+    const uint32_t at = emit_imm(t, op, address.slot, value.slot, (int32_t)imm, 1 + (plus != 0) + constant);
+    if (plus) t->code[at + 2].u64 = plus;
+    if (constant) t->code[at + 2 + (plus != 0)].u64 = value.bits;
 }
 
 /* Instructions of ops_bulk.c: operands in slots, which of them are 64 bits wide in s[3]; with or without a result, which
@@ -398,7 +396,8 @@ static void set_local(struct translator *t, uint32_t index, bool tee) {
     const struct local l = t->locals[index];
     if (t->depth == 0) return;
     struct entry e = t->stack[t->depth - 1];
-    const bool itself = e.where == IN_LOCAL && e.slot == l.slot;
+    const bool itself = e.where == IN_LOCAL && e.slot == l.slot && !e.plus;
+    local_assigned(t, index);
     if (itself) {
         if (!tee) pop(t);
         return;
@@ -406,7 +405,7 @@ static void set_local(struct translator *t, uint32_t index, bool tee) {
     const uint32_t at = t->result_at;
     pop(t);
     settle_refs_to(t, l.slot);
-    if (e.where == IN_HOME && at != NO_WORD && at == t->last && t->code[at + 1].s[0] == e.home) {
+    if (e.where == IN_HOME && !e.plus && at != NO_WORD && at == t->last && t->code[at + 1].s[0] == e.home) {
         /* The latest instruction made it: let it write to the local. */
         struct accumulator *a = accumulator_of(t, e.kind);
         const bool made = a && a->at == at && a->slot == e.home;
@@ -418,12 +417,12 @@ static void set_local(struct translator *t, uint32_t index, bool tee) {
         if (tee) push_local(t, index);
         return;
     }
-    const bool moved_from_acc = e.where == IN_HOME && in_accumulator(t, e) && accumulator_of(t, e.kind) == &t->acc;
+    const bool sum = e.plus, moved_from_acc = !sum && e.where == IN_HOME && in_accumulator(t, e) && accumulator_of(t, e.kind) == &t->acc;
     if (moved_from_acc) take_accumulator(t, e);
     move_to(t, e, l.slot);
     if (moved_from_acc) t->acc.slot = l.slot;
-    else if (tee && in_accumulator(t, e)) pin(t); /* the copy has read e's slot: it must go on being written */
-    if (tee && moved_from_acc) push_local(t, index);
+    else if (tee && !sum && in_accumulator(t, e)) pin(t); /* the copy has read e's slot: it must go on being written */
+    if (tee && (sum || moved_from_acc)) push_local(t, index);
     else if (tee) push_entry(t, e);
 }
 
@@ -446,7 +445,7 @@ static void set_global(struct translator *t, uint32_t index) {
     struct entry e = pop(t);
     const bool ints = e.kind != KIND_F32 && e.kind != KIND_F64 && e.kind != KIND_V128;
     uint32_t op = e.kind == KIND_F32 ? IOP_f32_global_set_s : e.kind == KIND_V128 ? IOP_v128_global_set_s : IOP_global_set_s;
-    if (ints) e = load_const(t, e);
+    if (ints) e = operand(t, e);
     else to_slot(t, e);
     if (ints && in_accumulator(t, e)) {
         op = IOP_global_set_a;
@@ -463,6 +462,7 @@ static void select(struct translator *t) {
     const uint16_t a_slot = to_slot(t, a), b_slot = to_slot(t, b);
     static const uint16_t ops[] = {[KIND_F32] = IOP_f32_select_s, [KIND_F64] = IOP_f64_select_s, [KIND_V128] = IOP_v128_select_s};
     uint32_t op = a.kind == KIND_F32 || a.kind == KIND_F64 || a.kind == KIND_V128 ? ops[a.kind] : IOP_select_s;
+    if (c.where != IN_CONST) c = operand(t, c);
     const uint16_t c_slot = to_slot(t, c);
     if (in_accumulator(t, c) && a.kind != KIND_V128) {
         op += 2 * UNARY_A;

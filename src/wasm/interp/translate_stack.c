@@ -164,6 +164,10 @@ void push_local(struct translator *t, uint32_t local) {
     if (e == &t->dummy) return;
     e->where = IN_LOCAL;
     e->slot = t->locals[local].slot;
+    if (!t->assigned[local]) { /* its zero is read */
+        if (e->slot < t->zero_begin) t->zero_begin = e->slot;
+        if (e->slot + vt_slots(e->kind) > t->zero_end) t->zero_end = e->slot + vt_slots(e->kind);
+    }
     t->local_refs[e->slot]++;
     t->n_local_refs++;
 }
@@ -199,7 +203,44 @@ static void put(struct translator *t, uint16_t slot, uint64_t bits) {
     t->code[at + 2].u64 = bits;
 }
 
+/* slot = e, a sum; into the accumulator too. */
+static void add_to(struct translator *t, struct entry e, uint16_t slot) {
+    const uint32_t plus = e.plus;
+    e.plus = 0;
+    const bool acc = in_accumulator(t, e);
+    if (acc) take_accumulator(t, e);
+    const uint32_t op = acc ? IOP_i32_add_ai : IOP_i32_add_si;
+    const uint32_t at = emit_imm(t, op, slot, e.slot, (int32_t)plus, 1);
+    overwritten(t, slot);
+    t->acc = (struct accumulator){slot, at, op};
+}
+
+bool immediate(struct entry e) {
+    if (e.where != IN_CONST) return false;
+    return e.kind == KIND_F64 || (int64_t)e.bits == (int32_t)e.bits;
+}
+
+struct entry operand(struct translator *t, struct entry e) {
+    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_const, [KIND_F64] = IOP_f64_const};
+    if (e.where == IN_CONST) {
+        const uint32_t op = e.kind == KIND_F32 || e.kind == KIND_F64 ? ops[e.kind] : immediate(e) ? IOP_const : IOP_const64;
+        const uint32_t at = emit_imm(t, op, e.home, 0, (int32_t)e.bits, op == IOP_const ? 1 : 2);
+        if (op != IOP_const) t->code[at + 2].u64 = e.bits;
+        overwritten(t, e.home);
+        *accumulator_of(t, e.kind) = (struct accumulator){e.home, at, op};
+    } else if (e.plus) {
+        add_to(t, e, e.home);
+    } else {
+        return e;
+    }
+    e.where = IN_HOME;
+    e.slot = e.home;
+    e.plus = 0;
+    return e;
+}
+
 uint16_t to_slot(struct translator *t, struct entry e) {
+    if (e.plus) return operand(t, e).slot;
     if (e.where != IN_CONST) return e.slot;
     put(t, e.home, e.bits);
     return e.home;
@@ -221,6 +262,11 @@ void move_to(struct translator *t, struct entry e, uint16_t slot) {
         put(t, slot, e.bits);
         return;
     }
+    if (e.plus) {
+        add_to(t, e, slot);
+        t->acc.op = IOP_COUNT; /* the slot is what counts */
+        return;
+    }
     if (e.slot == slot) return;
     switch (e.kind) {
     case KIND_V128:
@@ -238,7 +284,7 @@ void move_to(struct translator *t, struct entry e, uint16_t slot) {
 
 void settle(struct translator *t, uint32_t n) {
     struct entry *e = &t->stack[n];
-    if (e->where == IN_HOME) return;
+    if (e->where == IN_HOME && !e->plus) return;
     move_to(t, *e, e->home);
     if (e->where == IN_LOCAL) {
         t->local_refs[e->slot]--;
@@ -246,6 +292,7 @@ void settle(struct translator *t, uint32_t n) {
     }
     e->where = IN_HOME;
     e->slot = e->home;
+    e->plus = 0;
 }
 
 void settle_top(struct translator *t, uint32_t count) {
@@ -256,6 +303,18 @@ void settle_top(struct translator *t, uint32_t count) {
 void settle_locals(struct translator *t, uint32_t below) {
     for (uint32_t n = 0; t->n_local_refs && n < below && n < t->depth; n++)
         if (t->stack[n].where == IN_LOCAL) settle(t, n);
+}
+
+void local_assigned(struct translator *t, uint32_t local) {
+    if (t->assigned[local]) return;
+    if (!grow_array(t, (void **)&t->assignments, t->n_assignments, &t->assignments_capacity, sizeof *t->assignments)) return;
+    t->assignments[t->n_assignments++] = local;
+    t->assigned[local] = true;
+}
+
+void forget_assignments(struct translator *t, uint32_t n) {
+    while (t->n_assignments > n)
+        t->assigned[t->assignments[--t->n_assignments]] = false;
 }
 
 void settle_refs_to(struct translator *t, uint16_t slot) {
