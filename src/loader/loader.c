@@ -208,7 +208,7 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
     if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
     bool reported = b->serve(k, s);
     bool late = !reported && !s->broken_pipe && gate_now_ns() >= s->deadline_ns;
-    if (late || s->broken_pipe) b->kill(k);
+    b->kill(k); /* whatever it says: a keep that has reported, or let go of its doorbell, ends now */
     struct keep_end end = b->wait(k);
     result->host_calls = s->calls;
     result->ready_ns = s->ready_at_ns ? s->ready_at_ns - begin : 0;

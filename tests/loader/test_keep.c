@@ -352,6 +352,33 @@ static void test_leaves_nothing(void **state) {
     assert_true(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }
 
+/* ---- a warden that has been taken over (bad_warden.c) ---- */
+
+static void run_bad(char mode, uint64_t time_ns) {
+    static char path[600];
+    uint8_t module[] = {(uint8_t)mode};
+    snprintf(path, sizeof path, "%.*s/bad_warden", (int)(strrchr(warden, '/') - warden), warden);
+    run((struct run){.wasm = module, .size = 1, .warden = path, .time_ns = time_ns});
+}
+
+static void test_bad_wardens(void **state) {
+    (void)state;
+    run_bad('R', 0);
+    expect(KEEP_EXITED, 7, NULL);
+    run_bad('B', 0);
+    expect(KEEP_FAILED, 125, "killed");
+    run_bad('S', 50000000);
+    expect(KEEP_TIMEOUT, 124, "did not end by itself");
+    run_bad('J', 50000000);
+    expect(KEEP_TIMEOUT, 124, "did not end by itself");
+    run_bad('F', 0);
+    expect(KEEP_EXITED, 8, NULL);
+    run_bad('X', 0);
+    expect(KEEP_TRAPPED, 134, "?[2Jab?");
+    run_bad('A', 0);
+    expect(KEEP_EXITED, 9, NULL);
+}
+
 static int setup(void **state) {
     (void)state;
     const char *bin = getenv("DONJON_BIN");
@@ -362,9 +389,16 @@ static int setup(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends),   cmocka_unit_test(test_refusals),        cmocka_unit_test(test_output),
-        cmocka_unit_test(test_time),   cmocka_unit_test(test_locks_of_a_keep), cmocka_unit_test(test_loader_killed),
-        cmocka_unit_test(test_ctrl_c), cmocka_unit_test(test_warden_killed),   cmocka_unit_test(test_leaves_nothing),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_output),
+        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_locks_of_a_keep),
+        cmocka_unit_test(test_loader_killed),
+        cmocka_unit_test(test_ctrl_c),
+        cmocka_unit_test(test_warden_killed),
+        cmocka_unit_test(test_leaves_nothing),
+        cmocka_unit_test(test_bad_wardens),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
