@@ -16,6 +16,14 @@ extern "C" {
 
 enum donjon_prot { DONJON_PROT_NONE = 0, DONJON_PROT_READ = 1, DONJON_PROT_WRITE = 2, DONJON_PROT_EXEC = 4 };
 
+/* A memory fault in compiled code, as the operating system reports it. The handler changes registers to go on elsewhere. */
+struct donjon_fault {
+    uintptr_t address;
+    uintptr_t pc, sp;
+    uintptr_t rdi, r14; /* x86-64 */
+};
+typedef bool (*donjon_fault_handler)(void *arg, struct donjon_fault *f);
+
 struct donjon_platform {
     void *ctx;
 
@@ -29,12 +37,22 @@ struct donjon_platform {
     bool (*protect)(void *ctx, void *addr, size_t size, enum donjon_prot prot);
     void (*release)(void *ctx, void *addr, size_t size);
 
+    /* Optional: lets `handler` look at every memory fault (SIGSEGV, SIGBUS) from now on, on a stack of its own, until it is
+     * taken back by a call with NULL and the same `arg`. The handler says whether the fault was its own. With it, compiled
+     * code leaves bounds checks to the hardware; without it (NULL, or false) programs are interpreted. Called on the
+     * thread that runs the code. */
+    bool (*on_fault)(void *ctx, donjon_fault_handler handler, void *arg);
+
     /* Monotonic time in nanoseconds, for wall-time limits. */
     uint64_t (*now)(void *ctx);
 };
 
 /* The platform of an ordinary process: malloc, mmap, mprotect, clock_gettime. Static storage; never freed. */
 const struct donjon_platform *donjon_platform_posix(void);
+
+/* Signal handlers belong to the whole process. Where something else (a test framework, a crash reporter) has replaced those
+ * that on_fault put in place, this puts them back, for the calling thread with an alternate stack. False: refused. */
+bool donjon_platform_posix_rearm(void);
 
 #ifdef __cplusplus
 }

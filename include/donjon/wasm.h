@@ -39,12 +39,14 @@ void donjon_config_set_platform(wasm_config_t *, const struct donjon_platform *)
 struct donjon_limits {
     uint64_t memory_bytes; /* all memories of the store together; default 4 GiB */
     uint64_t table_elems;  /* all tables together; default 10 million */
-    uint64_t stack_bytes;  /* the wasm value stack; default 16 MiB */
-    uint32_t call_depth;   /* nested calls; default 100,000 */
+    uint64_t stack_bytes;  /* the stack of wasm code; default 16 MiB */
+    uint32_t call_depth;   /* nested calls in the interpreter (native code's only bound is stack_bytes); default 100,000 */
     uint64_t heap_bytes;   /* exceptions and host references reachable from wasm; default 256 MiB */
     uint64_t fuel;         /* with fuel_enabled: units to start with, roughly one per instruction */
     bool fuel_enabled;
-    uint64_t wall_ns; /* wall time per call from outside, nanoseconds; default none. Needs platform->now */
+    uint64_t wall_ns; /* wall time per call from outside, nanoseconds; default none. Needs platform->now; such calls are
+                       * interpreted (to limit native code, call donjon_store_interrupt from a timer) */
+    bool interpret;   /* no native code: the reference interpreter */
 };
 
 own wasm_store_t *donjon_store_new(wasm_engine_t *, const struct donjon_limits *);

@@ -73,13 +73,16 @@ static const struct rule rules[] = {
     ALLOW(getrandom),
     ALLOW(sched_yield),
     ONLY(mmap, {WITHOUT, 2, PROT_EXEC, 0}, {WITH, 3, MAP_ANONYMOUS, 0}, {IS, 4, UINT32_MAX, 0}),
-    ONLY(mprotect, {WITHOUT, 2, PROT_EXEC, 0}),
+    ONLY(mprotect, {WITHOUT, 2, PROT_EXEC, 0}), /* writable or executable, never both */
+    ONLY(mprotect, {WITHOUT, 2, PROT_WRITE, 0}),
     ALLOW(munmap),
     ALLOW(mremap),
     ALLOW(madvise),
     ALLOW(brk),
     ONLY(close, {IS, 0, GATE_FD_BOOT, 0}),
     ONLY(setitimer, {IS, 0, ITIMER_REAL, 0}),
+    ONLY(rt_sigaction, {WITHIN, 0, SIGBUS, SIGSEGV}), /* native code's bounds checks are faults */
+    ALLOW(sigaltstack),
     ALLOW(rt_sigprocmask),
     ALLOW(rt_sigreturn),
     ALLOW(restart_syscall),

@@ -33,6 +33,7 @@ wasm_store_t *donjon_store_new(wasm_engine_t *e, const struct donjon_limits *l) 
         .table_elems = l->table_elems,
         .stack_bytes = l->stack_bytes,
         .call_depth = l->call_depth,
+        .interpret = l->interpret,
         .heap_bytes = l->heap_bytes,
         .fuel = l->fuel,
         .fuel_enabled = l->fuel_enabled,

@@ -2,6 +2,7 @@
  * that any address can be tested for being an object's by arithmetic alone: what conservative roots need. */
 #include "heap.h"
 #include "interp.h"
+#include "native/native.h"
 #include "objects.h"
 
 #include <string.h>
@@ -293,6 +294,10 @@ static void mark_roots(struct heap *h) {
     const slot *begin, *end;
     interp_stack(s->interp, &begin, &end);
     mark_slots(h, begin, end);
+    if (s->native) {
+        native_stack(s->native, &begin, &end);
+        mark_slots(h, begin, end);
+    }
     mark(h, s->thrown);
     for (size_t n = 0; n < o->ref_globals.n; n++)
         mark(h, ((struct global *)o->ref_globals.items[n])->value[0].ref);

@@ -2,6 +2,7 @@
  * active segments and the start function run. */
 #include "objects.h"
 #include "interp.h"
+#include "native/native.h"
 #include "opcodes.h"
 #include "text.h"
 
@@ -314,6 +315,10 @@ static bool run_datas(struct job *j) {
     return true;
 }
 
+static bool make_native(struct job *j) {
+    return !j->s->native || native_instance(j->s->native, j->i) || out_of_memory(j);
+}
+
 static bool run_start(struct job *j) {
     const struct module *m = j->i->module;
     if (m->start == UINT32_MAX) return true;
@@ -331,7 +336,7 @@ static bool run(struct job *j, struct module *m, bool unknown_trap) {
     j->i->store = j->s;
     j->i->module = m;
     module_ref(m);
-    return make_arrays(j) && make_memories(j) && make_globals(j) && make_tables(j) && make_tags(j) && run_elems(j) &&
+    return make_arrays(j) && make_memories(j) && make_globals(j) && make_tables(j) && make_tags(j) && make_native(j) && run_elems(j) &&
            run_datas(j) && run_start(j);
 }
 

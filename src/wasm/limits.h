@@ -34,4 +34,8 @@ enum wasm_limit {
 };
 #define MAX_PAGES64 (1ull << 48)
 
+
+/* What moves many bytes at once costs fuel, and time between looks at interrupts, by its size. */
+enum { BULK_FREE = 4096, BULK_BYTES_PER_FUEL = 64, BULK_BYTES_PER_TICK = 4096 };
+
 #endif

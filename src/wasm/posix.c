@@ -1,9 +1,13 @@
 /* The platform of an ordinary process. The only file of the engine that knows an operating system. */
+#define _GNU_SOURCE
 #include "donjon/platform.h"
 
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <ucontext.h>
 
 static void *posix_realloc(void *ctx, void *block, size_t size) {
     (void)ctx;
@@ -38,12 +42,83 @@ static uint64_t posix_now(void *ctx) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* ---- faults: signal handlers are the process's, so this table is the one piece of global state */
+
+enum { FAULT_HANDLERS = 64, ALT_STACK = 64 << 10 };
+static struct {
+    _Atomic(donjon_fault_handler) handler;
+    _Atomic(void *) arg;
+} fault_handlers[FAULT_HANDLERS];
+static struct sigaction previous[2];
+
+#if defined(__x86_64__)
+static bool dispatch(siginfo_t *info, ucontext_t *u) {
+    greg_t *r = u->uc_mcontext.gregs;
+    struct donjon_fault f = {(uintptr_t)info->si_addr, (uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RSP],
+                             (uintptr_t)r[REG_RDI], (uintptr_t)r[REG_R14]};
+    for (int k = 0; k < FAULT_HANDLERS; k++) {
+        donjon_fault_handler h = atomic_load(&fault_handlers[k].handler);
+        if (!h || !h(atomic_load(&fault_handlers[k].arg), &f)) continue;
+        r[REG_RIP] = (greg_t)f.pc;
+        r[REG_RSP] = (greg_t)f.sp;
+        r[REG_RDI] = (greg_t)f.rdi;
+        return true;
+    }
+    return false;
+}
+#else
+static bool dispatch(siginfo_t *info, ucontext_t *u) {
+    (void)info, (void)u;
+    return false;
+}
+#endif
+
+/* Not ours: whoever had the signal before us gets it, or the default does when the instruction runs again. */
+static void on_signal(int sig, siginfo_t *info, void *context) {
+    if (dispatch(info, context)) return;
+    sigaction(sig, &previous[sig == SIGBUS], NULL);
+}
+
+static bool alternate_stack(void) {
+    stack_t s;
+    if (sigaltstack(NULL, &s) == 0 && !(s.ss_flags & SS_DISABLE)) return true;
+    s = (stack_t){.ss_size = ALT_STACK,
+                  .ss_sp = mmap(NULL, ALT_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
+    return s.ss_sp != MAP_FAILED && sigaltstack(&s, NULL) == 0;
+}
+
+static bool posix_on_fault(void *ctx, donjon_fault_handler handler, void *arg) {
+    (void)ctx;
+    for (int k = 0; k < FAULT_HANDLERS; k++) {
+        void *expected = handler ? NULL : arg;
+        if (!handler && atomic_load(&fault_handlers[k].arg) == arg) atomic_store(&fault_handlers[k].handler, NULL);
+        if (!atomic_compare_exchange_strong(&fault_handlers[k].arg, &expected, handler ? arg : NULL)) continue;
+        if (!handler) return true;
+        atomic_store(&fault_handlers[k].handler, handler);
+        return donjon_platform_posix_rearm();
+    }
+    return false;
+}
+
+bool donjon_platform_posix_rearm(void) {
+    struct sigaction now, ours = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    for (int s = 0; s < 2; s++) {
+        int sig = s ? SIGBUS : SIGSEGV;
+        if (sigaction(sig, NULL, &now)) return false;
+        if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_signal) continue;
+        previous[s] = now;
+        if (sigaction(sig, &ours, NULL)) return false;
+    }
+    return alternate_stack();
+}
+
 const struct donjon_platform *donjon_platform_posix(void) {
     static const struct donjon_platform posix = {
         .realloc = posix_realloc,
         .reserve = posix_reserve,
         .protect = posix_protect,
         .release = posix_release,
+        .on_fault = posix_on_fault,
         .now = posix_now,
     };
     return &posix;

@@ -2,6 +2,7 @@
 #include "objects.h"
 #include "heap.h"
 #include "interp.h"
+#include "native/native.h"
 
 #include <string.h>
 
@@ -79,6 +80,7 @@ struct store *store_new(struct engine *e, const struct store_limits *limits) {
     if (s->objects) *s->objects = (struct store_objects){0};
     s->heap = s->objects ? heap_new(s) : NULL;
     s->interp = s->heap ? interp_new(s) : NULL;
+    if (s->interp && !s->limits.interpret) s->native = native_new(s);
     if (s->interp) return s;
     store_delete(s);
     return NULL;
@@ -116,11 +118,13 @@ void store_delete(struct store *s) {
     if (s->heap) heap_delete(s->heap);
     if (s->objects) objects_delete(s);
     if (s->interp) interp_delete(s->interp);
+    native_delete(s->native);
     engine_realloc(s->engine, s, 0);
 }
 
 void store_interrupt(struct store *s) {
     atomic_store_explicit(&s->interrupt, 1, memory_order_relaxed);
+    if (s->native) native_interrupt(s->native);
 }
 
 /* ---- small objects ---- */
@@ -134,6 +138,7 @@ struct func *func_new_host(struct store *s, uint32_t type_id, host_callback cb, 
     f->host.callback = cb;
     f->host.env = env;
     f->host.finalize = finalize;
+    native_host_func(f);
     if (finalize && !object_list_add(s, &s->objects->host_funcs, f)) return NULL;
     return f;
 }
@@ -177,8 +182,10 @@ enum trap_kind func_call(struct func *f, slot *args) {
     if (!s->nesting) set_deadline(s);
 
     s->nesting++;
-    enum trap_kind kind =
-        f->kind == FUNC_HOST ? f->host.callback(f->host.env, s, NULL, args) : interp_call(s->interp, f, args);
+    /* A wall-time limit is kept by looking at the clock now and then, which only the interpreter does. */
+    enum trap_kind kind = f->kind == FUNC_HOST                ? f->host.callback(f->host.env, s, NULL, args)
+                          : s->native && !s->limits.wall_ns ? native_call(s->native, f, args)
+                                               : interp_call(s->interp, f, args);
     s->nesting--;
 
     if (kind == TRAP_INTERRUPT) atomic_store_explicit(&s->interrupt, 0, memory_order_relaxed);

@@ -90,6 +90,8 @@ struct func {
     enum func_kind kind;
     uint32_t type_id;
     struct store *store;
+    void *native;      /* native code: entry; a stub until compiled, and for host functions */
+    struct vmctx *vm;  /* its instance's context; NULL for host functions */
     void *user;
     union {
         struct {
@@ -145,6 +147,7 @@ struct store_limits {          /* 0: the default named here */
     uint64_t heap_bytes;       /* exceptions (and later GC objects); 256 MiB */
     uint64_t fuel;             /* with fuel_enabled: units to start with */
     bool fuel_enabled;
+    bool interpret;            /* no native code */
     uint64_t wall_ns;          /* nanoseconds of wall time per outermost call; 0 none */
 };
 
@@ -158,6 +161,7 @@ struct store {
     struct trap trap;           /* of the last call that failed */
     struct exn *thrown;         /* with TRAP_EXCEPTION */
     struct heap *heap;          /* heap.h */
+    struct native *native;      /* native/native.h: NULL when this store interprets */
     struct interp *interp;      /* interp.h: value stack, frames; one a store */
     struct store_objects *objects; /* store.c: everything to be freed */
     void *user;

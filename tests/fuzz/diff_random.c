@@ -1,6 +1,7 @@
-/* Differential testing without libFuzzer: diff_random [--mutate] [RUNS [FIRST]] makes RUNS (1000) modules from the
+/* Differential testing without libFuzzer: diff_random [--mutate | --tiers] [RUNS [FIRST]] makes RUNS (1000) modules from the
  * numbers FIRST, FIRST + 1, ... (1), runs them in both engines and compares. With --mutate a few bytes of each are
- * changed and the engines need to agree only on whether it is valid. Modules that differ are left in diff-NUMBER.wasm.
+ * changed and the engines need to agree only on whether it is valid. With --tiers the second engine is our own interpreter
+ * against native code. Modules that differ are left in diff-NUMBER.wasm.
  * Exit 77 without a second engine. diff_random --reduce NUMBER looks for a smaller module that differs. */
 #include "gen.h"
 #include "outcome.h"
@@ -29,7 +30,7 @@ static void mutate(uint8_t *module, size_t n, const uint8_t *random) {
     }
 }
 
-static bool mutating;
+static bool mutating, tiers;
 
 /* Makes the module of a seed, runs it in both; false when they differ, `text` then says where. */
 static bool agree(const uint8_t *seed, size_t n, unsigned features, uint8_t *module, size_t *size, struct outcome *here,
@@ -39,6 +40,10 @@ static bool agree(const uint8_t *seed, size_t n, unsigned features, uint8_t *mod
     if (!*size) return true;
     if (mutating) mutate(module, *size, seed + SEED_MAX - 16);
     (mutating ? outcome_here_valid : outcome_here)(module, *size, here);
+    if (tiers) {
+        outcome_interpreted(module, *size, &there);
+        return outcome_compare(here, &there, text, 512);
+    }
     if (!(mutating ? outcome_node_valid : outcome_node)(module, *size, &there)) {
         fprintf(stderr, "the second engine died\n");
         exit(1);
@@ -97,12 +102,13 @@ int main(int argc, char **argv) {
                                              "overflow", "table",       "indirect call", "null",
                                              "stack",    "exceptions",  "invalid",       "other"};
     mutating = argc > 1 && !strcmp(argv[1], "--mutate");
-    argc -= mutating, argv += mutating;
+    tiers = argc > 1 && !strcmp(argv[1], "--tiers");
+    argc -= mutating || tiers, argv += mutating || tiers;
     unsigned long runs = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000,
                   first = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     unsigned long differ = 0, kinds[KINDS] = {0};
-    unsigned features;
-    if (!node_start(&features)) {
+    unsigned features = GEN_ALL;
+    if (!tiers && !node_start(&features)) {
         puts("skipped: no Node, no second engine");
         return 77;
     }

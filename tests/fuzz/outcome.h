@@ -36,8 +36,9 @@ struct outcome {
     char error[256]; /* OUTCOME_INVALID, OUTCOME_OTHER */
 };
 
-/* Runs it in this process; or only says whether it is valid: one record, OUTCOME_VALUE or OUTCOME_INVALID. */
+/* Runs it in this process, as native code where the CPU has it or in the interpreter; or only says whether it is valid: one record, OUTCOME_VALUE or OUTCOME_INVALID. */
 void outcome_here(const uint8_t *module, size_t size, struct outcome *o);
+void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o);
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o);
 
 /* The second engine: a Node process ($DONJON_NODE, else `node`), started on first use. False when there is none. */

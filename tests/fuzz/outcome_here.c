@@ -85,9 +85,9 @@ static void run(struct outcome *o, struct engine *e, struct store *s, struct mod
     observe(o, i);
 }
 
-static void load(const uint8_t *module, size_t size, bool execute, struct outcome *o) {
+static void load(const uint8_t *module, size_t size, bool execute, bool interpret, struct outcome *o) {
     struct module_error err = {0};
-    struct store_limits limits = {0};
+    struct store_limits limits = {.interpret = interpret};
     struct engine *e = engine_new(donjon_platform_posix());
     struct store *s = e ? store_new(e, &limits) : NULL;
     memset(o, 0, sizeof *o);
@@ -108,10 +108,13 @@ static void load(const uint8_t *module, size_t size, bool execute, struct outcom
 }
 
 void outcome_here(const uint8_t *module, size_t size, struct outcome *o) {
-    load(module, size, true, o);
+    load(module, size, true, false, o);
+}
+void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, true, true, o);
 }
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o) {
-    load(module, size, false, o);
+    load(module, size, false, true, o);
 }
 
 bool outcome_compare(const struct outcome *a, const struct outcome *b, char *text, size_t size) {

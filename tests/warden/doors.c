@@ -225,9 +225,9 @@ static int door_map_wx(void) {
 static int door_map_x(void) {
     return answer(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
 }
-static int door_protect_x(void) {
+static int door_protect_wx(void) {
     void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return answer(mprotect(p, 4096, PROT_READ | PROT_EXEC) == 0);
+    return answer(mprotect(p, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) == 0);
 }
 static int door_pkey_protect(void) {
     void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -280,7 +280,7 @@ KILLS(rlimit)
 KILLS(timer)
 KILLS(map_wx)
 KILLS(map_x)
-KILLS(protect_x)
+KILLS(protect_wx)
 KILLS(pkey_protect)
 KILLS(shm)
 #ifdef __x86_64__
@@ -536,7 +536,7 @@ int main(void) {
         cmocka_unit_test(test_timer),
         cmocka_unit_test(test_map_wx),
         cmocka_unit_test(test_map_x),
-        cmocka_unit_test(test_protect_x),
+        cmocka_unit_test(test_protect_wx),
         cmocka_unit_test(test_pkey_protect),
         cmocka_unit_test(test_shm),
 #ifdef __x86_64__

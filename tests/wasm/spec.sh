@@ -1,5 +1,5 @@
 #!/bin/sh
-# usage: spec.sh RUNNER WORKDIR ARCHIVE
+# usage: spec.sh RUNNER WORKDIR ARCHIVE [--interpret]
 # Unpacks one conformance archive into WORKDIR (once; its digest is checked) and runs it.
 set -eu
 runner=$1 work=$2 name=$3
@@ -13,4 +13,4 @@ if [ ! -e "$work/$name/.complete" ]; then
     tar -C "$work" -xJf "$suites/$name.tar.xz"
     touch "$work/$name/.complete"
 fi
-exec "$runner" --skip "$here/spec-skip.txt" --counts "$suites/COUNTS.tsv" "$work/$name"
+exec "$runner" ${4:-} --skip "$here/spec-skip.txt" --counts "$suites/COUNTS.tsv" "$work/$name"

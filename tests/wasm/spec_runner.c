@@ -1,6 +1,6 @@
 /* Runs conformance scripts (wast2json's JSON) against the engine's internal API.
  *
- *   spec_runner [--skip FILE] [--counts FILE] DIR...
+ *   spec_runner [--interpret] [--skip FILE] [--counts FILE] DIR...
  *
  * A DIR is one unpacked archive: NAME.json per script, and the modules it names. Every script runs in a process of its
  * own, so a crash costs that script's remaining assertions and nothing else. Per DIR one line with its totals (checked
@@ -46,6 +46,7 @@ struct counts {
 struct skip {
     char *archive, *script, *line, *reason;
 };
+static bool interpret; /* no native code */
 static struct skip *skips;
 static size_t n_skips;
 
@@ -640,7 +641,7 @@ static void script_run(const char *dir, const char *archive, const char *name, s
     size_t i;
     json_array_foreach(commands, i, c) n->total += is_assertion(str(c, "type"));
     s = (struct script){.dir = dir, .archive = archive, .name = name, .counts = n};
-    struct store_limits limits = {0};
+    struct store_limits limits = {.interpret = interpret};
     s.engine = engine_new(donjon_platform_posix());
     s.store = s.engine ? store_new(s.engine, &limits) : NULL;
     if (!s.store) {
@@ -751,6 +752,8 @@ int main(int argc, char **argv) {
             skips_read(argv[++at]);
         else if (!strcmp(argv[at], "--counts") && at + 1 < argc)
             counts_file = argv[++at];
+        else if (!strcmp(argv[at], "--interpret"))
+            interpret = true;
         else {
             struct counts n = archive_run(argv[at], counts_file);
             counts_add(&sum, &n);

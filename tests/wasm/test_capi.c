@@ -1,4 +1,5 @@
 /* wasm.h as its users know it: each test is a program in the manner of the wasm-c-api's own examples. */
+#include <donjon/platform.h>
 #include <wasm.h>
 #include "modules/modules.h"
 
@@ -33,6 +34,7 @@ static int teardown(void **state) {
 }
 
 static wasm_store_t *store_of(void **state) {
+    assert_true(donjon_platform_posix_rearm()); /* cmocka takes the signals for itself before each test */
     return ((struct fixture *)*state)->store;
 }
 

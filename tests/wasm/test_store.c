@@ -389,7 +389,7 @@ static void interrupt(void **state) {
 
 static void call_depth(void **state) {
     (void)state;
-    wasm_store_t *s = donjon_store_new(engine, &(struct donjon_limits){.call_depth = 1000});
+    wasm_store_t *s = donjon_store_new(engine, &(struct donjon_limits){.call_depth = 1000, .interpret = true});
     wasm_instance_t *i = START(s, loops);
     assert_int_equal(call_i32(i, "down", 900, 0, 0), 0);
     donjon_slot_t slots[1] = {{.i32 = 1100}};

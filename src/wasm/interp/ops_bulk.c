@@ -2,6 +2,7 @@
  *
  * Operand word pc[1]: up to three slots, and in s[3] flags: bit n set when operand n is a 64-bit address or count. */
 #include "state.h"
+#include "../limits.h"
 
 #define OPERAND(n) (pc[1].s[3] >> (n) & 1 ? S64(n) : (uint64_t)S32(n))
 
@@ -19,7 +20,6 @@ static inline bool inside(uint64_t at, uint64_t n, uint64_t size) { return n <= 
 
 /* What moves many bytes takes long: it costs fuel and ticks by the size, and is followed by a look at interrupts, so that
  * code which is nothing but such instructions can be stopped, too. */
-enum { BULK_FREE = 4096, BULK_BYTES_PER_FUEL = 64, BULK_BYTES_PER_TICK = 4096 };
 static __attribute__((noinline)) enum trap_kind charge_bulk(struct interp *ctx, uint64_t bytes) {
     struct store *s = ctx->store;
     const uint64_t fuel = bytes / BULK_BYTES_PER_FUEL, ticks = bytes / BULK_BYTES_PER_TICK;

@@ -1,0 +1,40 @@
+/* The passes, one after the other, and their dumps. */
+#include "compile.h"
+#include "alloc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void release(struct fn *f) {
+    const struct donjon_platform *p = f->platform;
+    void *all[] = {f->ins.v,   f->blocks.v, f->edges.v,   f->args.v,    f->preds.v, f->loops.v,
+                   f->calls.v, f->tries.v,  f->clauses.v, f->vectors.v, f->moves.v};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+        p->realloc(p->ctx, all[k], 0);
+}
+
+bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out) {
+    struct fn f = {.platform = m->engine->platform,
+                   .module = m,
+                   .index = func,
+                   .bounds_checks = opt->bounds_checks,
+                   .fuel = opt->fuel};
+    struct allocation al = {0};
+    memset(out, 0, sizeof *out);
+    bool ok = ir_build(&f);
+    if (ok) ir_select(&f);
+    if (ok && opt->dump) ir_dump(&f, opt);
+    ok = ok && !f.failed && allocate(&f, &al);
+    if (ok && opt->dump) allocation_dump(&f, &al, opt);
+    ok = ok && target_emit(&f, &al, opt, out);
+    if (!ok) compiled_free(f.platform, out);
+    allocation_free(f.platform, &al);
+    release(&f);
+    return ok;
+}
+
+void compiled_free(const struct donjon_platform *p, struct compiled *c) {
+    p->realloc(p->ctx, c->code, 0);
+    p->realloc(p->ctx, c->landings, 0);
+    memset(c, 0, sizeof *c);
+}

@@ -1,0 +1,43 @@
+/* One function's compilation, from body to position-independent code. */
+#ifndef DONJON_NATIVE_COMPILE_H
+#define DONJON_NATIVE_COMPILE_H
+
+#include "ir.h"
+
+/* A call site inside a try region: where a return address lands when an exception comes through it. */
+struct landing {
+    uint32_t return_at; /* code offset after the call */
+    uint32_t tag;       /* index, NONE32: any */
+    uint32_t code;      /* code offset of the landing pad */
+};
+
+struct compiled {
+    uint8_t *code;
+    uint32_t size;
+    uint32_t frame;           /* bytes the function keeps below its return address */
+    struct landing *landings; /* in order of return_at, then of search */
+    uint32_t n_landings;
+};
+
+struct compile_options {
+    bool bounds_checks, fuel;
+    /* With find_code < the code's size: only finds which byte of the module that piece of code came from. */
+    uint32_t find_code, found_at;
+    void (*dump)(void *ctx, const char *stage, const char *line);
+    void *dump_ctx;
+};
+
+/* False when out of memory, or the function is beyond what the compiler takes. Code and landings are freed with
+ * compiled_free. */
+bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out);
+void compiled_free(const struct donjon_platform *p, struct compiled *c);
+
+/* The target's last pass. */
+struct allocation;
+void ir_dump(const struct fn *f, struct compile_options *opt);
+void allocation_dump(const struct fn *f, const struct allocation *al, struct compile_options *opt);
+bool target_emit(struct fn *f, struct allocation *al, struct compile_options *opt, struct compiled *out);
+/* Does this CPU run what the target emits? */
+bool target_supported(void);
+
+#endif

@@ -1,0 +1,548 @@
+/* The native tier's run-time: contexts, code memory, calls in and out, unwinding, faults. */
+#include "native.h"
+#include "../heap.h"
+#include "../interp.h"
+#include "../objects.h"
+#include "compile.h"
+#include "target.h"
+#include "x86_64/stubs.h"
+
+#include <string.h>
+
+enum {
+    PAGE = 4096,
+    STACK_GUARD = 64 << 10, /* no access below the stack: frames are smaller, or checked */
+    STACK_HOST = 256 << 10, /* what C code called from compiled code may use */
+    CODE_CHUNK = 64 << 10,  /* made accessible at a time */
+};
+static const size_t CODE_MOST = (size_t)1 << 30;
+
+struct piece { /* one compiled function */
+    uint8_t *code;
+    uint32_t size, frame;
+    struct vmctx *vm;
+    uint32_t func;
+    struct landing *landings;
+    uint32_t n_landings;
+};
+
+struct native {
+    struct store *store;
+    uint8_t *stack; /* reservation: guard, then stack_size */
+    size_t stack_size;
+    uint8_t *sp; /* while C runs inside a call: where compiled code has got to */
+    struct activation *top;
+    uint8_t *code;
+    size_t code_used, code_mapped, code_reserved;
+    struct piece *pieces; /* in order of address */
+    uint32_t n_pieces, cap_pieces;
+    struct vmctx **vms;
+    uint32_t n_vms, cap_vms;
+    slot *overflow;
+    bool guards; /* faults reach us: no explicit bounds checks */
+};
+
+/* --- set-up --------------------------------------------------------------------------------------------------------
+ */
+
+static const struct donjon_platform *platform_of(const struct native *n) {
+    return n->store->engine->platform;
+}
+
+static bool fault(void *tier, struct donjon_fault *fault);
+
+struct native *native_new(struct store *s) {
+    const struct donjon_platform *p = s->engine->platform;
+    if (!target_supported()) return NULL;
+    struct native *n = p->realloc(p->ctx, NULL, sizeof *n);
+    if (!n) return NULL;
+    *n = (struct native){.store = s,
+                         .stack_size = (s->limits.stack_bytes + STACK_HOST + PAGE - 1) & ~(size_t)(PAGE - 1)};
+    n->stack = p->reserve(p->ctx, STACK_GUARD + n->stack_size);
+    for (n->code_reserved = CODE_MOST; !n->code && n->code_reserved >= 16 << 20; n->code_reserved /= 2) {
+        n->code = p->reserve(p->ctx, n->code_reserved);
+        if (n->code) break;
+    }
+    n->overflow = p->realloc(p->ctx, NULL, OVERFLOW_SLOTS * sizeof(slot));
+    n->guards = p->on_fault && p->on_fault(p->ctx, fault, n);
+    bool ok = n->guards && n->stack && n->code && n->overflow &&
+              p->protect(p->ctx, n->stack + STACK_GUARD, n->stack_size, DONJON_PROT_READ | DONJON_PROT_WRITE);
+    if (ok) return n;
+    native_delete(n);
+    return NULL;
+}
+
+void native_delete(struct native *n) {
+    if (!n) return;
+    const struct donjon_platform *p = platform_of(n);
+    if (n->guards) p->on_fault(p->ctx, NULL, n);
+    if (n->stack) p->release(p->ctx, n->stack, STACK_GUARD + n->stack_size);
+    if (n->code) p->release(p->ctx, n->code, n->code_reserved);
+    for (uint32_t k = 0; k < n->n_pieces; k++)
+        p->realloc(p->ctx, n->pieces[k].landings, 0);
+    for (uint32_t k = 0; k < n->n_vms; k++)
+        p->realloc(p->ctx, n->vms[k], 0);
+    p->realloc(p->ctx, n->pieces, 0);
+    p->realloc(p->ctx, n->vms, 0);
+    p->realloc(p->ctx, n->overflow, 0);
+    p->realloc(p->ctx, n, 0);
+}
+
+static bool grow(const struct native *n, void *array, uint32_t *cap, uint32_t used, size_t item) {
+    void **a = array;
+    if (used < *cap) return true;
+    uint32_t more = *cap ? *cap * 2 : 64;
+    void *grown = platform_of(n)->realloc(platform_of(n)->ctx, *a, more * item);
+    if (!grown) return false;
+    *a = grown;
+    *cap = more;
+    return true;
+}
+
+static const void *helper_table[HELPER_COUNT];
+
+bool native_instance(struct native *n, struct instance *i) {
+    const struct donjon_platform *p = platform_of(n);
+    const struct module *m = i->module;
+    if (!grow(n, &n->vms, &n->cap_vms, n->n_vms, sizeof *n->vms)) return false;
+    size_t size = sizeof(struct vmctx) + 8 * (size_t)vm_slots(m);
+    struct vmctx *vm = p->realloc(p->ctx, NULL, size);
+    if (!vm) return false;
+    memset(vm, 0, size);
+    vm->instance = i;
+    vm->store = n->store;
+    vm->memory0 = i->memory0 ? i->memory0->base : NULL;
+    vm->exit_stub = (void *)stub_exit;
+    vm->cross_stub = (void *)stub_cross;
+    vm->subtype_stub = (void *)stub_subtype;
+    vm->overflow = n->overflow;
+    vm->stack_limit = n->stack + STACK_GUARD + STACK_HOST;
+    memcpy(vm->helpers, helper_table, sizeof vm->helpers);
+    void **tail = vm->tail;
+    for (uint32_t k = 0; k < m->n_funcs; k++)
+        *tail++ = (void *)stub_lazy_site;
+    for (uint32_t k = 0; k < m->n_funcs; k++)
+        *tail++ = i->funcs[k];
+    for (uint32_t k = 0; k < m->n_globals; k++)
+        *tail++ = i->globals[k];
+    for (uint32_t k = 0; k < m->n_memories; k++)
+        *tail++ = i->memories[k];
+    for (uint32_t k = 0; k < m->n_tables; k++)
+        *tail++ = i->tables[k];
+    for (uint32_t k = m->n_func_imports; k < m->n_funcs; k++) {
+        i->funcs[k]->vm = vm;
+        i->funcs[k]->native = (void *)stub_lazy_func;
+    }
+    n->vms[n->n_vms++] = vm;
+    return true;
+}
+
+void native_host_func(struct func *f) {
+    f->native = (void *)stub_host;
+}
+
+/* Loops look at their context's flag. Calls look at nothing: instead the code pointers they go through lead to a stub
+ * until the interrupt has been seen. May run in a signal handler, beside the code that it stops. */
+static void redirect(struct vmctx *vm, uint32_t func) {
+    __atomic_store_n(&vm->tail[func], (void *)stub_interrupt, __ATOMIC_RELAXED);
+    __atomic_store_n(&vm->instance->funcs[func]->native, (void *)stub_interrupt, __ATOMIC_RELAXED);
+}
+
+void native_interrupt(struct native *n) {
+    for (uint32_t k = 0; k < n->n_vms; k++) {
+        struct vmctx *vm = n->vms[k];
+        const struct module *m = vm->instance->module;
+        __atomic_store_n(&vm->interrupt, 1, __ATOMIC_SEQ_CST);
+        for (uint32_t f = m->n_func_imports; f < m->n_funcs; f++)
+            redirect(vm, f);
+    }
+}
+
+static void set_code(struct vmctx *vm, uint32_t func, void *site, void *native) {
+    __atomic_store_n(&vm->tail[func], site, __ATOMIC_RELAXED);
+    __atomic_store_n(&vm->instance->funcs[func]->native, native, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&vm->interrupt, __ATOMIC_SEQ_CST)) redirect(vm, func);
+}
+
+static void clear_interrupt(struct native *n) {
+    bool any = false;
+    atomic_store_explicit(&n->store->interrupt, 0, memory_order_relaxed);
+    for (uint32_t k = 0; k < n->n_vms; k++) {
+        struct vmctx *vm = n->vms[k];
+        const struct module *m = vm->instance->module;
+        if (!vm->interrupt) continue;
+        any = true;
+        __atomic_store_n(&vm->interrupt, 0, __ATOMIC_SEQ_CST);
+        for (uint32_t f = m->n_func_imports; f < m->n_funcs; f++)
+            set_code(vm, f, (void *)stub_lazy_site, (void *)stub_lazy_func);
+    }
+    for (uint32_t k = 0; any && k < n->n_pieces; k++)
+        set_code(n->pieces[k].vm, n->pieces[k].func, n->pieces[k].code, n->pieces[k].code);
+}
+
+/* --- code ----------------------------------------------------------------------------------------------------------
+ */
+
+/* Copies code into executable memory: writable while it is copied, executable after, never both. */
+static uint8_t *install(struct native *n, const struct compiled *c) {
+    const struct donjon_platform *p = platform_of(n);
+    size_t at = (n->code_used + 31) & ~(size_t)31, end = at + c->size;
+    if (end > n->code_reserved) return NULL;
+    size_t from = at & ~(size_t)(PAGE - 1), to = (end + PAGE - 1) & ~(size_t)(PAGE - 1);
+    if (!p->protect(p->ctx, n->code + from, to - from, DONJON_PROT_READ | DONJON_PROT_WRITE)) return NULL;
+    memcpy(n->code + at, c->code, c->size);
+    if (!p->protect(p->ctx, n->code + from, to - from, DONJON_PROT_READ | DONJON_PROT_EXEC)) return NULL;
+    n->code_used = end;
+    return n->code + at;
+}
+
+/* Does every 32-bit address plus every 32-bit offset fall into memory 0's reservation? Then faults check bounds. */
+static bool guarded(const struct instance *i) {
+    return !i->memory0 || i->memory0->reserved >= (2ull << 32) + 64;
+}
+
+static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
+    struct instance *i = vm->instance;
+    struct compile_options opt = {
+        .find_code = UINT32_MAX, .bounds_checks = !guarded(i), .fuel = n->store->limits.fuel_enabled};
+    struct compiled c;
+    if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
+    if (!grow(n, &n->pieces, &n->cap_pieces, n->n_pieces, sizeof *n->pieces)) return NULL;
+    if (!compile_function(i->module, func, &opt, &c)) return NULL;
+    uint8_t *code = install(n, &c);
+    if (code) {
+        n->pieces[n->n_pieces++] = (struct piece){code, c.size, c.frame, vm, func, c.landings, c.n_landings};
+        c.landings = NULL;
+        set_code(vm, func, code, code);
+    }
+    compiled_free(platform_of(n), &c);
+    return code;
+}
+
+/* A call site that has to compile its callee: `call *disp32(%r14)`. */
+void *native_compile_site(struct vmctx *vm, const uint8_t *return_address, struct regs *regs) {
+    struct native *n = vm->store->native;
+    int32_t disp;
+    memcpy(&disp, return_address - 4, 4);
+    if ((uint8_t *)regs < vm->stack_limit) return NULL;
+    return compile(n, vm, (uint32_t)(((size_t)disp - offsetof(struct vmctx, tail)) / 8));
+}
+
+void *native_compile_func(struct vmctx *vm, struct func *f, struct regs *regs) {
+    if ((uint8_t *)regs < vm->stack_limit) return NULL;
+    return compile(vm->store->native, f->vm, f->wasm.index);
+}
+
+/* --- calls from outside --------------------------------------------------------------------------------------------
+ */
+
+static uint8_t kind_of(valtype t) {
+    return vt_is_ref(t) ? KIND_I64 : (uint8_t)vt_kind(t);
+}
+
+static uint32_t general_index(uint8_t reg) {
+    static const uint8_t index[16] = {[0] = 0, [1] = 1, [2] = 2, [3] = 3, [6] = 4, [7] = 5, [8] = 6, [9] = 7};
+    return index[reg];
+}
+
+/* Where value k of a list of types lies, in saved registers or the overflow area. */
+static slot *place_of(struct native *n, struct convention *c, valtype t, struct regs *r) {
+    uint32_t overflow = 0;
+    uint8_t reg = target_next_place(c, kind_of(t), &overflow);
+    if (reg == REG_NONE) return &n->overflow[overflow];
+    return reg >= REG_VECTOR ? (slot *)&r->vector[reg - REG_VECTOR] : (slot *)&r->general[general_index(reg)];
+}
+
+static void spread(struct native *n, const valtype *types, uint32_t count, const slot *from, struct regs *r) {
+    struct convention c = {0};
+    for (uint32_t k = 0; k < count; k++) {
+        slot *to = place_of(n, &c, types[k], r);
+        if (types[k] == VT_I32)
+            to->i64 = from->i32; /* upper half zero: compiled code relies on it */
+        else
+            memcpy(to, from, 8 * vt_slots(types[k]));
+        from += vt_slots(types[k]);
+    }
+}
+
+static void gather(struct native *n, const valtype *types, uint32_t count, slot *to, struct regs *r) {
+    struct convention c = {0};
+    for (uint32_t k = 0; k < count; k++) {
+        memcpy(to, place_of(n, &c, types[k], r), 8 * vt_slots(types[k]));
+        to += vt_slots(types[k]);
+    }
+}
+
+enum trap_kind native_call(struct native *n, struct func *f, slot *args) {
+    const struct functype *t = type_func(n->store->engine, f->type_id);
+    uint8_t *here = __builtin_frame_address(0), *end = n->stack + STACK_GUARD + n->stack_size;
+    bool inside = here >= n->stack && here < end; /* a host function calls back */
+    if (inside && here < f->vm->stack_limit) {
+        n->store->trap.kind = TRAP_STACK;
+        return TRAP_STACK;
+    }
+    struct regs regs;
+    struct activation act = {.regs = &regs, .previous = n->top};
+    memset(&regs, 0, sizeof regs);
+    spread(n, t->params, t->n_params, args, &regs);
+    n->top = &act;
+    enum trap_kind kind = (enum trap_kind)stub_enter(f, f->vm, inside ? NULL : end, &act);
+    n->top = act.previous;
+    if (kind == TRAP_NONE) gather(n, t->results, t->n_results, args, &regs);
+    if (kind == TRAP_INTERRUPT) clear_interrupt(n);
+    return kind;
+}
+
+/* --- calls to the host ---------------------------------------------------------------------------------------------
+ */
+
+uint32_t native_host_call(struct vmctx *vm, struct func *f, struct regs *regs) {
+    struct native *n = vm->store->native;
+    const struct functype *t = type_func(n->store->engine, f->type_id);
+    uint32_t slots = t->param_slots > t->result_slots ? t->param_slots : t->result_slots;
+    if ((uint8_t *)regs < vm->stack_limit) return TRAP_STACK;
+    slot args[slots + 1];
+    gather(n, t->params, t->n_params, args, regs);
+    uint8_t *outer = n->sp;
+    n->sp = (uint8_t *)args;
+    enum trap_kind kind = f->host.callback(f->host.env, n->store, vm->instance, args);
+    n->sp = outer;
+    if (kind == TRAP_NONE) spread(n, t->results, t->n_results, args, regs);
+    return kind;
+}
+
+bool native_subtype(struct vmctx *vm, struct func *f, uint32_t type_id) {
+    return type_id_matches(vm->store->engine, f->type_id, type_id);
+}
+
+/* --- unwinding -----------------------------------------------------------------------------------------------------
+ */
+
+static const struct piece *piece_at(const struct native *n, const uint8_t *pc) {
+    uint32_t lo = 0, hi = n->n_pieces;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (n->pieces[mid].code + n->pieces[mid].size <= pc)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < n->n_pieces && n->pieces[lo].code <= pc ? &n->pieces[lo] : NULL;
+}
+
+struct frame {
+    const uint8_t *pc; /* where it goes on; the instruction before it for callers */
+    uint64_t *sp;      /* of its body */
+    struct vmctx *vm;
+    const struct piece *piece;
+};
+
+/* To the compiled frame that pc and sp belong to, passing stubs; false at the end of the activation. */
+static bool find_frame(const struct native *n, struct frame *f) {
+    if (f->pc == stub_cross_return) {
+        f->vm = (struct vmctx *)f->sp[0];
+        f->pc = (const uint8_t *)f->sp[1];
+        f->sp += 2;
+    }
+    f->piece = piece_at(n, f->pc - 1);
+    return f->piece != NULL;
+}
+
+static bool next_frame(const struct native *n, struct frame *f) {
+    uint64_t *ret = f->sp + f->piece->frame / 8;
+    f->pc = (const uint8_t *)ret[0];
+    f->sp = ret + 1;
+    return find_frame(n, f);
+}
+
+/* The byte of the module that a piece of code came from: compiled again, which gives the same code. */
+static uint32_t source_offset(struct native *n, const struct piece *p, uint32_t code) {
+    struct compile_options opt = {
+        .find_code = code, .bounds_checks = !guarded(p->vm->instance), .fuel = n->store->limits.fuel_enabled};
+    struct compiled c;
+    if (!compile_function(p->vm->instance->module, p->func, &opt, &c)) return 0;
+    compiled_free(platform_of(n), &c);
+    return opt.found_at;
+}
+
+static void record_backtrace(struct native *n, struct frame f) {
+    struct trap *t = &n->store->trap;
+    if (!find_frame(n, &f)) return;
+    do {
+        if (t->n_frames < BACKTRACE_MAX)
+            t->frames[t->n_frames++] = (struct frame_info){
+                f.vm->instance, f.piece->func, source_offset(n, f.piece, (uint32_t)(f.pc - 1 - f.piece->code))};
+        t->n_frames_total++;
+    } while (next_frame(n, &f));
+}
+
+static struct activation *leave(struct native *n, enum trap_kind kind) {
+    n->top->kind = kind;
+    return n->top;
+}
+
+/* Looks for a handler of store->thrown from this frame outwards. */
+static bool land(struct native *n, struct vmctx *vm, struct frame f) {
+    struct exn *x = n->store->thrown;
+    if (!find_frame(n, &f)) return false;
+    do {
+        uint32_t at = (uint32_t)(f.pc - f.piece->code);
+        for (uint32_t k = 0; k < f.piece->n_landings; k++) {
+            const struct landing *l = &f.piece->landings[k];
+            if (l->return_at != at || (l->tag != NONE32 && f.vm->instance->tags[l->tag] != x->tag)) continue;
+            vm->land_pc = f.piece->code + l->code;
+            vm->land_sp = f.sp;
+            vm->land_vm = f.vm;
+            vm->land_exn = x;
+            n->store->thrown = NULL;
+            return true;
+        }
+    } while (next_frame(n, &f));
+    return false;
+}
+
+struct activation *native_unwind(struct vmctx *vm, uint64_t *sp) {
+    struct native *n = vm->store->native;
+    enum trap_kind kind = (enum trap_kind)vm->kind;
+    struct frame f = {(const uint8_t *)sp[0], sp + 1, vm, NULL};
+    if (kind == TRAP_EXCEPTION) return land(n, vm, f) ? NULL : leave(n, TRAP_EXCEPTION);
+    n->store->trap.kind = kind;
+    if (kind == TRAP_FUEL) n->store->fuel = 0;
+    record_backtrace(n, f);
+    return leave(n, kind);
+}
+
+static bool fault(void *tier, struct donjon_fault *fault) {
+    struct native *n = tier;
+    const uint8_t *pc = (const uint8_t *)fault->pc, *address = (const uint8_t *)fault->address;
+    const struct piece *p = piece_at(n, pc);
+    if (!p || !n->top) return false;
+    bool stack = address >= n->stack && address < n->stack + STACK_GUARD + PAGE;
+    struct vmctx *vm = (struct vmctx *)fault->r14;
+    enum trap_kind kind = stack ? TRAP_STACK : TRAP_MEMORY;
+    n->store->trap.kind = kind;
+    record_backtrace(n, (struct frame){pc + 1, (uint64_t *)fault->sp, vm, NULL});
+    fault->rdi = (uintptr_t)leave(n, kind);
+    fault->pc = (uintptr_t)stub_leave;
+    return true;
+}
+
+void native_stack(const struct native *n, const slot **begin, const slot **end) {
+    *begin = *end = (const slot *)(n->stack + STACK_GUARD + n->stack_size);
+    if (n->sp) *begin = (const slot *)n->sp;
+}
+
+/* --- helpers -------------------------------------------------------------------------------------------------------
+ */
+
+#define HELPER(name) static uint32_t name(struct vmctx *vm, slot *a)
+
+/* What moves many bytes costs fuel by the size, and is followed by a look at interrupts. */
+static enum trap_kind charge_bulk(struct vmctx *vm, uint64_t bytes) {
+    struct store *s = vm->store;
+    if (bytes < BULK_FREE) return TRAP_NONE;
+    if (s->limits.fuel_enabled && s->fuel < bytes / BULK_BYTES_PER_FUEL) return TRAP_FUEL;
+    if (s->limits.fuel_enabled) s->fuel -= bytes / BULK_BYTES_PER_FUEL;
+    return __atomic_load_n(&vm->interrupt, __ATOMIC_RELAXED) ? TRAP_INTERRUPT : TRAP_NONE;
+}
+
+/* Addresses of 32-bit memories and tables come as i32, whose upper half is zero in compiled code too. */
+HELPER(help_memory_grow) {
+    struct memory *m = vm->instance->memories[a[0].i32];
+    uint64_t old = memory_grow(vm->store, m, a[1].i64);
+    a[0].i64 = m->type.is64 || old != UINT64_MAX ? old : UINT32_MAX;
+    return TRAP_NONE;
+}
+HELPER(help_memory_init) {
+    struct instance *i = vm->instance;
+    enum trap_kind kind = memory_init(i, a[0].i32, i->memories[a[1].i32], a[2].i64, a[3].i64, a[4].i64);
+    return kind ? kind : charge_bulk(vm, a[4].i64);
+}
+HELPER(help_memory_copy) {
+    const struct memory *d = vm->instance->memories[a[0].i32], *s = vm->instance->memories[a[1].i32];
+    uint64_t to = a[2].i64, from = a[3].i64, n = a[4].i64;
+    if (n > d->size || to > d->size - n || n > s->size || from > s->size - n) return TRAP_MEMORY;
+    memmove(d->base + to, s->base + from, n);
+    return charge_bulk(vm, n);
+}
+HELPER(help_memory_fill) {
+    const struct memory *d = vm->instance->memories[a[0].i32];
+    uint64_t to = a[1].i64, n = a[3].i64;
+    if (n > d->size || to > d->size - n) return TRAP_MEMORY;
+    memset(d->base + to, (int)a[2].i32, n);
+    return charge_bulk(vm, n);
+}
+HELPER(help_data_drop) {
+    vm->instance->data_dropped[a[0].i32] = true;
+    return TRAP_NONE;
+}
+HELPER(help_table_get) {
+    const struct table *t = vm->instance->tables[a[0].i32];
+    if (a[1].i64 >= t->size) return TRAP_TABLE;
+    a[0] = t->elems[a[1].i64];
+    return TRAP_NONE;
+}
+HELPER(help_table_set) {
+    const struct table *t = vm->instance->tables[a[0].i32];
+    if (a[1].i64 >= t->size) return TRAP_TABLE;
+    t->elems[a[1].i64] = a[2];
+    return TRAP_NONE;
+}
+HELPER(help_table_grow) {
+    struct table *t = vm->instance->tables[a[0].i32];
+    uint64_t old = table_grow(vm->store, t, a[2].i64, a[1]);
+    a[0].i64 = t->type.limits.is64 || old != UINT64_MAX ? old : UINT32_MAX;
+    return TRAP_NONE;
+}
+HELPER(help_table_fill) {
+    enum trap_kind kind = table_fill(vm->instance->tables[a[0].i32], a[1].i64, a[2], a[3].i64);
+    return kind ? kind : charge_bulk(vm, a[3].i64 * sizeof(slot));
+}
+HELPER(help_table_init) {
+    struct instance *i = vm->instance;
+    enum trap_kind kind = table_init(i, a[0].i32, i->tables[a[1].i32], a[2].i64, a[3].i64, a[4].i64);
+    return kind ? kind : charge_bulk(vm, a[4].i64 * sizeof(slot));
+}
+HELPER(help_table_copy) {
+    struct instance *i = vm->instance;
+    enum trap_kind kind = table_copy(i->tables[a[0].i32], i->tables[a[1].i32], a[2].i64, a[3].i64, a[4].i64);
+    return kind ? kind : charge_bulk(vm, a[4].i64 * sizeof(slot));
+}
+HELPER(help_elem_drop) {
+    vm->instance->elem_dropped[a[0].i32] = true;
+    return TRAP_NONE;
+}
+HELPER(help_throw) {
+    struct native *n = vm->store->native;
+    struct tag *tag = vm->instance->tags[a[0].i32];
+    uint32_t slots = type_func(vm->store->engine, tag->type_id)->param_slots;
+    uint8_t *outer = n->sp;
+    n->sp = (uint8_t *)a;
+    struct exn *x = heap_new_exn(vm->store->heap, tag);
+    n->sp = outer;
+    if (!x) return TRAP_OUT_OF_MEMORY;
+    memcpy(x->payload, a + 1, slots * sizeof(slot));
+    vm->store->thrown = x;
+    return TRAP_EXCEPTION;
+}
+HELPER(help_throw_ref) {
+    if (!a[0].exn) return TRAP_NULL_EXN;
+    vm->store->thrown = a[0].exn;
+    return TRAP_EXCEPTION;
+}
+static const void *helper_table[HELPER_COUNT] = {
+    [HELPER_MEMORY_GROW] = help_memory_grow,
+    [HELPER_MEMORY_INIT] = help_memory_init,
+    [HELPER_MEMORY_COPY] = help_memory_copy,
+    [HELPER_MEMORY_FILL] = help_memory_fill,
+    [HELPER_DATA_DROP] = help_data_drop,
+    [HELPER_TABLE_GET] = help_table_get,
+    [HELPER_TABLE_SET] = help_table_set,
+    [HELPER_TABLE_GROW] = help_table_grow,
+    [HELPER_TABLE_FILL] = help_table_fill,
+    [HELPER_TABLE_INIT] = help_table_init,
+    [HELPER_TABLE_COPY] = help_table_copy,
+    [HELPER_ELEM_DROP] = help_elem_drop,
+    [HELPER_THROW] = help_throw,
+    [HELPER_THROW_REF] = help_throw_ref,
+};

@@ -1,0 +1,51 @@
+/* What compiled code sees of an instance: one block of memory that a pinned register points to. Compiled code knows
+ * only offsets into it, so it can be used by any instance of its module and kept in files. */
+#ifndef DONJON_NATIVE_VM_H
+#define DONJON_NATIVE_VM_H
+
+#include "ir.h"
+
+enum { OVERFLOW_SLOTS = 2048 }; /* parameters and results beyond the registers: 1,000 vectors at most */
+
+struct vmctx {
+    struct instance *instance;
+    struct store *store;
+    uint8_t *memory0;        /* base, pinned in a register while this instance runs */
+    uint32_t interrupt;      /* set to make loops look */
+    uint32_t kind;           /* of the trap that exit_stub reports */
+    uint8_t *stack_limit;    /* lowest address large frames may reach */
+    void *exit_stub;         /* jumped to with a trap kind */
+    void *cross_stub;        /* calls a function of another instance, or of the host */
+    void *subtype_stub;      /* compares function types that are not equal */
+    void *land_pc, *land_sp; /* where exit_stub goes on after a caught exception */
+    struct vmctx *land_vm;
+    void *land_exn;
+    void *helpers[HELPER_COUNT];
+    slot *overflow; /* parameters and results beyond the registers; one area a store */
+    void *tail[];   /* code by function, functions, globals, memories, tables, tags */
+};
+
+/* Byte offsets from the context, for the index spaces of a module. */
+static inline uint32_t vm_tail(uint32_t at) {
+    return (uint32_t)(offsetof(struct vmctx, tail) + 8u * (size_t)at);
+}
+static inline uint32_t vm_code(uint32_t i) {
+    return vm_tail(i);
+}
+static inline uint32_t vm_func(const struct module *m, uint32_t i) {
+    return vm_tail(m->n_funcs + i);
+}
+static inline uint32_t vm_global(const struct module *m, uint32_t i) {
+    return vm_tail(2 * m->n_funcs + i);
+}
+static inline uint32_t vm_memory(const struct module *m, uint32_t i) {
+    return vm_tail(2 * m->n_funcs + m->n_globals + i);
+}
+static inline uint32_t vm_table(const struct module *m, uint32_t i) {
+    return vm_tail(2 * m->n_funcs + m->n_globals + m->n_memories + i);
+}
+static inline uint32_t vm_slots(const struct module *m) {
+    return 2 * m->n_funcs + m->n_globals + m->n_memories + m->n_tables;
+}
+
+#endif

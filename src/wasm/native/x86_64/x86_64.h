@@ -1,0 +1,74 @@
+/* Between this directory's files. */
+#ifndef DONJON_NATIVE_X86_64_H
+#define DONJON_NATIVE_X86_64_H
+
+#include "../alloc.h"
+#include "../compile.h"
+#include "../vm.h"
+#include "asm.h"
+
+/* base + index << scale + disp; index 0: none */
+struct lea {
+    ref base, index;
+    uint8_t scale;
+    int32_t disp;
+};
+struct lea x86_lea(const struct fn *f, ref v);
+
+bool x86_imm(const struct fn *f, ref v, bool wide, int32_t *imm);
+bool x86_is_int_compare(uint16_t op);
+bool x86_is_float_compare(uint16_t op);
+bool x86_float_compare_swaps(uint16_t op);
+bool x86_checked_access(const struct fn *f, uint32_t memory);
+bool x86_constant_address(const struct fn *f, const struct ins *i, int32_t *disp);
+void x86_memory_operands(const struct fn *f, const struct ins *i, struct operands *o);
+void x86_simd_operands(const struct fn *f, const struct ins *i, struct operands *o);
+void x86_simd_fuse(struct fn *f, const uint32_t *uses, const struct ins *i, ref first);
+
+struct trap_jump { /* a conditional jump to a trap, whose code is emitted after the function's */
+    uint32_t at;
+    uint8_t kind; /* enum trap_kind; TRAP_NONE: eax has it already */
+    uint32_t ins;
+};
+enum detour_kind { DETOUR_CROSS, DETOUR_SUBTYPE };
+struct detour { /* rare paths of indirect calls, likewise */
+    enum detour_kind kind;
+    uint32_t at, back, type_id;
+    uint32_t ins;
+};
+struct position { /* code from here on belongs to this instruction */
+    uint32_t code, ins;
+};
+
+struct emitter {
+    struct as a;
+    struct fn *f;
+    struct allocation *al;
+    const struct operands *o; /* of the instruction in hand */
+    const struct assign *as;
+    uint32_t ins;
+    uint32_t frame, locals, spills; /* bytes; offsets of the memory-held locals and of the slot area from RSP */
+    uint32_t *block_at;
+    VEC(struct trap_jump) traps;
+    VEC(struct detour) detours;
+    VEC(struct position) positions;
+    struct compiled *out;
+};
+
+static inline struct rm slot_rm(const struct emitter *e, ref v) {
+    return rm_mem(RSP, (int32_t)(e->spills + e->al->slot[v]));
+}
+/* Operand k: its register or slot. */
+static inline struct rm use_rm(const struct emitter *e, unsigned k) {
+    return e->as->use[k] == USE_IN_SLOT ? slot_rm(e, e->o->use[k].value) : rm_reg(e->as->use[k]);
+}
+
+void x86_trap_if(struct emitter *e, uint8_t cc, enum trap_kind kind);
+/* The memory operand of an access (i's address), after whatever check it needs. `size`: bytes accessed. */
+struct rm x86_address(struct emitter *e, const struct ins *i, uint32_t size);
+void x86_load_const(struct emitter *e, uint8_t to, const struct ins *c);
+/* The constant's 16 bytes in the pool: floats repeated in no lane but the first. */
+struct rm x86_pool_const(struct emitter *e, const struct ins *c);
+void x86_simd(struct emitter *e, const struct ins *i);
+
+#endif
