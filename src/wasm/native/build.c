@@ -345,7 +345,7 @@ static void rollback(struct builder *b, uint32_t to) {
 
 /* Memory-held locals: the value is known until the block ends. */
 static void forget_locals(struct builder *b) {
-    if (b->memory_locals) memset(b->local.v, 0, b->n_locals * sizeof(ref));
+    if (b->memory_locals && b->n_locals) memset(b->local.v, 0, b->n_locals * sizeof(ref));
 }
 
 static ref get_local(struct builder *b, uint32_t x) {
