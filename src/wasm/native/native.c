@@ -405,7 +405,11 @@ struct activation *native_unwind(struct vmctx *vm, uint64_t *sp) {
     struct native *n = vm->store->native;
     enum trap_kind kind = (enum trap_kind)vm->kind;
     struct frame f = {(const uint8_t *)sp[0], sp + 1, vm, NULL};
-    if (kind == TRAP_EXCEPTION) return land(n, vm, f) ? NULL : leave(n, TRAP_EXCEPTION);
+    if (kind == TRAP_EXCEPTION) {
+        if (land(n, vm, f)) return NULL;
+        if (n->store->nesting == 1) record_backtrace(n, f); /* nobody outside can catch it any more */
+        return leave(n, TRAP_EXCEPTION);
+    }
     n->store->trap.kind = kind;
     if (kind == TRAP_FUEL) n->store->fuel = 0;
     record_backtrace(n, f);
