@@ -590,23 +590,59 @@ static bool gen_call(struct gen *g, valtype t) {
 
 /* ---- code: exceptions -------------------------------------------------------------------------------------------- */
 
+struct clause {
+    bool all, with_ref;
+    uint32_t tag, label;
+};
+
+/* A catch clause, random but for its label, and the values it hands over. */
+static struct type pick_clause(struct gen *g, struct clause *c) {
+    struct type caught = {0};
+    *c = (struct clause){.all = chance(g, 3), .with_ref = chance(g, 3), .tag = pick(g, g->n_tags)};
+    if (!c->all) {
+        const struct type *tag = &g->types[g->tag_types[c->tag]];
+        caught.n_results = tag->n_params;
+        memcpy(caught.results, tag->params, sizeof tag->params);
+    }
+    if (c->with_ref) caught.results[caught.n_results++] = VT_EXNREF;
+    return caught;
+}
+
+/* Clauses before the last one, to any label that takes what they hand over. */
+static unsigned pick_more_clauses(struct gen *g, struct clause *c, unsigned max) {
+    unsigned n = 0;
+    for (unsigned tries = pick(g, max + 1); tries--;) {
+        struct type caught = pick_clause(g, &c[n]);
+        for (uint32_t l = 0; l < g->n_labels; l++) {
+            const struct label *label = &g->labels[g->n_labels - 1 - l];
+            if (label->n != caught.n_results || memcmp(label->types, caught.results, label->n * sizeof(valtype)) != 0)
+                continue;
+            c[n++].label = l;
+            break;
+        }
+    }
+    return n;
+}
+
+static void put_clauses(struct gen *g, const struct clause *c, unsigned n) {
+    put_u(&g->code, n);
+    for (unsigned i = 0; i < n; i++) {
+        put(&g->code, (c[i].all ? 2 : 0) + c[i].with_ref);
+        if (!c[i].all) put_u(&g->code, c[i].tag);
+        put_u(&g->code, c[i].label);
+    }
+}
+
 /* block $out (result t)
  *   block $handler (result PARAMS [exnref])
- *     try_table (result t) (catch[_ref] tag $handler) BODY end
+ *     try_table (result t) ... (catch[_ref] tag $handler) BODY end
  *     br $out
  *   end
  *   HANDLER
  * end */
 static void gen_try_table(struct gen *g, valtype t) {
-    uint32_t tag = pick(g, g->n_tags);
-    bool all = chance(g, 3), with_ref = chance(g, 3);
-    struct type result = {.n_results = 1, .results = {t}}, caught = {0};
-    if (!all) {
-        const struct type *tt = &g->types[g->tag_types[tag]];
-        caught.n_results = tt->n_params;
-        memcpy(caught.results, tt->params, sizeof tt->params);
-    }
-    if (with_ref) caught.results[caught.n_results++] = VT_EXNREF;
+    struct clause clauses[3], last;
+    struct type result = {.n_results = 1, .results = {t}}, caught = pick_clause(g, &last);
     if (g->n_labels + 3 > LABELS_MAX) {
         gen_leaf(g, t);
         return;
@@ -615,18 +651,17 @@ static void gen_try_table(struct gen *g, valtype t) {
     op(g, OP_BLOCK), put_blocktype(g, &result);
     push_label(g, caught.results, caught.n_results);
     op(g, OP_BLOCK), put_blocktype(g, &caught);
-    push_label(g, result.results, 1);
+    unsigned n = pick_more_clauses(g, clauses, 2);
+    clauses[n] = last;
     op(g, OP_TRY_TABLE), put_blocktype(g, &result);
-    put_u(&g->code, 1);
-    put(&g->code, (all ? 2 : 0) + with_ref);
-    if (!all) put_u(&g->code, tag);
-    put_u(&g->code, 0);
+    put_clauses(g, clauses, n + 1);
+    push_label(g, result.results, 1);
     gen_statements(g);
     gen_expr(g, t);
     end_label(g);
     op_u(g, OP_BR, 1);
     end_label(g);
-    if (with_ref && chance(g, 3))
+    if (last.with_ref && chance(g, 3))
         op(g, OP_THROW_REF);
     else
         gen_take(g, caught.results, caught.n_results);
@@ -721,6 +756,11 @@ static void gen_br_on_null(struct gen *g) { /* a statement */
     uint32_t l = pick(g, g->n_labels);
     const struct label *label = &g->labels[g->n_labels - 1 - l];
     gen_values(g, label->types, label->n);
+    if (label->n && vt_is_ref(label->types[label->n - 1]) && chance(g, 2)) {
+        op_u(g, OP_BR_ON_NON_NULL, l);
+        gen_drops(g, label->n - 1u);
+        return;
+    }
     gen_expr(g, chance(g, 2) ? VT_EXTERNREF : VT_FUNCREF);
     op_u(g, OP_BR_ON_NULL, l);
     gen_drops(g, label->n + 1u);
