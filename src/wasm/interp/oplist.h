@@ -24,6 +24,17 @@ enum shape { SHAPE_SS, SHAPE_SI, SHAPE_AS, SHAPE_AI, SHAPE_SA, SHAPE_IS, SHAPE_I
     OPS_BIN(X, t##_add) OPS_BIN(X, t##_sub) OPS_BIN(X, t##_mul) OPS_BIN(X, t##_div) \
     OPS_BIN(X, t##_min) OPS_BIN(X, t##_max) OPS_BIN(X, t##_copysign)
 
+/* An operand shifted or rotated by a constant: [d a b n], a ? (b shifted by n); the letter says where b is. */
+enum { SHIFTED_S, SHIFTED_A };
+#define OPS_SHIFTED(X, n) OPS_UN(X, n##_shl) OPS_UN(X, n##_shr_u) OPS_UN(X, n##_rotl)
+/* A result rotated by a constant: [d a b n]; bit fields: [d a n][mask], (a >> n) & mask and (a & mask) << n. */
+#define OPS_ROTATED(X, n) OPS_TWIN(X, n##_rotl_ss) OPS_TWIN(X, n##_rotl_as)
+#define OPS_BITS(X, t) \
+    OPS_SHIFTED(X, t##_add) OPS_SHIFTED(X, t##_sub) OPS_SHIFTED(X, t##_or) OPS_SHIFTED(X, t##_xor) \
+    OPS_ROTATED(X, t##_add) OPS_ROTATED(X, t##_xor) OPS_UN(X, t##_shr_u_and) OPS_UN(X, t##_and_shl)
+/* Multiply, round, then add or subtract: [d c a b], c + a * b, c - a * b, a * b - c; the letter says where a is. */
+#define OPS_MULADD(X, t) OPS_UN(X, t##_add_mul) OPS_UN(X, t##_sub_mul) OPS_UN(X, t##_mul_sub)
+
 /* One operand and a result: [d a]. */
 enum { UNARY_S, UNARY_A };
 #define OPS_UN(X, n) OPS_TWIN(X, n##_s) OPS_TWIN(X, n##_a)
@@ -75,11 +86,30 @@ enum { FBR_LOOP = 2 };
     OPS_FBR(X, t##_eq) OPS_FBR(X, t##_ne) OPS_FBR(X, t##_lt) OPS_FBR(X, t##_nlt) OPS_FBR(X, t##_gt) OPS_FBR(X, t##_ngt) \
     OPS_FBR(X, t##_le) OPS_FBR(X, t##_nle) OPS_FBR(X, t##_ge) OPS_FBR(X, t##_nge)
 
+/* Add and compare and branch, as loops end: [d a imm32][b|imm16 distance32], d = a + imm, compared with b. Range checks,
+ * [- a imm32][imm16 distance32], keep the sum to themselves (and the accumulator). */
+enum { ADD_BR_LOOP = 2 };
+#define OPS_ADD_BR(X, n) X(add_br_##n##_s, 0) X(add_br_##n##_i, 0) X(add_loop_##n##_s, 0) X(add_loop_##n##_i, 0)
+#define OPS_RANGE(X, n) X(range_br_##n##_s, 0) X(range_br_##n##_a, 0)
+#define OPS_ADD_BRANCH(X) \
+    OPS_ADD_BR(X, i32_eq) OPS_ADD_BR(X, i32_ne) OPS_ADD_BR(X, i32_lt_s) OPS_ADD_BR(X, i32_ge_s) OPS_ADD_BR(X, i32_lt_u) \
+    OPS_ADD_BR(X, i32_ge_u) OPS_ADD_BR(X, i32_gt_s) OPS_ADD_BR(X, i32_le_s) OPS_ADD_BR(X, i32_gt_u) OPS_ADD_BR(X, i32_le_u) \
+    OPS_RANGE(X, i32_lt_u) OPS_RANGE(X, i32_ge_u) OPS_RANGE(X, i32_gt_u) OPS_RANGE(X, i32_le_u)
+
+/* Load and compare with a constant and branch: [d addr offset32][- imm16 distance32]. */
+enum { LOAD_BR_LOOP = 2 };
+#define OPS_LD_BR(X, n) X(n##_s, 0) X(n##_s_n, 0) X(n##_loop_s, 0) X(n##_loop_s_n, 0)
+#define OPS_LOAD_BRANCH(X) \
+    OPS_LD_BR(X, i32_load_br_eq) OPS_LD_BR(X, i32_load_br_ne) OPS_LD_BR(X, i32_load_br_tst) OPS_LD_BR(X, i32_load_br_ntst) \
+    OPS_LD_BR(X, i32_load8_u_br_eq) OPS_LD_BR(X, i32_load8_u_br_ne) OPS_LD_BR(X, i32_load8_u_br_tst) OPS_LD_BR(X, i32_load8_u_br_ntst)
+
 /* Memory 0 with 32-bit addresses: [d addr offset32]; k: [d - address32], known to be inside.
- * sp, ap: [d addr offset32][plus], the address is addr + plus modulo 2^32. far: any memory, [d addr is64][memory][offset]. */
-enum { LOAD_S, LOAD_A, LOAD_SP, LOAD_AP, LOAD_K, LOAD_FAR };
+ * sp, ap: [d addr offset32][plus], the address is addr + plus modulo 2^32. The others are [d a b n][plus offset32]:
+ * ss, as: a + b + plus; sls, sla: a + (b << n) + plus; ls, la: (b << n) + plus. far: any memory, [d addr is64][memory][offset]. */
+enum { LOAD_S, LOAD_A, LOAD_SP, LOAD_AP, LOAD_SS, LOAD_AS, LOAD_SLS, LOAD_SLA, LOAD_LS, LOAD_LA, LOAD_K, LOAD_FAR };
 #define OPS_LD(X, n) \
-    OPS_TWIN(X, n##_s) OPS_TWIN(X, n##_a) OPS_TWIN(X, n##_sp) OPS_TWIN(X, n##_ap) OPS_TWIN(X, n##_k) OPS_TWIN(X, n##_far)
+    OPS_TWIN(X, n##_s) OPS_TWIN(X, n##_a) OPS_TWIN(X, n##_sp) OPS_TWIN(X, n##_ap) OPS_TWIN(X, n##_ss) OPS_TWIN(X, n##_as) \
+    OPS_TWIN(X, n##_sls) OPS_TWIN(X, n##_sla) OPS_TWIN(X, n##_ls) OPS_TWIN(X, n##_la) OPS_TWIN(X, n##_k) OPS_TWIN(X, n##_far)
 #define OPS_LOAD(X) \
     OPS_LD(X, i32_load) OPS_LD(X, i64_load) OPS_LD(X, f32_load) OPS_LD(X, f64_load) \
     OPS_LD(X, i32_load8_s) OPS_LD(X, i32_load8_u) OPS_LD(X, i32_load16_s) OPS_LD(X, i32_load16_u) \
@@ -97,7 +127,7 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
 
 /* Moves. put: a constant into a slot, accumulators untouched; const: into the accumulator too. select: [d a b condition]. Globals: [d][address of the value]. */
 #define OPS_MOVE(X) \
-    X(copy32, 0) X(copy64, 0) X(copy128, 0) X(copy64_2, 0) X(copy64_a, 0) X(put, 0) X(put64, 0) \
+    X(copy32, 0) X(copy64, 0) X(copy128, 0) X(copy64_2, 0) X(i32_add_2, 0) X(i32_load_2, 0) X(copy64_a, 0) X(put, 0) X(put64, 0) \
     OPS_TWIN(X, const) OPS_TWIN(X, const64) OPS_TWIN(X, f32_const) OPS_TWIN(X, f64_const) X(const128, 0) \
     OPS_UN(X, select) OPS_UN(X, f32_select) OPS_UN(X, f64_select) X(v128_select_s, 0) \
     OPS_TWIN(X, global_get) OPS_TWIN(X, f32_global_get) OPS_TWIN(X, f64_global_get) X(v128_global_get, 0) \
@@ -106,7 +136,7 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
 
 /* Control. */
 #define OPS_CONTROL(X) \
-    X(enter, 0) X(jump, 0) X(loop, 0) X(br_table_s, 0) X(br_table_a, 0) X(unreachable, 0) X(fuel, 0) \
+    X(enter, 0) X(jump, 0) X(loop, 0) X(br_table_s, 0) X(br_table_a, 0) X(br_table_sp, 0) X(br_table_ap, 0) X(unreachable, 0) X(fuel, 0) \
     X(call, 0) X(call_import, 0) X(call_indirect, 0) X(call_ref, 0) \
     X(return_call, 0) X(return_call_import, 0) X(return_call_indirect, 0) X(return_call_ref, 0) \
     X(return, 0) X(return_s, 0) X(return_a, 0) X(return_i, 0) X(f32_return_s, 0) X(f32_return_a, 0) X(f64_return_s, 0) X(f64_return_a, 0) \
@@ -121,8 +151,9 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
 
 #define INTERP_OPS(X) \
     OPS_INT(X, i32) OPS_INT(X, i64) OPS_FLOAT(X, f32) OPS_FLOAT(X, f64) OPS_UNARY(X) \
+    OPS_BITS(X, i32) OPS_BITS(X, i64) OPS_MULADD(X, f32) OPS_MULADD(X, f64) \
     OPS_COMPARE(X) OPS_FCOMPARE(X, f32) OPS_FCOMPARE(X, f64) \
-    OPS_BRANCH(X) OPS_FBRANCH(X, f32) OPS_FBRANCH(X, f64) \
+    OPS_BRANCH(X) OPS_ADD_BRANCH(X) OPS_LOAD_BRANCH(X) OPS_FBRANCH(X, f32) OPS_FBRANCH(X, f64) \
     OPS_LOAD(X) OPS_STORE(X) OPS_MOVE(X) OPS_CONTROL(X) OPS_RARE(X) INTERP_OPS_SIMD(X)
 // clang-format on
 

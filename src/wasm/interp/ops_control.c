@@ -14,16 +14,18 @@ OP(loop) { /* a jump backwards */
     TAIL pc->h(ARGS);
 }
 
-/* [index - n32], then n + 1 words with distances, the last for every other index. Targets are forward. */
-#define BR_TABLE(name, INDEX)                                                                                          \
+/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward. */
+#define BR_TABLE(name, LEN, INDEX)                                                                                     \
     OP(name) {                                                                                                         \
         const uint32_t index = (uint32_t)(INDEX), n = pc[1].u[1];                                                      \
-        pc += 2 + (index < n ? index : n);                                                                             \
+        pc += (LEN) + (index < n ? index : n);                                                                          \
         pc += pc->i[1];                                                                                                \
         TAIL pc->h(ARGS);                                                                                              \
     }
-BR_TABLE(br_table_s, S32(0))
-BR_TABLE(br_table_a, acc)
+BR_TABLE(br_table_s, 2, S32(0))
+BR_TABLE(br_table_a, 2, acc)
+BR_TABLE(br_table_sp, 3, S32(0) + pc[2].u[0])
+BR_TABLE(br_table_ap, 3, acc + pc[2].u[0])
 
 OP(unreachable) { TRAP(unreachable); }
 

@@ -112,6 +112,29 @@
 FLOATS(32)
 FLOATS(64)
 
+/* Two operations with two roundings: no fused multiply-add. */
+#define DEFINE_MULADD(name, W, A, EXPR)                                                                                \
+    OP(name) {                                                                                                         \
+        const F##W a = (A), b = SF##W(3), c = SF##W(1);                                                                \
+        FACC##W = (EXPR);                                                                                              \
+        FSET##W(FACC##W);                                                                                              \
+        NEXT(2);                                                                                                       \
+    }                                                                                                                  \
+    OP(name##_n) {                                                                                                     \
+        const F##W a = (A), b = SF##W(3), c = SF##W(1);                                                                \
+        FACC##W = (EXPR);                                                                                              \
+        NEXT(2);                                                                                                       \
+    }
+#define MULADD(name, W, EXPR)                                                                                          \
+    DEFINE_MULADD(name##_s, W, SF##W(2), EXPR)                                                                         \
+    DEFINE_MULADD(name##_a, W, FACC##W, EXPR)
+#define MULADDS(W)                                                                                                     \
+    MULADD(f##W##_add_mul, W, c + a * b)                                                                               \
+    MULADD(f##W##_sub_mul, W, c - a * b)                                                                               \
+    MULADD(f##W##_mul_sub, W, a *b - c)
+MULADDS(32)
+MULADDS(64)
+
 /* Conversions. */
 #define CONVERT(name, W, T, S, A, EXPR)                                                                                \
     DEFINE_UN(name##_s, W, T, S, EXPR)                                                                                 \

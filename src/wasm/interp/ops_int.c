@@ -94,6 +94,99 @@ ARITHMETIC(64)
 COMPARES(32)
 COMPARES(64)
 
+/* Fused: what compilers write for array indices, bit fields, hashes and ciphers. */
+#define SHIFTED(name, W, EXPR)                                                                                         \
+    SHIFTED_BY(name##_shl, W, shl, EXPR)                                                                               \
+    SHIFTED_BY(name##_shr_u, W, shr_u, EXPR)                                                                           \
+    SHIFTED_BY(name##_rotl, W, rotl, EXPR)
+#define SHIFTED_BY(name, W, shift, EXPR)                                                                               \
+    DEFINE(name##_s, u##W, S##W(1), i##W##_##shift(S##W(2), pc[1].s[3]), , EXPR)                                       \
+    DEFINE(name##_a, u##W, S##W(1), i##W##_##shift((u##W)acc, pc[1].s[3]), , EXPR)
+#define ROTATED(name, W, EXPR)                                                                                         \
+    DEFINE(name##_rotl_ss, u##W, S##W(1), S##W(2), , i##W##_rotl(EXPR, pc[1].s[3]))                                    \
+    DEFINE(name##_rotl_as, u##W, acc, S##W(2), , i##W##_rotl(EXPR, pc[1].s[3]))
+#define DEFINE_FIELD(name, W, A, EXPR)                                                                                 \
+    OP(name) {                                                                                                         \
+        const u##W a = (u##W)(A), n = pc[1].s[2], mask = (u##W)pc[2].u64;                                              \
+        acc = (u##W)(EXPR);                                                                                            \
+        SET(0, acc);                                                                                                   \
+        NEXT(3);                                                                                                       \
+    }                                                                                                                  \
+    OP(name##_n) {                                                                                                     \
+        const u##W a = (u##W)(A), n = pc[1].s[2], mask = (u##W)pc[2].u64;                                              \
+        acc = (u##W)(EXPR);                                                                                            \
+        NEXT(3);                                                                                                       \
+    }
+#define BITS(W)                                                                                                        \
+    SHIFTED(i##W##_add, W, a + b)                                                                                      \
+    SHIFTED(i##W##_sub, W, a - b)                                                                                      \
+    SHIFTED(i##W##_or, W, a | b)                                                                                       \
+    SHIFTED(i##W##_xor, W, a ^ b)                                                                                      \
+    ROTATED(i##W##_add, W, a + b)                                                                                      \
+    ROTATED(i##W##_xor, W, a ^ b)                                                                                      \
+    DEFINE_FIELD(i##W##_shr_u_and_s, W, S##W(1), i##W##_shr_u(a, n) & mask)                                            \
+    DEFINE_FIELD(i##W##_shr_u_and_a, W, acc, i##W##_shr_u(a, n) & mask)                                                \
+    DEFINE_FIELD(i##W##_and_shl_s, W, S##W(1), i##W##_shl(a & mask, n))                                                \
+    DEFINE_FIELD(i##W##_and_shl_a, W, acc, i##W##_shl(a & mask, n))
+BITS(32)
+BITS(64)
+
+#define DEFINE_ADD_BR(name, B, EXPR)                                                                                   \
+    OP(add_br_##name) {                                                                                                \
+        const u32 a = S32(1) + IMM32, b = (u32)(B);                                                                    \
+        acc = a;                                                                                                       \
+        SET(0, a);                                                                                                     \
+        if (EXPR) JUMP(pc + 2);                                                                                        \
+        NEXT(3);                                                                                                       \
+    }                                                                                                                  \
+    OP(add_loop_##name) {                                                                                              \
+        const u32 a = S32(1) + IMM32, b = (u32)(B);                                                                    \
+        acc = a;                                                                                                       \
+        SET(0, a);                                                                                                     \
+        if (EXPR) {                                                                                                    \
+            pc = pc + 2 + pc[2].i[1];                                                                                  \
+            TICK(ctx);                                                                                                 \
+            TAIL pc->h(ARGS);                                                                                          \
+        }                                                                                                              \
+        NEXT(3);                                                                                                       \
+    }
+#define ADD_BR(name, EXPR)                                                                                             \
+    DEFINE_ADD_BR(name##_s, fp[pc[2].s[0]].i32, EXPR)                                                                  \
+    DEFINE_ADD_BR(name##_i, (int32_t)(int16_t)pc[2].s[0], EXPR)
+ADD_BR(i32_eq, a == b)
+ADD_BR(i32_ne, a != b)
+ADD_BR(i32_lt_s, (int32_t)a < (int32_t)b)
+ADD_BR(i32_ge_s, (int32_t)a >= (int32_t)b)
+ADD_BR(i32_lt_u, a < b)
+ADD_BR(i32_ge_u, a >= b)
+ADD_BR(i32_gt_s, (int32_t)a > (int32_t)b)
+ADD_BR(i32_le_s, (int32_t)a <= (int32_t)b)
+ADD_BR(i32_gt_u, a > b)
+ADD_BR(i32_le_u, a <= b)
+
+#define DEFINE_RANGE(name, A, EXPR)                                                                                    \
+    OP(range_br_##name) {                                                                                              \
+        const u32 a = (u32)(A) + IMM32, b = (u32)(int32_t)(int16_t)pc[2].s[0];                                         \
+        acc = a;                                                                                                       \
+        if (EXPR) JUMP(pc + 2);                                                                                        \
+        NEXT(3);                                                                                                       \
+    }
+#define RANGE(name, EXPR)                                                                                              \
+    DEFINE_RANGE(name##_s, S32(1), EXPR)                                                                               \
+    DEFINE_RANGE(name##_a, acc, EXPR)
+RANGE(i32_lt_u, a < b)
+RANGE(i32_ge_u, a >= b)
+RANGE(i32_gt_u, a > b)
+RANGE(i32_le_u, a <= b)
+
+/* Two sums, each with its place: [d a d2 a2][imm imm2]. */
+OP(i32_add_2) {
+    SET(0, S32(1) + pc[2].u[0]);
+    acc = S32(3) + pc[2].u[1];
+    SET(2, acc);
+    NEXT(3);
+}
+
 /* Unary operations with an integer result. */
 #define DEFINE_UN(name, T, A, EXPR)                                                                                    \
     OP(name) {                                                                                                         \

@@ -18,6 +18,13 @@
 #define AT_ACC(p, size)  MEM32(p, acc, pc[1].u[1], size)
 #define AT_SLOT_PLUS(p, size) MEM32(p, S32(1) + pc[2].u[0], pc[1].u[1], size)
 #define AT_ACC_PLUS(p, size)  MEM32(p, acc + pc[2].u[0], pc[1].u[1], size)
+#define AT_SUM(p, sum, size)  MEM32(p, (sum) + pc[2].u[0], pc[2].u[1], size)
+#define AT_SS(p, size)        AT_SUM(p, S32(1) + S32(2), size)
+#define AT_AS(p, size)        AT_SUM(p, S32(1) + (uint32_t)acc, size)
+#define AT_SLS(p, size)       AT_SUM(p, S32(1) + (S32(2) << (pc[1].s[3] & 31)), size)
+#define AT_SLA(p, size)       AT_SUM(p, S32(1) + ((uint32_t)acc << (pc[1].s[3] & 31)), size)
+#define AT_LS(p, size)        AT_SUM(p, S32(2) << (pc[1].s[3] & 31), size)
+#define AT_LA(p, size)        AT_SUM(p, (uint32_t)acc << (pc[1].s[3] & 31), size)
 #define AT_FIXED(p, size) const uint8_t *const p = mem + pc[1].u[1]
 #define AT_FAR(p, size)                                                                                                \
     const uint64_t base = pc[1].s[2] ? S64(1) : S32(1);                                                                \
@@ -27,6 +34,12 @@
     DEFINE_LOAD(name##_a, SIZE, AT_ACC, 2, TO, EXPR, STORE)                                                            \
     DEFINE_LOAD(name##_sp, SIZE, AT_SLOT_PLUS, 3, TO, EXPR, STORE)                                                     \
     DEFINE_LOAD(name##_ap, SIZE, AT_ACC_PLUS, 3, TO, EXPR, STORE)                                                      \
+    DEFINE_LOAD(name##_ss, SIZE, AT_SS, 3, TO, EXPR, STORE)                                                            \
+    DEFINE_LOAD(name##_as, SIZE, AT_AS, 3, TO, EXPR, STORE)                                                            \
+    DEFINE_LOAD(name##_sls, SIZE, AT_SLS, 3, TO, EXPR, STORE)                                                          \
+    DEFINE_LOAD(name##_sla, SIZE, AT_SLA, 3, TO, EXPR, STORE)                                                          \
+    DEFINE_LOAD(name##_ls, SIZE, AT_LS, 3, TO, EXPR, STORE)                                                            \
+    DEFINE_LOAD(name##_la, SIZE, AT_LA, 3, TO, EXPR, STORE)                                                            \
     DEFINE_LOAD(name##_k, SIZE, AT_FIXED, 2, TO, EXPR, STORE)                                                          \
     DEFINE_LOAD(name##_far, SIZE, AT_FAR, 4, TO, EXPR, STORE)
 
@@ -52,6 +65,46 @@ LOAD(i32_load16_u, 2, acc, load16(p), SET(0, acc))
 LOAD(i64_load8_s, 1, acc, (uint64_t)(int8_t)*p, SET(0, acc))
 LOAD(i64_load16_s, 2, acc, (uint64_t)(int16_t)load16(p), SET(0, acc))
 LOAD(i64_load32_s, 4, acc, (uint64_t)(int32_t)load32(p), SET(0, acc))
+
+/* Two loads: [d addr d2 addr2][offset offset2]. The second's slot may be the first's result. */
+OP(i32_load_2) {
+    MEM32(p, S32(1), pc[2].u[0], 4);
+    SET(0, load32(p));
+    pc++; /* a trap from here on is the second's */
+    MEM32(p2, fp[pc[0].s[3]].i32, pc[1].u[1], 4);
+    acc = load32(p2);
+    fp[pc[0].s[2]].i64 = acc;
+    NEXT(2);
+}
+
+/* Loads with what comes of them. */
+#define DEFINE_LOAD_BR(name, SIZE, LOAD, EXPR)                                                                         \
+    DEFINE_LOAD_BR_(name##_s, SIZE, LOAD, EXPR, SET(0, acc), JUMP(pc + 2))                                             \
+    DEFINE_LOAD_BR_(name##_s_n, SIZE, LOAD, EXPR, , JUMP(pc + 2))                                                      \
+    DEFINE_LOAD_BR_(name##_loop_s, SIZE, LOAD, EXPR, SET(0, acc), LOOP(pc + 2))                                        \
+    DEFINE_LOAD_BR_(name##_loop_s_n, SIZE, LOAD, EXPR, , LOOP(pc + 2))
+#define DEFINE_LOAD_BR_(name, SIZE, LOAD, EXPR, STORE, GO)                                                             \
+    OP(name) {                                                                                                         \
+        AT_SLOT(p, SIZE);                                                                                              \
+        const uint32_t b = (uint32_t)(int32_t)(int16_t)pc[2].s[1];                                                     \
+        acc = (LOAD);                                                                                                  \
+        STORE;                                                                                                         \
+        if (EXPR) GO;                                                                                                  \
+        NEXT(3);                                                                                                       \
+    }
+#define LOOP(w)                                                                                                        \
+    do {                                                                                                               \
+        pc = (w) + (w)->i[1];                                                                                          \
+        TICK(ctx);                                                                                                     \
+        TAIL pc->h(ARGS);                                                                                              \
+    } while (0)
+#define LOAD_BRS(name, SIZE, LOAD)                                                                                     \
+    DEFINE_LOAD_BR(name##_br_eq, SIZE, LOAD, acc == b)                                                                 \
+    DEFINE_LOAD_BR(name##_br_ne, SIZE, LOAD, acc != b)                                                                 \
+    DEFINE_LOAD_BR(name##_br_tst, SIZE, LOAD, acc & b)                                                                 \
+    DEFINE_LOAD_BR(name##_br_ntst, SIZE, LOAD, !(acc & b))
+LOAD_BRS(i32_load, 4, load32(p))
+LOAD_BRS(i32_load8_u, 1, *p)
 
 /* Stores. */
 #define DEFINE_STORE(name, SIZE, ADDRESS, LEN, VALUE, STORE)                                                           \

@@ -131,14 +131,14 @@ static void emit_jump_if(struct translator *t, struct control *to, bool when) {
         t->result_at = at;
         pin(t);
         if (placed) {
-            aim(t, to, emit_branch_if(t, when, to->kind == CONTROL_LOOP) + 1);
+            aim(t, to, emit_branch_if(t, when, to->kind == CONTROL_LOOP));
             return;
         }
     } else if (to->kind != CONTROL_FUNC) {
-        aim(t, to, emit_branch_if(t, when, to->kind == CONTROL_LOOP) + 1);
+        aim(t, to, emit_branch_if(t, when, to->kind == CONTROL_LOOP));
         return;
     }
-    const uint32_t skip = emit_branch_if(t, !when, false) + 1;
+    const uint32_t skip = emit_branch_if(t, !when, false);
     t->code[skip].u[1] = NO_WORD;
     const struct accumulator acc = t->acc, facc = t->facc, dacc = t->dacc;
     emit_jump(t, to);
@@ -149,11 +149,16 @@ static void emit_jump_if(struct translator *t, struct control *to, bool when) {
 
 static void br_table(struct translator *t) {
     const uint32_t n = leb_u32(&t->p);
-    const struct entry index = operand(t, pop(t));
+    struct entry index = pop(t);
+    const uint32_t plus = index.plus;
+    index.plus = 0;
+    index = operand(t, index);
     const bool acc = in_accumulator(t, index);
     if (acc) take_accumulator(t, index);
     pin(t);
-    emit_imm(t, acc ? IOP_br_table_a : IOP_br_table_s, to_slot(t, index), 0, (int32_t)n, 1);
+    const uint32_t op = acc ? (plus ? IOP_br_table_ap : IOP_br_table_a) : (plus ? IOP_br_table_sp : IOP_br_table_s);
+    const uint32_t at = emit_imm(t, op, index.slot, 0, (int32_t)n, plus ? 2 : 1);
+    if (plus) t->code[at + 2].u64 = plus;
     const uint32_t first = t->n;
     for (uint32_t i = 0; i <= n; i++)
         emit(t, IOP_jump, 0); /* room for the distances */
@@ -264,7 +269,7 @@ static void br_on_non_null(struct translator *t) {
     struct control *to = label(t, leb_u32(&t->p));
     const struct entry e = settled_reference(t);
     compare_null(t, e);
-    const uint32_t skip = emit_branch_if(t, true, false) + 1;
+    const uint32_t skip = emit_branch_if(t, true, false);
     t->code[skip].u[1] = NO_WORD;
     push_entry(t, e);
     emit_jump(t, to);
@@ -310,7 +315,7 @@ static void try_table(struct translator *t) {
     struct control *c = begin(t, CONTROL_TRY_TABLE);
     c->clauses = t->p;
     c->start = t->n;
-    t->last = NO_WORD;
+    t->last = t->prev = NO_WORD;
     skip_clauses(&t->p);
 }
 
@@ -388,6 +393,7 @@ static void end_block(struct translator *t) {
 static void delegate(struct translator *t) {
     const struct control *c = &t->controls[t->n_controls - 1];
     const uint32_t level = t->n_controls - 1, target = leb_u32(&t->p);
+    t->last = t->prev = NO_WORD;
     add_catch(t, (struct catch_entry){.start = c->start, .end = t->n, .level = level, .delegate = level - target, .exn_slot = NO_SLOT});
     end_block(t);
 }
@@ -406,7 +412,7 @@ static void if_(struct translator *t) {
         t->result_at = at;
         if (n) pin(t);
     }
-    uint32_t branch = emit_branch_if(t, false, false) + 1;
+    uint32_t branch = emit_branch_if(t, false, false);
     t->code[branch].u[1] = NO_WORD;
     begin(t, CONTROL_IF)->else_fixups = branch;
 }
@@ -549,7 +555,7 @@ static void translate_one(struct translator *t, uint32_t op) {
     case OP_TRY_TABLE: try_table(t); break;
     case OP_TRY:
         begin(t, CONTROL_TRY)->start = t->n;
-        t->last = NO_WORD;
+        t->last = t->prev = NO_WORD;
         break;
     case OP_CATCH: catch_legacy(t, t->instance->tags[leb_u32(&t->p)]); break;
     case OP_CATCH_ALL: catch_legacy(t, NULL); break;
@@ -671,7 +677,7 @@ static struct translator translator_for(struct func *f, bool recording) {
     struct instance *i = f->wasm.instance;
     return (struct translator){.func = f, .instance = i, .module = i->module, .platform = i->store->engine->platform,
                                .recording = recording, .fuel = i->store->limits.fuel_enabled, .fuel_at = NO_WORD,
-                               .last = NO_WORD, .result_at = NO_WORD};
+                               .last = NO_WORD, .prev = NO_WORD, .result_at = NO_WORD};
 }
 
 enum trap_kind translate(struct func *f) {

@@ -61,6 +61,7 @@ struct translator {
     uint32_t n, capacity; /* words */
     uint32_t last;        /* word of the latest instruction, NO_WORD after a label */
     uint32_t last_op;
+    uint32_t prev, prev_op; /* the one before, NO_WORD if a label is between them */
     uint32_t result_at;   /* word of the instruction that made the topmost entry, if that has a destination */
 
     struct entry *stack;
@@ -179,8 +180,7 @@ struct memarg read_memarg(struct translator *t);
 void translate_plain(struct translator *t, uint32_t op); /* all that is not control flow; translate_plain.c */
 void translate_simd(struct translator *t, uint32_t op);  /* the FD space; translate_simd.c */
 
-/* Comparisons (translate_plain.c). How to jump when the popped entry is true (or not): the instruction for a forward jump,
- * whose operand word lacks only the distance. */
+/* Jumps when the topmost entry, which it pops, is true (or `when` false: not). The word that lacks the distance, in i[1]. */
 uint32_t emit_branch_if(struct translator *t, bool when, bool loop);
 
 #endif

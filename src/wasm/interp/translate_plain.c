@@ -100,10 +100,104 @@ static void push_binary(struct translator *t, uint32_t op, struct operands o, ui
     push_result(t, at, op, kind);
 }
 
+/* Has the latest instruction made this popped entry, for nobody else? Then the two may become one. (Its `plus` apart.) */
+static bool made_by_last(struct translator *t, struct entry e) {
+    const struct accumulator *a = accumulator_of(t, e.kind);
+    return a && t->last != NO_WORD && e.where == IN_HOME && a->slot == e.slot && a->at == t->last && a->op == t->last_op &&
+           (interp_flags[t->last_op] & OPF_TWIN);
+}
+static bool is_plain(struct entry e) { return e.where != IN_CONST && !e.plus; }
+/* Is `op` member `shape` or `shape2` of the family that begins with `first`? */
+static bool is_shape(uint32_t op, uint32_t first, enum shape shape, enum shape shape2) {
+    return op == first + 2u * shape || op == first + 2u * shape2;
+}
+
+/* a ? (b shifted by a constant). */
+static bool with_shifted(struct translator *t, uint32_t iop, struct entry a, struct entry b, uint8_t kind) {
+    static const uint16_t ops[][2] = {{IOP_i32_add_ss, IOP_i32_add_shl_s}, {IOP_i32_sub_ss, IOP_i32_sub_shl_s},
+                                      {IOP_i32_or_ss, IOP_i32_or_shl_s},   {IOP_i32_xor_ss, IOP_i32_xor_shl_s},
+                                      {IOP_i64_add_ss, IOP_i64_add_shl_s}, {IOP_i64_sub_ss, IOP_i64_sub_shl_s},
+                                      {IOP_i64_or_ss, IOP_i64_or_shl_s},   {IOP_i64_xor_ss, IOP_i64_xor_shl_s}};
+    static const uint16_t shifts[2][3] = {{IOP_i32_shl_ss, IOP_i32_shr_u_ss, IOP_i32_rotl_ss},
+                                          {IOP_i64_shl_ss, IOP_i64_shr_u_ss, IOP_i64_rotl_ss}};
+    enum { MEMBERS = 4 }; /* of one shift */
+    uint32_t op = 0;
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++)
+        if (ops[i][0] == iop) op = ops[i][1];
+    if (!op) return false;
+    if (!made_by_last(t, b) && iop != IOP_i32_sub_ss && iop != IOP_i64_sub_ss) {
+        const struct entry swap = a;
+        a = b;
+        b = swap;
+    }
+    if (!made_by_last(t, b) || !is_plain(a) || b.plus) return false;
+    for (unsigned i = 0; i < 3; i++, op += MEMBERS) {
+        const uint32_t shift = shifts[kind == KIND_I64][i];
+        if (!is_shape(t->last_op, shift, SHAPE_SI, SHAPE_AI)) continue;
+        const word o = t->code[t->last + 1];
+        if (t->last_op == shift + 2 * SHAPE_AI) op += 2 * SHIFTED_A;
+        take_back_last(t);
+        push_result(t, emit4(t, op, 0, a.slot, o.s[1], o.u[1] & (kind == KIND_I64 ? 63 : 31), 1), op, kind);
+        return true;
+    }
+    return false;
+}
+
+/* c + a * b, c - a * b, a * b - c. */
+static bool with_product(struct translator *t, uint32_t iop, struct entry a, struct entry b, uint8_t kind) {
+    const bool wide = kind == KIND_F64;
+    const uint32_t add = wide ? IOP_f64_add_ss : IOP_f32_add_ss, sub = wide ? IOP_f64_sub_ss : IOP_f32_sub_ss;
+    const uint32_t mul = wide ? IOP_f64_mul_ss : IOP_f32_mul_ss;
+    if ((iop != add && iop != sub) || a.where == IN_CONST || b.where == IN_CONST) return false;
+    const bool first = made_by_last(t, a);
+    if (!(first || made_by_last(t, b)) || !is_shape(t->last_op, mul, SHAPE_SS, SHAPE_AS)) return false;
+    const uint32_t add_mul = wide ? IOP_f64_add_mul_s : IOP_f32_add_mul_s, members = 4;
+    uint32_t op = iop == add ? add_mul : first ? add_mul + 2 * members : add_mul + members;
+    if (t->last_op == mul + 2 * SHAPE_AS) op += 2 * UNARY_A;
+    const word o = t->code[t->last + 1];
+    take_back_last(t);
+    push_result(t, emit4(t, op, 0, first ? b.slot : a.slot, o.s[1], o.s[2], 1), op, kind);
+    return true;
+}
+
+/* An operation with a constant on what the latest instruction made: rotations of sums and xors, bit fields. */
+static bool of_result(struct translator *t, uint32_t iop, struct entry a, struct entry b, uint8_t kind) {
+    if (!immediate(b) || !made_by_last(t, a) || a.plus) return false;
+    const bool wide = kind == KIND_I64;
+    const word o = t->code[t->last + 1];
+    const uint32_t bits = wide ? 63 : 31, last = t->last_op;
+    if (iop == (wide ? IOP_i64_rotl_ss : IOP_i32_rotl_ss)) {
+        const uint32_t add = wide ? IOP_i64_add_ss : IOP_i32_add_ss, xor = wide ? IOP_i64_xor_ss : IOP_i32_xor_ss;
+        const bool sum = is_shape(last, add, SHAPE_SS, SHAPE_AS);
+        if (!sum && !is_shape(last, xor, SHAPE_SS, SHAPE_AS)) return false;
+        uint32_t op = wide ? (sum ? IOP_i64_add_rotl_ss : IOP_i64_xor_rotl_ss) : (sum ? IOP_i32_add_rotl_ss : IOP_i32_xor_rotl_ss);
+        if (last == (sum ? add : xor) + 2 * SHAPE_AS) op += 2 * UNARY_A;
+        take_back_last(t);
+        push_result(t, emit4(t, op, 0, o.s[1], o.s[2], (uint32_t)b.bits & bits, 1), op, kind);
+        return true;
+    }
+    const uint32_t and = wide ? IOP_i64_and_ss : IOP_i32_and_ss, shl = wide ? IOP_i64_shl_ss : IOP_i32_shl_ss;
+    const uint32_t shr = wide ? IOP_i64_shr_u_ss : IOP_i32_shr_u_ss;
+    const bool field = iop == and && is_shape(last, shr, SHAPE_SI, SHAPE_AI);
+    if (!field && !(iop == shl && is_shape(last, and, SHAPE_SI, SHAPE_AI))) return false;
+    uint32_t op = wide ? (field ? IOP_i64_shr_u_and_s : IOP_i64_and_shl_s) : (field ? IOP_i32_shr_u_and_s : IOP_i32_and_shl_s);
+    if (last == (field ? shr : and) + 2 * SHAPE_AI) op += 2 * UNARY_A;
+    take_back_last(t);
+    const uint64_t imm = (uint64_t)(int64_t)o.i[1];
+    const uint32_t at = emit4(t, op, 0, o.s[1], (uint32_t)(field ? imm : b.bits) & bits, 0, 2);
+    t->code[at + 2].u64 = field ? b.bits : imm;
+    push_result(t, at, op, kind);
+    return true;
+}
+
 static void binary(struct translator *t, const struct numeric_op *n, uint8_t kind) {
     struct entry b = pop(t), a = pop(t);
     uint32_t iop = n->iop;
     bool commutative = n->family == COMMUTATIVE;
+    if ((iop == IOP_i32_rotr_ss || iop == IOP_i64_rotr_ss) && immediate(b)) {
+        b.bits = -b.bits & (kind == KIND_I64 ? 63 : 31);
+        iop = iop == IOP_i32_rotr_ss ? IOP_i32_rotl_ss : IOP_i64_rotl_ss;
+    }
     if ((iop == IOP_i32_sub_ss || iop == IOP_i64_sub_ss) && immediate(b) && (int32_t)b.bits != INT32_MIN) {
         b.bits = -b.bits; /* adding is commutative, and joins other instructions more often */
         iop = iop == IOP_i32_sub_ss ? IOP_i32_add_ss : IOP_i64_add_ss;
@@ -121,8 +215,16 @@ static void binary(struct translator *t, const struct numeric_op *n, uint8_t kin
         push_entry(t, a);
         return;
     }
-    struct operands o = choose(t, a, b, commutative);
-    push_binary(t, iop + 2u * o.shape, o, kind, kind);
+    uint32_t plus = 0; /* of sums of sums the same */
+    if (iop == IOP_i32_add_ss || iop == IOP_i32_sub_ss) {
+        plus = iop == IOP_i32_add_ss ? a.plus + b.plus : a.plus - b.plus;
+        a.plus = b.plus = 0;
+    }
+    if (!with_shifted(t, iop, a, b, kind) && !with_product(t, iop, a, b, kind) && !of_result(t, iop, a, b, kind)) {
+        struct operands o = choose(t, a, b, commutative);
+        push_binary(t, iop + 2u * o.shape, o, kind, kind);
+    }
+    if (plus) t->stack[t->depth - 1].plus = plus;
 }
 
 enum { CMP_MEMBERS = 8, FCMP_MEMBERS = 4 }; /* shapes and twins of one comparison */
@@ -202,6 +304,45 @@ static void eqz(struct translator *t, uint32_t iop) {
     compare_entries(t, iop, operand(t, a), zero);
 }
 
+/* The comparison that was the latest instruction has been taken back; it compared `o.s[1]`, then in the accumulator, with an
+ * immediate or a slot. If the instruction before has just computed that, it joins the branch. 0: it does not. */
+static uint32_t join_branch(struct translator *t, uint32_t which, uint32_t shape, word o, bool loop) {
+    if (t->last == NO_WORD || (shape != SHAPE_AI && shape != SHAPE_AS)) return 0;
+    const uint32_t before = t->last_op, offset = t->recording ? t->map[t->last] : 0;
+    const word w = t->code[t->last + 1];
+    const bool imm = shape == SHAPE_AI;
+    const uint16_t b = imm ? (uint16_t)o.i[1] : o.s[2];
+    if (w.s[0] != o.s[1]) return 0;
+    uint32_t op = 0;
+    if (before == IOP_i32_add_si && which < 10) {
+        op = IOP_add_br_i32_eq_s + which * 4 + imm + (loop ? ADD_BR_LOOP : 0);
+    } else if ((before == IOP_i32_add_si_n || before == IOP_i32_add_ai_n) && imm && !loop) {
+        const uint32_t ranges[] = {[4] = IOP_range_br_i32_lt_u_s, [5] = IOP_range_br_i32_ge_u_s, [8] = IOP_range_br_i32_gt_u_s,
+                                   [9] = IOP_range_br_i32_le_u_s, [11] = 0};
+        op = ranges[which];
+        if (op && before == IOP_i32_add_ai_n) op++;
+    } else if (imm && (which < 2 || which >= 10)) {
+        const uint32_t n = before == IOP_i32_load_s_n || before == IOP_i32_load8_u_s_n;
+        const uint32_t cond = which < 2 ? which : which - 8; /* eq ne tst ntst */
+        if (before - n == IOP_i32_load_s) op = IOP_i32_load_br_eq_s + cond * 4 + n + (loop ? LOAD_BR_LOOP : 0);
+        if (before - n == IOP_i32_load8_u_s) op = IOP_i32_load8_u_br_eq_s + cond * 4 + n + (loop ? LOAD_BR_LOOP : 0);
+        if (op) {
+            take_back_last(t);
+            const uint32_t at = emit4(t, op, 0, 0, 0, 0, 2);
+            t->code[at + 1] = w;
+            t->code[at + 2].s[1] = b;
+            if (t->recording) t->map[at] = offset; /* it is the load that may trap */
+            return at + 2;
+        }
+    }
+    if (!op) return 0;
+    take_back_last(t);
+    const uint32_t at = emit4(t, op, 0, 0, 0, 0, 2);
+    t->code[at + 1] = w;
+    t->code[at + 2].s[0] = b;
+    return at + 2;
+}
+
 uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
     if (top_is_and(t)) replace_last(t, test_of_and(t->last_op, true));
     const bool ints = is_compare(t->last_op);
@@ -213,9 +354,11 @@ uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
         if (!imm || o.i[1] == (int16_t)o.i[1]) {
             pop(t);
             take_back_last(t);
+            const uint32_t joined = ints && which < 12 ? join_branch(t, which, shape, o, loop) : 0;
+            if (joined) return joined;
             const uint32_t op = ints ? IOP_br_i32_eq_ss + which * 8 + shape + (loop ? BR_LOOP : 0)
                                      : IOP_br_f32_eq_ss + which * 4 + shape + (loop ? FBR_LOOP : 0);
-            return emit4(t, op, o.s[1], imm ? (uint16_t)o.i[1] : o.s[2], 0, 0, 1);
+            return emit4(t, op, o.s[1], imm ? (uint16_t)o.i[1] : o.s[2], 0, 0, 1) + 1;
         }
     }
     struct entry c = operand(t, pop(t));
@@ -223,9 +366,11 @@ uint32_t emit_branch_if(struct translator *t, bool when, bool loop) {
     if (in_accumulator(t, c)) {
         shape = SHAPE_AI;
         take_accumulator(t, c);
+        const uint32_t joined = join_branch(t, when, SHAPE_AI, (word){.s = {0, c.slot}}, loop);
+        if (joined) return joined;
     }
     const uint32_t first = when ? IOP_br_i32_ne_ss : IOP_br_i32_eq_ss;
-    return emit4(t, first + shape + (loop ? BR_LOOP : 0), c.slot, 0, 0, 0, 1);
+    return emit4(t, first + shape + (loop ? BR_LOOP : 0), c.slot, 0, 0, 0, 1) + 1;
 }
 
 static void unary(struct translator *t, const struct numeric_op *n, uint8_t kind) {
@@ -256,9 +401,32 @@ static bool fixed_address(const struct memarg *m, struct entry address, uint32_t
     return true;
 }
 
+/* An address that the latest instruction has added up is added up by the load instead. */
+static bool load_from_sum(struct translator *t, const struct numeric_op *n, const struct memarg *m, struct entry address, uint8_t kind) {
+    static const struct {
+        uint16_t op, mode;
+    } modes[] = {{IOP_i32_add_ss, LOAD_SS}, {IOP_i32_add_as, LOAD_AS}, {IOP_i32_add_shl_s, LOAD_SLS}, {IOP_i32_add_shl_a, LOAD_SLA},
+                 {IOP_i32_shl_si, LOAD_LS}, {IOP_i32_shl_ai, LOAD_LA}};
+    if (!made_by_last(t, address)) return false;
+    for (unsigned i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (modes[i].op != t->last_op) continue;
+        const uint32_t mode = modes[i].mode, op = n->iop + 2 * mode;
+        word o = t->code[t->last + 1];
+        if (mode == LOAD_LS || mode == LOAD_LA) o = (word){.s = {0, 0, o.s[1], o.u[1] & 31}};
+        if (mode == LOAD_AS) o.s[1] = o.s[2];
+        take_back_last(t);
+        const uint32_t at = emit4(t, op, 0, o.s[1], o.s[2], o.s[3], 2);
+        t->code[at + 2] = (word){.u = {address.plus, (uint32_t)m->offset}};
+        push_result(t, at, op, kind);
+        return true;
+    }
+    return false;
+}
+
 static void load(struct translator *t, const struct numeric_op *n, uint8_t kind) {
     const struct memarg m = read_memarg(t);
     struct entry address = pop(t);
+    if (m.near_ && load_from_sum(t, n, &m, address, kind)) return;
     uint32_t at, fixed;
     uint32_t op = n->iop;
     if (!m.near_) {

@@ -42,7 +42,26 @@ static void reserve_words(struct translator *t, uint32_t words) {
     t->n = 0;
 }
 
+/* Two like instructions in a row, both final, become one: [d a imm] and [d2 a2 imm2] make [d a d2 a2][imm imm2]. */
+static void merge_pair(struct translator *t) {
+    if (t->prev == NO_WORD || t->last == NO_WORD || t->prev_op != t->last_op) return;
+    const uint32_t op = t->last_op == IOP_i32_add_si ? IOP_i32_add_2 : t->last_op == IOP_i32_load_s ? IOP_i32_load_2 : 0;
+    if (!op) return;
+    word *first = &t->code[t->prev], *second = &t->code[t->last];
+    const word a = first[1], b = second[1];
+    *first = (word){.h = interp_handlers[op]};
+    first[1] = (word){.s = {a.s[0], a.s[1], b.s[0], b.s[1]}};
+    first[2] = (word){.u = {a.u[1], b.u[1]}};
+    if (t->recording) t->map[t->prev + 1] = t->map[t->last]; /* see op_i32_load_2 */
+    pin(t);
+    t->n = t->prev + 3;
+    t->last = t->prev;
+    t->last_op = op;
+    t->prev = t->result_at = NO_WORD;
+}
+
 uint32_t emit(struct translator *t, uint32_t op, uint32_t operand_words) {
+    merge_pair(t);
     reserve_words(t, 1 + operand_words);
     uint32_t at = t->n;
     t->code[at].h = interp_handlers[op];
@@ -52,6 +71,8 @@ uint32_t emit(struct translator *t, uint32_t op, uint32_t operand_words) {
         t->map[at] = t->offset + 1;
     }
     t->n = at + 1 + operand_words;
+    t->prev = t->last;
+    t->prev_op = t->last_op;
     t->last = at;
     t->last_op = op;
     return at;
@@ -68,11 +89,13 @@ void take_back_last(struct translator *t) {
     struct accumulator *a[3] = {&t->acc, &t->facc, &t->dacc};
     for (int i = 0; i < 3; i++)
         if (a[i]->at == t->last) a[i]->slot = ACC_EMPTY;
-    t->last = NO_WORD;
+    t->last = t->prev;
+    t->last_op = t->prev_op;
+    t->prev = NO_WORD;
 }
 
 void label_here(struct translator *t) {
-    t->last = NO_WORD;
+    t->last = t->prev = NO_WORD;
     t->fuel_at = NO_WORD;
     forget(t);
 }
