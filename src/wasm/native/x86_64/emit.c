@@ -451,6 +451,7 @@ static struct condition condition(struct emitter *e, ref c, unsigned k) {
     }
     if (i->op == OP_I32_EQZ || i->op == OP_I64_EQZ) {
         const struct ins *x = ins_of(e, i->a);
+        if ((x->flags & INS_FUSED) && x86_simd_is_test(x->op)) return (struct condition){x86_simd_test(e, x, e->as->use[k]) ^ 1, 0};
         if (x->flags & INS_FUSED)
             test_and(e, x, k, x->op == OP_I64_AND);
         else
@@ -462,6 +463,7 @@ static struct condition condition(struct emitter *e, ref c, unsigned k) {
         return (struct condition){CC_NE, 0};
     }
     if (x86_is_float_compare(i->op)) return compare_float(e, i, k);
+    if (x86_simd_is_test(i->op)) return (struct condition){x86_simd_test(e, i, e->as->use[k]), 0};
     compare_int(e, i, k, i->op >= OP_I64_EQ);
     return (struct condition){int_condition(i->op), 0};
 }

@@ -109,24 +109,36 @@ static bool whole_lanes(const struct plan *p, unsigned bytes, uint8_t lane[16]) 
     return true;
 }
 
-/* Interleaving the low or high halves of left with right (or with itself, or with zeros). */
-static bool is_interleave(const struct plan *p, unsigned bytes, unsigned base, bool zeros) {
+/* Interleaving the low or high halves of left with right (or with itself). */
+static bool is_interleave(const struct plan *p, unsigned bytes, unsigned base) {
     for (unsigned k = 0; k < 16; k++) {
         unsigned c = k / bytes, l = base + c / 2 * bytes + k % bytes;
-        if (c & 1) l = zeros ? ZERO : p->right ? l + 16 : l;
+        if ((c & 1) && p->right) l += 16;
         if (p->from[k] != l) return false;
     }
     return true;
 }
 
+/* Zero extension of lanes. */
+static bool plan_extend(struct plan *p) {
+    static const struct {
+        uint8_t from, to;
+        uint16_t code;
+    } extends[] = {{1, 2, VPMOVZXBW}, {2, 4, VPMOVZXWD}, {4, 8, VPMOVZXDQ}, {1, 4, VPMOVZXBD}, {1, 8, VPMOVZXBQ}, {2, 8, VPMOVZXWQ}, {8, 16, VMOVQ_LOAD}};
+    for (unsigned x = 0; x < sizeof extends / sizeof *extends; x++) {
+        unsigned from = extends[x].from, to = extends[x].to, k = 0;
+        while (k < 16 && p->from[k] == (k % to < from ? k / to * from + k % to : ZERO)) k++;
+        if (k == 16) return choose(p, PLAN_UNARY, extends[x].code);
+    }
+    return false;
+}
+
 static bool plan_interleave(struct plan *p) {
     static const enum vector_code low[4] = {VPUNPCKLBW, VPUNPCKLWD, VPUNPCKLDQ, VPUNPCKLQDQ};
     static const enum vector_code high[4] = {VPUNPCKHBW, VPUNPCKHWD, VPUNPCKHDQ, VPUNPCKHQDQ};
-    static const enum vector_code zero[4] = {VPMOVZXBW, VPMOVZXWD, VPMOVZXDQ, VMOVQ_LOAD};
     for (unsigned k = 0; k < 4; k++) {
-        if (is_interleave(p, 1u << k, 0, false)) return choose(p, PLAN_BINARY, low[k]);
-        if (is_interleave(p, 1u << k, 8, false)) return choose(p, PLAN_BINARY, high[k]);
-        if (!p->right && is_interleave(p, 1u << k, 0, true)) return choose(p, PLAN_UNARY, zero[k]);
+        if (is_interleave(p, 1u << k, 0)) return choose(p, PLAN_BINARY, low[k]);
+        if (is_interleave(p, 1u << k, 8)) return choose(p, PLAN_BINARY, high[k]);
     }
     return false;
 }
@@ -218,7 +230,7 @@ static bool plan_one(struct plan *p) {
     }
     if (copy) return choose(p, PLAN_COPY, VMOVAPS);
     if (same) return choose(p, PLAN_UNARY, VPBROADCASTB);
-    return plan_dwords(p) || plan_words(p) || plan_interleave(p) || plan_shift(p) || plan_align(p);
+    return plan_dwords(p) || plan_words(p) || plan_interleave(p) || plan_extend(p) || plan_shift(p) || plan_align(p);
 }
 
 static bool plan_two(struct plan *p) {

@@ -136,6 +136,9 @@ static void special_operands(const struct fn *f, const struct ins *i, struct ope
         use_of(o, i->b, USE_REG);
         return;
     case OP_I8X16_SPLAT: case OP_I16X8_SPLAT: case OP_I32X4_SPLAT: case OP_I64X2_SPLAT: case OP_F32X4_SPLAT: case OP_F64X2_SPLAT:
+        if (f->ins.v[i->a].flags & INS_FUSED) x86_memory_operands(f, &f->ins.v[i->a], o);
+        else use_right(f, o, i->a);
+        return;
     case OP_I8X16_EXTRACT_LANE_S: case OP_I8X16_EXTRACT_LANE_U: case OP_I16X8_EXTRACT_LANE_S: case OP_I16X8_EXTRACT_LANE_U:
     case OP_I32X4_EXTRACT_LANE: case OP_I64X2_EXTRACT_LANE: case OP_F32X4_EXTRACT_LANE: case OP_F64X2_EXTRACT_LANE:
         use_right(f, o, i->a);
@@ -190,12 +193,31 @@ void x86_simd_operands(const struct fn *f, const struct ins *i, struct operands 
     }
 }
 
-/* Rotations by whole bytes take the place of their two shifts. */
-void x86_simd_fuse(struct fn *f, const uint32_t *uses, const struct ins *i, ref first) {
+/* The load that a splat can do by itself: nothing else uses it, and nothing happens in between. */
+static bool is_splat_load(const struct fn *f, const uint32_t *uses, ref v, ref first) {
+    const struct ins *i = &f->ins.v[v];
+    if (i->a < first || uses[i->a] != 1 || v - i->a > 16) return false;
+    for (ref k = i->a + 1; k < v; k++)
+        if (!ir_is_pure(f->ins.v[k].op)) return false;
+    switch (f->ins.v[i->a].op) {
+    case OP_I32_LOAD: return i->op == OP_I32X4_SPLAT;
+    case OP_I64_LOAD: return i->op == OP_I64X2_SPLAT;
+    case OP_F32_LOAD: return i->op == OP_F32X4_SPLAT;
+    case OP_F64_LOAD: return i->op == OP_F64X2_SPLAT;
+    default: return false;
+    }
+}
+
+/* A rotation by whole bytes takes the place of its two shifts, a splat that of the load before it. */
+void x86_simd_fuse(struct fn *f, const uint32_t *uses, ref v, ref first) {
+    const struct ins *i = &f->ins.v[v];
     uint8_t lanes[16];
-    if (!x86_byte_rotation(f, i, lanes)) return;
-    if (uses[i->a] == 1 && i->a >= first) f->ins.v[i->a].flags |= INS_FUSED;
-    if (uses[i->b] == 1 && i->b >= first) f->ins.v[i->b].flags |= INS_FUSED;
+    if (i->op == OP_V128_OR && x86_byte_rotation(f, i, lanes)) {
+        if (uses[i->a] == 1 && i->a >= first) f->ins.v[i->a].flags |= INS_FUSED;
+        if (uses[i->b] == 1 && i->b >= first) f->ins.v[i->b].flags |= INS_FUSED;
+    } else if (i->op >= OP_I32X4_SPLAT && i->op <= OP_F64X2_SPLAT && is_splat_load(f, uses, v, first)) {
+        f->ins.v[i->a].flags |= INS_FUSED;
+    }
 }
 
 /* --- bits ---------------------------------------------------------------------------------------------------------- */
@@ -229,17 +251,33 @@ static void bitselect(struct emitter *e, const struct ins *i, uint8_t d, uint8_t
     vr(e, VPOR, d, d, XMM15);
 }
 
-/* Sets d to whether the last vptest found something (cc NE) or nothing (E). */
-static void test(struct emitter *e, uint8_t d, uint8_t x, uint8_t cc) {
-    x_rr(&e->a, false, 0x31, d, d);
-    vr(e, VPTEST, x, 0, x);
-    op_rm(&e->a, 0, false, 0x0F90u | cc, 0, rm_reg(d), 0, true);
+static enum vector_code test_compare(uint16_t op) {
+    switch (op) {
+    case OP_I8X16_ALL_TRUE: return VPCMPEQB;
+    case OP_I16X8_ALL_TRUE: return VPCMPEQW;
+    case OP_I32X4_ALL_TRUE: return VPCMPEQD;
+    case OP_I64X2_ALL_TRUE: return VPCMPEQQ;
+    default: return 0;
+    }
 }
+bool x86_simd_is_test(uint16_t op) { return op == OP_V128_ANY_TRUE || test_compare(op); }
 
-static void all_true(struct emitter *e, uint8_t d, uint8_t x, enum vector_code equal) {
+uint8_t x86_simd_test(struct emitter *e, const struct ins *i, uint8_t x) {
+    enum vector_code equal = test_compare(i->op);
+    if (!equal) {
+        vr(e, VPTEST, x, 0, x);
+        return CC_NE;
+    }
     set_zero(e, XMM15);
     vr(e, equal, XMM15, XMM15, x);
-    test(e, d, XMM15, CC_E);
+    vr(e, VPTEST, XMM15, 0, XMM15);
+    return CC_E;
+}
+
+static void test(struct emitter *e, const struct ins *i, uint8_t d, uint8_t x) {
+    x_rr(&e->a, false, 0x31, d, d);
+    uint8_t cc = x86_simd_test(e, i, x);
+    op_rm(&e->a, 0, false, 0x0F90u | cc, 0, rm_reg(d), 0, true);
 }
 
 static void bitmask16(struct emitter *e, uint8_t d, uint8_t x) {
@@ -371,7 +409,16 @@ static void splat(struct emitter *e, const struct ins *i) {
         vm(e, VMOVUPS, d, 0, m);
         return;
     }
-    struct rm m = use_rm(e, 0);
+    struct rm m;
+    if (value->flags & INS_FUSED) { /* the load's place, should it trap */
+        uint32_t here = e->ins;
+        e->ins = i->a;
+        vec_push(e->f, e->positions, ((struct position){e->a.buf.n, i->a}));
+        m = x86_address(e, value, 1u << opcode_table[value->op].aux);
+        e->ins = here;
+    } else {
+        m = use_rm(e, 0);
+    }
     bool vector = m.kind != RM_REG || m.reg >= REG_VECTOR;
     if (!vector) {
         vm(e, i->op == OP_I64X2_SPLAT ? VMOVQ : VMOVD, d, 0, m);
@@ -508,8 +555,37 @@ static struct rm flipped(struct emitter *e, ref v, uint64_t sign, uint8_t to) {
     return rm_reg(to);
 }
 
-static void greater_unsigned(struct emitter *e, ref x, ref y, enum vector_code greater) {
-    uint64_t sign = greater == VPCMPGTB ? 0x8080808080808080u : greater == VPCMPGTW ? 0x8000800080008000u : 0x8000000080000000u;
+/* The constant's lanes less or plus one, where none wraps: x < c is x <= c - 1. */
+static bool next_to(const struct fn *f, ref v, unsigned bytes, bool up, uint64_t to[2]) {
+    const struct ins *c = &f->ins.v[v];
+    if (c->op != IR_CONST128) return false;
+    uint8_t of[16];
+    memcpy(of, f->vectors.v + 16 * c->imm, 16);
+    for (unsigned k = 0; k < 16; k += bytes) {
+        uint32_t lane = 0, edge = up ? UINT32_MAX >> (32 - 8 * bytes) : 0;
+        memcpy(&lane, of + k, bytes);
+        if (lane == edge) return false;
+        lane += up ? 1 : UINT32_MAX;
+        memcpy(of + k, &lane, bytes);
+    }
+    memcpy(to, of, 16);
+    return true;
+}
+
+/* x > y. With a constant, by the extreme of x and its neighbour; else by signed order. */
+static void greater_unsigned(struct emitter *e, ref x, ref y, unsigned log2) {
+    static const enum vector_code least[3] = {VPMINUB, VPMINUW, VPMINUD}, most[3] = {VPMAXUB, VPMAXUW, VPMAXUD};
+    static const enum vector_code more[3] = {VPCMPGTB, VPCMPGTW, VPCMPGTD};
+    static const uint64_t signs[3] = {0x8080808080808080, 0x8000800080008000, 0x8000000080000000};
+    enum vector_code greater = more[log2];
+    uint64_t sign = signs[log2], limit[2];
+    bool right_constant = next_to(e->f, y, 1u << log2, true, limit);
+    if (e->o->n == 1 && (right_constant || next_to(e->f, x, 1u << log2, false, limit))) {
+        uint8_t v = e->as->use[0];
+        vm(e, right_constant ? most[log2] : least[log2], XMM15, v, rm_pool(pool_add(&e->a, limit)));
+        vr(e, equals[log2], e->as->def, XMM15, v);
+        return;
+    }
     struct rm left = flipped(e, x, sign, XMM15), right = flipped(e, y, sign, XMM14);
     if (left.kind != RM_REG) vm(e, VMOVUPS, XMM15, 0, left);
     vm(e, greater, e->as->def, XMM15, right);
@@ -630,9 +706,36 @@ static void dot8_add(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, uint8_t
 
 /* --- floats -------------------------------------------------------------------------------------------------------- */
 
+/* Is the minimum (maximum) with this constant right when the CPU's is, the constant being its first operand? Which then
+ * gives x, with zeros of both signs too: they must be x as well. NaNs stay signalling, for which `quiet` is to be done:
+ * nothing may be subtracted, or be added where no result is negative (and -0 has to become +0). */
+enum quiet { NOT_RIGHT, SUBTRACT_ZERO, ADD_ZERO };
+static enum quiet extreme_by(const struct fn *f, ref v, bool max, bool f64) {
+    const struct ins *c = &f->ins.v[v];
+    if (c->op != IR_CONST128) return NOT_RIGHT;
+    bool subtract = true, add = max;
+    for (unsigned k = 0, bytes = f64 ? 8 : 4; k < 16; k += bytes) {
+        uint64_t lane = 0, infinity = f64 ? 0x7ff0000000000000 : 0x7f800000, sign = f64 ? 1ull << 63 : 0x80000000;
+        memcpy(&lane, f->vectors.v + 16 * c->imm + k, bytes);
+        if ((lane & ~sign) > infinity) return NOT_RIGHT;
+        if (lane == (max ? 0 : sign)) subtract = false;
+        if (lane & sign) add = false;
+    }
+    return subtract ? SUBTRACT_ZERO : add ? ADD_ZERO : NOT_RIGHT;
+}
+
 /* Both orders of the CPU's minimum together get zeros' signs right; where a NaN is, the sum is one. */
-static void extreme(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, bool max, bool f64) {
+static void extreme(struct emitter *e, const struct ins *i, bool max, bool f64) {
     enum vector_code code = f64 ? (max ? VMAXPD : VMINPD) : max ? VMAXPS : VMINPS;
+    uint8_t d = e->as->def, x = e->as->use[0], y = e->as->use[1];
+    for (unsigned k = 0; k < 2; k++) {
+        enum quiet quiet = extreme_by(e->f, k ? i->a : i->b, max, f64);
+        if (!quiet) continue;
+        vr(e, code, d, k ? x : y, k ? y : x);
+        if (quiet == ADD_ZERO) vm(e, f64 ? VADDPD : VADDPS, d, d, pool32(e, 0));
+        else vm(e, f64 ? VSUBPD : VSUBPS, d, d, pool32(e, 0));
+        return;
+    }
     vr(e, code, XMM14, x, y);
     vr(e, code, XMM15, y, x);
     vr(e, max ? VANDPS : VORPS, XMM14, XMM14, XMM15);
@@ -716,12 +819,12 @@ static void one_code(struct emitter *e, const struct row *r, struct rm m, uint8_
 
 static void integer_special(struct emitter *e, const struct ins *i, uint8_t d, uint8_t x, uint8_t y) {
     switch (i->op) {
-    case OP_I8X16_LT_U: greater_unsigned(e, i->b, i->a, VPCMPGTB); return;
-    case OP_I16X8_LT_U: greater_unsigned(e, i->b, i->a, VPCMPGTW); return;
-    case OP_I32X4_LT_U: greater_unsigned(e, i->b, i->a, VPCMPGTD); return;
-    case OP_I8X16_GT_U: greater_unsigned(e, i->a, i->b, VPCMPGTB); return;
-    case OP_I16X8_GT_U: greater_unsigned(e, i->a, i->b, VPCMPGTW); return;
-    case OP_I32X4_GT_U: greater_unsigned(e, i->a, i->b, VPCMPGTD); return;
+    case OP_I8X16_LT_U: greater_unsigned(e, i->b, i->a, 0); return;
+    case OP_I16X8_LT_U: greater_unsigned(e, i->b, i->a, 1); return;
+    case OP_I32X4_LT_U: greater_unsigned(e, i->b, i->a, 2); return;
+    case OP_I8X16_GT_U: greater_unsigned(e, i->a, i->b, 0); return;
+    case OP_I16X8_GT_U: greater_unsigned(e, i->a, i->b, 1); return;
+    case OP_I32X4_GT_U: greater_unsigned(e, i->a, i->b, 2); return;
     case OP_I8X16_NEG: negate(e, d, x, VPSUBB); return;
     case OP_I16X8_NEG: negate(e, d, x, VPSUBW); return;
     case OP_I32X4_NEG: negate(e, d, x, VPSUBD); return;
@@ -764,10 +867,10 @@ static void float_special(struct emitter *e, const struct ins *i, uint8_t d, uin
     case OP_F64X2_ABS: vm(e, VPAND, d, x, pool64(e, ~(1ull << 63))); return;
     case OP_F32X4_NEG: vm(e, VPXOR, d, x, pool32(e, 0x80000000)); return;
     case OP_F64X2_NEG: vm(e, VPXOR, d, x, pool64(e, 1ull << 63)); return;
-    case OP_F32X4_MIN: case OP_F32X4_RELAXED_MIN: extreme(e, d, x, y, false, false); return;
-    case OP_F32X4_MAX: case OP_F32X4_RELAXED_MAX: extreme(e, d, x, y, true, false); return;
-    case OP_F64X2_MIN: case OP_F64X2_RELAXED_MIN: extreme(e, d, x, y, false, true); return;
-    case OP_F64X2_MAX: case OP_F64X2_RELAXED_MAX: extreme(e, d, x, y, true, true); return;
+    case OP_F32X4_MIN: case OP_F32X4_RELAXED_MIN: extreme(e, i, false, false); return;
+    case OP_F32X4_MAX: case OP_F32X4_RELAXED_MAX: extreme(e, i, true, false); return;
+    case OP_F64X2_MIN: case OP_F64X2_RELAXED_MIN: extreme(e, i, false, true); return;
+    case OP_F64X2_MAX: case OP_F64X2_RELAXED_MAX: extreme(e, i, true, true); return;
     case OP_F32X4_RELAXED_MADD: multiply_add(e, d, false, false); return;
     case OP_F32X4_RELAXED_NMADD: multiply_add(e, d, true, false); return;
     case OP_F64X2_RELAXED_MADD: multiply_add(e, d, false, true); return;
@@ -806,11 +909,9 @@ static void special(struct emitter *e, const struct ins *i) {
     case OP_I64X2_RELAXED_LANESELECT:
         bitselect(e, i, d, x, y);
         return;
-    case OP_V128_ANY_TRUE: test(e, d, x, CC_NE); return;
-    case OP_I8X16_ALL_TRUE: all_true(e, d, x, VPCMPEQB); return;
-    case OP_I16X8_ALL_TRUE: all_true(e, d, x, VPCMPEQW); return;
-    case OP_I32X4_ALL_TRUE: all_true(e, d, x, VPCMPEQD); return;
-    case OP_I64X2_ALL_TRUE: all_true(e, d, x, VPCMPEQQ); return;
+    case OP_V128_ANY_TRUE: case OP_I8X16_ALL_TRUE: case OP_I16X8_ALL_TRUE: case OP_I32X4_ALL_TRUE: case OP_I64X2_ALL_TRUE:
+        test(e, i, d, x);
+        return;
     case OP_I8X16_BITMASK: vr(e, VPMOVMSKB, d, 0, x); return;
     case OP_I16X8_BITMASK: bitmask16(e, d, x); return;
     case OP_I32X4_BITMASK: vr(e, VMOVMSKPS, d, 0, x); return;

@@ -97,14 +97,14 @@ static void fuse_lea(struct fn *f, const uint32_t *uses, struct ins *i, ref firs
 static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first) {
     struct ins *i = &f->ins.v[c];
     if (!only_user(f, uses, c, first)) return;
-    if (x86_is_int_compare(i->op) || x86_is_float_compare(i->op) || i->op == OP_I32_AND) {
+    if (x86_is_int_compare(i->op) || x86_is_float_compare(i->op) || x86_simd_is_test(i->op) || i->op == OP_I32_AND) {
         i->flags |= INS_FUSED;
         return;
     }
     if (i->op != OP_I32_EQZ && i->op != OP_I64_EQZ) return;
     i->flags |= INS_FUSED;
     struct ins *x = &f->ins.v[i->a];
-    if ((x->op == OP_I32_AND || x->op == OP_I64_AND) && only_user(f, uses, i->a, first)) x->flags |= INS_FUSED;
+    if ((x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) && only_user(f, uses, i->a, first)) x->flags |= INS_FUSED;
 }
 
 void target_fuse(struct fn *f, const uint32_t *uses) {
@@ -119,8 +119,8 @@ void target_fuse(struct fn *f, const uint32_t *uses) {
                 fuse_condition(f, uses, i->a, first);
             else if (i->op == IR_SELECT)
                 fuse_condition(f, uses, i->c, first);
-            else if (i->op == OP_V128_OR)
-                x86_simd_fuse(f, uses, i, first);
+            else if (i->op >= OP_BASE_FD && i->op < OPCODE_LIMIT)
+                x86_simd_fuse(f, uses, v, first);
         }
     }
 }
@@ -150,6 +150,7 @@ static void condition_operands(const struct fn *f, ref c, struct operands *o) {
         i = &f->ins.v[i->a];
     }
     add_use(o, i->a, USE_REG, 0);
+    if (x86_simd_is_test(i->op)) return;
     bool wide = i->op == OP_I64_AND || (i->op >= OP_I64_EQ && i->op <= OP_I64_GE_U);
     if (x86_is_float_compare(i->op)) {
         if (f->ins.v[i->b].op != IR_CONST)

@@ -30,7 +30,8 @@ enum vector_code {
     VPUNPCKHBW = V(66, 1, 0x68), VPUNPCKHWD = V(66, 1, 0x69), VPUNPCKHDQ = V(66, 1, 0x6A), VPUNPCKHQDQ = V(66, 1, 0x6D),
     VPACKSSWB = V(66, 1, 0x63), VPACKSSDW = V(66, 1, 0x6B), VPACKUSWB = V(66, 1, 0x67), VPACKUSDW = V(66, 2, 0x2B),
     VPMOVSXBW = V(66, 2, 0x20), VPMOVSXWD = V(66, 2, 0x23), VPMOVSXDQ = V(66, 2, 0x25), VPMOVZXBW = V(66, 2, 0x30),
-    VPMOVZXWD = V(66, 2, 0x33), VPMOVZXDQ = V(66, 2, 0x35),
+    VPMOVZXBD = V(66, 2, 0x31), VPMOVZXBQ = V(66, 2, 0x32), VPMOVZXWD = V(66, 2, 0x33), VPMOVZXWQ = V(66, 2, 0x34),
+    VPMOVZXDQ = V(66, 2, 0x35),
 
     /* Bits and shifts. Shifts by an immediate: the /digit stands for the result, which is in the place of the first source. */
     VPAND = V(66, 1, 0xDB), VPANDN = V(66, 1, 0xDF), VPOR = V(66, 1, 0xEB), VPXOR = V(66, 1, 0xEF),

@@ -23,7 +23,8 @@ bool x86_checked_access(const struct fn *f, uint32_t memory);
 bool x86_constant_address(const struct fn *f, const struct ins *i, int32_t *disp);
 void x86_memory_operands(const struct fn *f, const struct ins *i, struct operands *o);
 void x86_simd_operands(const struct fn *f, const struct ins *i, struct operands *o);
-void x86_simd_fuse(struct fn *f, const uint32_t *uses, const struct ins *i, ref first);
+void x86_simd_fuse(struct fn *f, const uint32_t *uses, ref v, ref first);
+bool x86_simd_is_test(uint16_t op); /* any_true, all_true: their conditions may be left in the flags */
 
 struct trap_jump { /* a conditional jump to a trap, whose code is emitted after the function's */
     uint32_t at;
@@ -70,5 +71,6 @@ void x86_load_const(struct emitter *e, uint8_t to, const struct ins *c);
 /* The constant's 16 bytes in the pool: floats repeated in no lane but the first. */
 struct rm x86_pool_const(struct emitter *e, const struct ins *c);
 void x86_simd(struct emitter *e, const struct ins *i);
+uint8_t x86_simd_test(struct emitter *e, const struct ins *i, uint8_t x); /* the condition code for true */
 
 #endif
