@@ -15,16 +15,26 @@
 #include "store.h"
 
 enum {
-    VECTORS = 20, SCALARS = 6, /* locals of each type */
-    LOCAL_V = 0, LOCAL_TEMP = VECTORS, LOCAL_I32, LOCAL_I64 = LOCAL_I32 + SCALARS, LOCAL_F32 = LOCAL_I64 + SCALARS,
-    LOCAL_F64 = LOCAL_F32 + SCALARS, LOCALS = LOCAL_F64 + SCALARS,
-    STATEMENTS = 1000, MODULES = 60,
-    DATA = 0x2000, STORES = 0x2000, STORES_END = 0x4000, RESULTS = 0x4000, /* memory: read, written, results */
+    VECTORS = 20,
+    SCALARS = 6, /* locals of each type */
+    LOCAL_V = 0,
+    LOCAL_TEMP = VECTORS,
+    LOCAL_I32,
+    LOCAL_I64 = LOCAL_I32 + SCALARS,
+    LOCAL_F32 = LOCAL_I64 + SCALARS,
+    LOCAL_F64 = LOCAL_F32 + SCALARS,
+    LOCALS = LOCAL_F64 + SCALARS,
+    STATEMENTS = 1000,
+    MODULES = 60,
+    DATA = 0x2000,
+    STORES = 0x2000,
+    STORES_END = 0x4000,
+    RESULTS = 0x4000, /* memory: read, written, results */
     PAGE = 0x10000,
 };
 _Static_assert(RESULTS + 16 * STATEMENTS <= PAGE, "a result has its place");
 
-/* --- random values ------------------------------------------------------------------------------------------------- */
+/* ---- random values ---- */
 
 static uint64_t seed;
 static uint64_t next(void) { /* splitmix64 */
@@ -33,13 +43,20 @@ static uint64_t next(void) { /* splitmix64 */
     z = (z ^ z >> 27) * 0x94D049BB133111EB;
     return z ^ z >> 31;
 }
-static uint32_t below(uint32_t n) { return (uint32_t)(next() >> 32) % n; }
+static uint32_t below(uint32_t n) {
+    return (uint32_t)(next() >> 32) % n;
+}
 #define ANY(array) ((array)[below(sizeof(array) / sizeof *(array))])
 
 static const double interesting[] = {
-    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999999999999994, 8388607.5, 8388609.0, 0x1p23, 0x1p52, 0x1p53, -0x1p52,
-    2147483647.0, 2147483647.5, 2147483520.0, 2147483648.0, -2147483648.0, -2147483648.9, -2147483649.0, -2147483904.0,
-    4294967040.0, 4294967295.0, 4294967295.9, 4294967296.0, 1e300, -1e300, 1e-310, 1e-40, 3.4028234e38, 3.4028236e38, -0.9, 0.9,
+    0.0,           -0.0,          1.0,           -1.0,          0.5,
+    -0.5,          1.5,           2.5,           -2.5,          0.49999999999999994,
+    8388607.5,     8388609.0,     0x1p23,        0x1p52,        0x1p53,
+    -0x1p52,       2147483647.0,  2147483647.5,  2147483520.0,  2147483648.0,
+    -2147483648.0, -2147483648.9, -2147483649.0, -2147483904.0, 4294967040.0,
+    4294967295.0,  4294967295.9,  4294967296.0,  1e300,         -1e300,
+    1e-310,        1e-40,         3.4028234e38,  3.4028236e38,  -0.9,
+    0.9,
 };
 static uint64_t random_f64(void) {
     static const uint64_t bits[] = {0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000, 0xfff8000000000000,
@@ -51,7 +68,8 @@ static uint64_t random_f64(void) {
     return b;
 }
 static uint32_t random_f32(void) {
-    static const uint32_t bits[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffc00000, 0x7f800001, 0xffa00000, 0x7fc12345, 1, 0x807fffff};
+    static const uint32_t bits[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffc00000, 0x7f800001,
+                                    0xffa00000, 0x7fc12345, 1,          0x807fffff};
     if (below(3) == 0) return ANY(bits);
     float f = (float)(below(4) ? ANY(interesting) : (double)(int64_t)next() / (double)(1ull << below(64)));
     uint32_t b;
@@ -59,15 +77,41 @@ static uint32_t random_f32(void) {
     return b;
 }
 static uint64_t random_int(void) {
-    static const uint64_t values[] = {0, 1, 2, 7, 8, 15, 16, 31, 32, 63, 64, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x8001, 0xffff,
-                                      0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, UINT64_MAX};
+    static const uint64_t values[] = {0,
+                                      1,
+                                      2,
+                                      7,
+                                      8,
+                                      15,
+                                      16,
+                                      31,
+                                      32,
+                                      63,
+                                      64,
+                                      0x7f,
+                                      0x80,
+                                      0xff,
+                                      0x7fff,
+                                      0x8000,
+                                      0x8001,
+                                      0xffff,
+                                      0x7fffffff,
+                                      0x80000000,
+                                      0xffffffff,
+                                      0x7fffffffffffffff,
+                                      0x8000000000000000,
+                                      UINT64_MAX};
     return below(2) ? ANY(values) : next();
 }
 static void random_vector(uint8_t v[16]) {
     uint64_t whole = next(), kind = below(10);
     for (unsigned k = 0; k < 16; k++) {
         static const uint8_t bytes[] = {0, 1, 0x7f, 0x80, 0x81, 0xff};
-        v[k] = kind == 0 ? 0 : kind == 1 ? 0xff : kind == 2 ? ANY(bytes) : kind == 3 ? (uint8_t)below(40) : (uint8_t)next();
+        v[k] = kind == 0   ? 0
+               : kind == 1 ? 0xff
+               : kind == 2 ? ANY(bytes)
+               : kind == 3 ? (uint8_t)below(40)
+                           : (uint8_t)next();
     }
     for (unsigned k = 0; k < 16; k += 2) {
         uint16_t x = (uint16_t)random_int();
@@ -84,12 +128,14 @@ static void random_vector(uint8_t v[16]) {
     for (unsigned k = 0; k < 16 && kind == 8; k += 4) {
         static const float units[] = {0, -0.0f, 1, -1};
         static const double wide[] = {0, -0.0, 1, -1};
-        if (whole & 1) memcpy(v + k, &ANY(units), 4);
-        else memcpy(v + k / 8 * 8, &ANY(wide), 8);
+        if (whole & 1)
+            memcpy(v + k, &ANY(units), 4);
+        else
+            memcpy(v + k / 8 * 8, &ANY(wide), 8);
     }
 }
 
-/* --- random functions ---------------------------------------------------------------------------------------------- */
+/* ---- random functions ---- */
 
 static struct buf body;
 static uint32_t op_of[STATEMENTS];
@@ -103,7 +149,8 @@ static void put_op(uint32_t op) {
     put_leb(&body, op - OP_BASE_FD);
 }
 static void put_sleb(int64_t n) {
-    for (; n < -64 || n > 63; n >>= 7) put_byte(&body, (uint8_t)(n | 0x80));
+    for (; n < -64 || n > 63; n >>= 7)
+        put_byte(&body, (uint8_t)(n | 0x80));
     put_byte(&body, (uint8_t)(n & 0x7f));
 }
 static void put_i32(uint32_t n) {
@@ -148,9 +195,7 @@ static void put_constant(unsigned kind) {
         bits = random_f64();
         put_bytes(&body, &bits, 8);
         return;
-    default:
-        random_vector(v);
-        put_vector(v);
+    default: random_vector(v); put_vector(v);
     }
 }
 
@@ -177,18 +222,22 @@ static void put_address(void) {
 }
 
 static void random_lanes(uint8_t lanes[16]) {
-    unsigned grain = 1u << below(4), n = 16 / grain, start = below(32), sources = below(3), how = below(14), half = below(2) * 8;
+    unsigned grain = 1u << below(4), n = 16 / grain, start = below(32), sources = below(3), how = below(14),
+             half = below(2) * 8;
     for (unsigned k = 0; k < 16; k++) {
         unsigned lane = k / grain, pick = below(2) * 16;
-        if (k % grain == 0) lanes[k] = (uint8_t)(below(2 * n) * grain);
-        else lanes[k] = (uint8_t)(lanes[k - 1] + 1);
+        if (k % grain == 0)
+            lanes[k] = (uint8_t)(below(2 * n) * grain);
+        else
+            lanes[k] = (uint8_t)(lanes[k - 1] + 1);
         if (how == 0) lanes[k] = (uint8_t)((start + k) % (sources ? 32 : 16));
         if (how == 1) lanes[k] = (uint8_t)((lane & 1) * 16 + half + lane / 2 * grain + k % grain);
         if (how == 2) lanes[k] = (uint8_t)((lane & 1 ? 0 : 16) + half + lane / 2 * grain + k % grain);
         if (how == 3) lanes[k] = (uint8_t)(k % grain ? lanes[k - 1] + 1u : k + pick);
         if (how == 4) lanes[k] = (uint8_t)(start / grain * grain % 32 + k % grain);
         if (how == 5) lanes[k] = (uint8_t)(k < half ? k : half == 8 ? 8 + below(4) * 2 % 8 : k);
-        if (how == 6) lanes[k] = (uint8_t)(k % 2 ? lanes[k - 1] + 1u : (k < 8) == (half == 0) ? below(4) * 2 + (k & 8) : k);
+        if (how == 6)
+            lanes[k] = (uint8_t)(k % 2 ? lanes[k - 1] + 1u : (k < 8) == (half == 0) ? below(4) * 2 + (k & 8) : k);
         if (sources == 0) lanes[k] &= 15;
         if (sources == 1 && how > 6) lanes[k] |= 16;
     }
@@ -198,9 +247,12 @@ static void put_immediate(uint32_t op) {
     const struct opcode_info *o = &opcode_table[op];
     uint8_t lanes[16];
     switch (o->imm) {
-    case IMM_MEMARG: case IMM_MEMARG_LANE:
-        if (below(4) == 0) PUT(&body, 0x40, 1); /* memory 1: bounds are checked */
-        else PUT(&body, 0);
+    case IMM_MEMARG:
+    case IMM_MEMARG_LANE:
+        if (below(4) == 0)
+            PUT(&body, 0x40, 1); /* memory 1: bounds are checked */
+        else
+            PUT(&body, 0);
         put_leb(&body, sig_result(o->sig) ? below(32) : STORES + below(32));
         if (o->imm == IMM_MEMARG_LANE) put_byte(&body, (uint8_t)below(16u >> o->aux));
         return;
@@ -220,19 +272,34 @@ static void put_immediate(uint32_t op) {
 /* Does the result's NaN depend on the order of the operands, or on a sign the specification does not give? */
 static uint32_t open_nan(uint32_t op) {
     switch (op) {
-    case OP_F32X4_ADD: case OP_F32X4_SUB: case OP_F32X4_MUL: case OP_F32X4_DIV: case OP_F32X4_MIN: case OP_F32X4_MAX:
-    case OP_F32X4_RELAXED_MADD: case OP_F32X4_RELAXED_NMADD: case OP_F32X4_RELAXED_MIN: case OP_F32X4_RELAXED_MAX:
-        return OP_F32X4_EQ;
-    case OP_F64X2_ADD: case OP_F64X2_SUB: case OP_F64X2_MUL: case OP_F64X2_DIV: case OP_F64X2_MIN: case OP_F64X2_MAX:
-    case OP_F64X2_RELAXED_MADD: case OP_F64X2_RELAXED_NMADD: case OP_F64X2_RELAXED_MIN: case OP_F64X2_RELAXED_MAX:
-        return OP_F64X2_EQ;
+    case OP_F32X4_ADD:
+    case OP_F32X4_SUB:
+    case OP_F32X4_MUL:
+    case OP_F32X4_DIV:
+    case OP_F32X4_MIN:
+    case OP_F32X4_MAX:
+    case OP_F32X4_RELAXED_MADD:
+    case OP_F32X4_RELAXED_NMADD:
+    case OP_F32X4_RELAXED_MIN:
+    case OP_F32X4_RELAXED_MAX: return OP_F32X4_EQ;
+    case OP_F64X2_ADD:
+    case OP_F64X2_SUB:
+    case OP_F64X2_MUL:
+    case OP_F64X2_DIV:
+    case OP_F64X2_MIN:
+    case OP_F64X2_MAX:
+    case OP_F64X2_RELAXED_MADD:
+    case OP_F64X2_RELAXED_NMADD:
+    case OP_F64X2_RELAXED_MIN:
+    case OP_F64X2_RELAXED_MAX: return OP_F64X2_EQ;
     default: return 0;
     }
 }
 
 static void make_nan_canonical(uint32_t equal) {
     uint8_t nan[16];
-    for (unsigned k = 0; k < 16; k += 8) memcpy(nan + k, &(uint64_t){equal == OP_F32X4_EQ ? 0x7fc000007fc00000 : 0x7ff8000000000000}, 8);
+    for (unsigned k = 0; k < 16; k += 8)
+        memcpy(nan + k, &(uint64_t){equal == OP_F32X4_EQ ? 0x7fc000007fc00000 : 0x7ff8000000000000}, 8);
     put_local(OP_LOCAL_TEE, LOCAL_TEMP);
     put_local(OP_LOCAL_GET, LOCAL_TEMP);
     put_vector(nan);
@@ -245,7 +312,8 @@ static void make_nan_canonical(uint32_t equal) {
 
 /* What the compiler treats as one: rotations, selections by what compares gave, conditions, splats of loads. */
 static void put_rotation(void) {
-    static const uint32_t shl[3] = {OP_I16X8_SHL, OP_I32X4_SHL, OP_I64X2_SHL}, shr[3] = {OP_I16X8_SHR_U, OP_I32X4_SHR_U, OP_I64X2_SHR_U};
+    static const uint32_t shl[3] = {OP_I16X8_SHL, OP_I32X4_SHL, OP_I64X2_SHL},
+                          shr[3] = {OP_I16X8_SHR_U, OP_I32X4_SHR_U, OP_I64X2_SHR_U};
     uint32_t k = below(3), n = below(16u << k), x = random_local(KIND_V128), first = below(2), odd = below(8) == 0;
     if (below(2)) n &= ~7u;
     for (unsigned turn = 0; turn < 2; turn++) {
@@ -256,9 +324,11 @@ static void put_rotation(void) {
     put_op(OP_V128_OR);
 }
 static void put_selection(void) {
-    static const uint32_t compares[] = {OP_I8X16_EQ, OP_I16X8_LT_S, OP_I32X4_GE_U, OP_I64X2_GT_S, OP_F32X4_LT, OP_F64X2_NE};
+    static const uint32_t compares[] = {OP_I8X16_EQ,   OP_I16X8_LT_S, OP_I32X4_GE_U,
+                                        OP_I64X2_GT_S, OP_F32X4_LT,   OP_F64X2_NE};
     static const uint32_t selects[] = {OP_V128_BITSELECT, OP_I8X16_RELAXED_LANESELECT, OP_I64X2_RELAXED_LANESELECT};
-    for (unsigned k = 0; k < 4; k++) put_operand(KIND_V128);
+    for (unsigned k = 0; k < 4; k++)
+        put_operand(KIND_V128);
     put_op(ANY(compares));
     if (below(3) == 0) put_op(OP_V128_NOT);
     put_op(ANY(selects));
@@ -274,14 +344,20 @@ static void put_choice(uint32_t op) {
 }
 static void put_splat_load(uint32_t op) {
     put_address();
-    put_op(op == OP_I32X4_SPLAT ? OP_I32_LOAD : op == OP_I64X2_SPLAT ? OP_I64_LOAD : op == OP_F32X4_SPLAT ? OP_F32_LOAD : OP_F64_LOAD);
+    put_op(op == OP_I32X4_SPLAT   ? OP_I32_LOAD
+           : op == OP_I64X2_SPLAT ? OP_I64_LOAD
+           : op == OP_F32X4_SPLAT ? OP_F32_LOAD
+                                  : OP_F64_LOAD);
     put_immediate(OP_I32_LOAD);
     put_op(op);
 }
 
 static void put_result(unsigned kind) {
-    static const uint32_t stores[] = {[KIND_I32] = OP_I32_STORE, [KIND_I64] = OP_I64_STORE, [KIND_F32] = OP_F32_STORE,
-                                      [KIND_F64] = OP_F64_STORE, [KIND_V128] = OP_V128_STORE};
+    static const uint32_t stores[] = {[KIND_I32] = OP_I32_STORE,
+                                      [KIND_I64] = OP_I64_STORE,
+                                      [KIND_F32] = OP_F32_STORE,
+                                      [KIND_F64] = OP_F64_STORE,
+                                      [KIND_V128] = OP_V128_STORE};
     put_local(OP_LOCAL_TEE, random_local(kind));
     put_op(stores[kind]);
     PUT(&body, 0, 0);
@@ -302,8 +378,10 @@ static void put_statement(uint32_t number, uint32_t op) {
         put_choice(op);
     } else {
         for (unsigned k = 0; k < sig_params(sig); k++) {
-            if (sig_param(sig, k) == SIG_ADDR) put_address();
-            else put_operand(sig_param(sig, k));
+            if (sig_param(sig, k) == SIG_ADDR)
+                put_address();
+            else
+                put_operand(sig_param(sig, k));
         }
         put_op(op);
         put_immediate(op);
@@ -314,8 +392,13 @@ static void put_statement(uint32_t number, uint32_t op) {
 
 static void put_function(void) {
     PUT(&body, 5, VECTORS + 1, 0x7b, SCALARS, 0x7f, SCALARS, 0x7e, SCALARS, 0x7d, SCALARS, 0x7c);
-    static const struct { uint32_t load, first, n; } inputs[] = {{OP_V128_LOAD, LOCAL_V, VECTORS}, {OP_I32_LOAD, LOCAL_I32, SCALARS},
-        {OP_I64_LOAD, LOCAL_I64, SCALARS}, {OP_F32_LOAD, LOCAL_F32, SCALARS}, {OP_F64_LOAD, LOCAL_F64, SCALARS}};
+    static const struct {
+        uint32_t load, first, n;
+    } inputs[] = {{OP_V128_LOAD, LOCAL_V, VECTORS},
+                  {OP_I32_LOAD, LOCAL_I32, SCALARS},
+                  {OP_I64_LOAD, LOCAL_I64, SCALARS},
+                  {OP_F32_LOAD, LOCAL_F32, SCALARS},
+                  {OP_F64_LOAD, LOCAL_F64, SCALARS}};
     for (unsigned k = 0; k < sizeof inputs / sizeof *inputs; k++)
         for (unsigned x = 0; x < inputs[k].n; x++) {
             put_i32(16 * (inputs[k].first + x));
@@ -345,13 +428,14 @@ static void put_module(struct buf *b) {
     put_section(b, 10, &s);
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static struct engine *engine;
 
 static void fill(uint8_t *memory, uint64_t with) {
     seed = with;
-    for (uint32_t at = 0; at < DATA; at += 16) random_vector(memory + at);
+    for (uint32_t at = 0; at < DATA; at += 16)
+        random_vector(memory + at);
     for (uint32_t k = LOCAL_I32; k < LOCALS; k++) { /* scalars of their own kind */
         uint64_t x = k < LOCAL_F32 ? random_int() : k < LOCAL_F64 ? random_f32() : random_f64();
         memcpy(memory + 16 * k, &x, 8);
@@ -370,10 +454,12 @@ static void run(struct module *m, bool interpret, uint64_t with, uint8_t *out) {
     struct instantiate_error err;
     struct instance *i = instantiate(s, m, NULL, false, &err);
     assert_non_null(i);
-    for (unsigned k = 0; k < 2; k++) fill(i->memories[k]->base, with + k);
+    for (unsigned k = 0; k < 2; k++)
+        fill(i->memories[k]->base, with + k);
     slot args[1];
     assert_int_equal(func_call(instance_export(i, "f", 1).func, args), TRAP_NONE);
-    for (unsigned k = 0; k < 2; k++) memcpy(out + k * PAGE, i->memories[k]->base, PAGE);
+    for (unsigned k = 0; k < 2; k++)
+        memcpy(out + k * PAGE, i->memories[k]->base, PAGE);
     store_delete(s);
 }
 
@@ -384,7 +470,8 @@ static void report(uint32_t module, uint32_t at, const uint8_t *expected, const 
         snprintf(text[0] + 2 * k, 3, "%02x", expected[at / 16 * 16 + k]);
         snprintf(text[1] + 2 * k, 3, "%02x", found[at / 16 * 16 + k]);
     }
-    fail_msg("module %u, %s: expected %s, found %s", module, at < RESULTS || n >= STATEMENTS ? "a store" : opcode_table[op_of[n]].text, text[0], text[1]);
+    fail_msg("module %u, %s: expected %s, found %s", module,
+             at < RESULTS || n >= STATEMENTS ? "a store" : opcode_table[op_of[n]].text, text[0], text[1]);
 }
 
 static void same_results(void **state) {

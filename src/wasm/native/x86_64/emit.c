@@ -451,7 +451,8 @@ static struct condition condition(struct emitter *e, ref c, unsigned k) {
     }
     if (i->op == OP_I32_EQZ || i->op == OP_I64_EQZ) {
         const struct ins *x = ins_of(e, i->a);
-        if ((x->flags & INS_FUSED) && x86_simd_is_test(x->op)) return (struct condition){x86_simd_test(e, x, e->as->use[k]) ^ 1, 0};
+        if ((x->flags & INS_FUSED) && x86_simd_is_test(x->op))
+            return (struct condition){x86_simd_test(e, x, e->as->use[k]) ^ 1, 0};
         if (x->flags & INS_FUSED)
             test_and(e, x, k, x->op == OP_I64_AND);
         else

@@ -1,6 +1,6 @@
-/* Permutations of bytes: i8x16.shuffle, i8x16.swizzle by a constant, rotations by whole bytes. Everything is brought into
- * one form - where each byte of the result comes from - and the first instruction that does exactly that is taken; what no
- * single instruction does is put together from two permutations. */
+/* Permutations of bytes: i8x16.shuffle, i8x16.swizzle by a constant, rotations by whole bytes. Everything is brought
+ * into one form - where each byte of the result comes from - and the first instruction that does exactly that is taken;
+ * what no single instruction does is put together from two permutations. */
 #include "vector.h"
 
 enum { ZERO = 0x80 }; /* a byte from nowhere; vpshufb makes it 0 */
@@ -23,20 +23,24 @@ struct plan {
     uint8_t imm, digit;
 };
 
-/* --- what to permute ----------------------------------------------------------------------------------------------- */
+/* ---- what to permute ---- */
 
 ref x86_byte_rotation(const struct fn *f, const struct ins *i, uint8_t lanes[16]) {
     if (i->op != OP_V128_OR) return 0;
     const struct ins *x = &f->ins.v[i->a], *y = &f->ins.v[i->b];
-    static const uint16_t shl[3] = {OP_I16X8_SHL, OP_I32X4_SHL, OP_I64X2_SHL}, shr[3] = {OP_I16X8_SHR_U, OP_I32X4_SHR_U, OP_I64X2_SHR_U};
+    static const uint16_t shl[3] = {OP_I16X8_SHL, OP_I32X4_SHL, OP_I64X2_SHL},
+                          shr[3] = {OP_I16X8_SHR_U, OP_I32X4_SHR_U, OP_I64X2_SHR_U};
     for (unsigned k = 0; k < 3; k++) {
         unsigned bytes = 2u << k, bits = 8 * bytes;
         const struct ins *l = x->op == shl[k] ? x : y, *r = x->op == shl[k] ? y : x;
         int32_t m, n;
-        if (l->op != shl[k] || r->op != shr[k] || l->a != r->a || !x86_imm(f, l->b, false, &m) || !x86_imm(f, r->b, false, &n)) continue;
+        if (l->op != shl[k] || r->op != shr[k] || l->a != r->a || !x86_imm(f, l->b, false, &m) ||
+            !x86_imm(f, r->b, false, &n))
+            continue;
         unsigned left = (unsigned)m % bits, right = (unsigned)n % bits;
         if (!left || left % 8 || left + right != bits) return 0;
-        for (unsigned b = 0; b < 16; b++) lanes[b] = (uint8_t)(b / bytes * bytes + (b + right / 8) % bytes);
+        for (unsigned b = 0; b < 16; b++)
+            lanes[b] = (uint8_t)(b / bytes * bytes + (b + right / 8) % bytes);
         return l->a;
     }
     return 0;
@@ -63,9 +67,12 @@ static void drop_operands(const struct fn *f, struct plan *p) {
     for (unsigned k = 0; k < 16; k++) {
         uint8_t l = p->from[k];
         if (l == ZERO) continue;
-        if (bytes[l >> 4] && bytes[l >> 4][l & 15] == 0) p->from[k] = ZERO;
-        else if (l < 16) from_left++;
-        else from_right++;
+        if (bytes[l >> 4] && bytes[l >> 4][l & 15] == 0)
+            p->from[k] = ZERO;
+        else if (l < 16)
+            from_left++;
+        else
+            from_right++;
     }
     if (from_right && !from_left) {
         p->left = p->right;
@@ -84,7 +91,7 @@ static void exchange(struct plan *p) {
         if (p->from[k] != ZERO) p->from[k] ^= 16;
 }
 
-/* --- recognising --------------------------------------------------------------------------------------------------- */
+/* ---- recognising ---- */
 
 static bool choose(struct plan *p, int how, enum vector_code code) {
     p->how = how;
@@ -124,10 +131,12 @@ static bool plan_extend(struct plan *p) {
     static const struct {
         uint8_t from, to;
         uint16_t code;
-    } extends[] = {{1, 2, VPMOVZXBW}, {2, 4, VPMOVZXWD}, {4, 8, VPMOVZXDQ}, {1, 4, VPMOVZXBD}, {1, 8, VPMOVZXBQ}, {2, 8, VPMOVZXWQ}, {8, 16, VMOVQ_LOAD}};
+    } extends[] = {{1, 2, VPMOVZXBW}, {2, 4, VPMOVZXWD}, {4, 8, VPMOVZXDQ},  {1, 4, VPMOVZXBD},
+                   {1, 8, VPMOVZXBQ}, {2, 8, VPMOVZXWQ}, {8, 16, VMOVQ_LOAD}};
     for (unsigned x = 0; x < sizeof extends / sizeof *extends; x++) {
         unsigned from = extends[x].from, to = extends[x].to, k = 0;
-        while (k < 16 && p->from[k] == (k % to < from ? k / to * from + k % to : ZERO)) k++;
+        while (k < 16 && p->from[k] == (k % to < from ? k / to * from + k % to : ZERO))
+            k++;
         if (k == 16) return choose(p, PLAN_UNARY, extends[x].code);
     }
     return false;
@@ -172,7 +181,9 @@ static bool plan_blend(struct plan *p) {
     return choose_imm(p, PLAN_BINARY, VPBLENDD, dwords);
 }
 
-static unsigned four(const uint8_t *lane) { return (lane[0] & 3u) | (lane[1] & 3u) << 2 | (lane[2] & 3u) << 4 | (lane[3] & 3u) << 6; }
+static unsigned four(const uint8_t *lane) {
+    return (lane[0] & 3u) | (lane[1] & 3u) << 2 | (lane[2] & 3u) << 4 | (lane[3] & 3u) << 6;
+}
 
 /* vshufps: two lanes of the first source, then two of the second. */
 static bool plan_dwords(struct plan *p) {
@@ -209,7 +220,8 @@ static bool plan_words(struct plan *p) {
 /* Moved up or down by whole bytes, zeros behind. */
 static bool plan_shift(struct plan *p) {
     unsigned n = 0;
-    while (n < 16 && p->from[n] == ZERO) n++;
+    while (n < 16 && p->from[n] == ZERO)
+        n++;
     p->digit = SHIFT_BYTES_LEFT;
     if (n == 0) {
         p->digit = SHIFT_BYTES_RIGHT;
@@ -255,12 +267,14 @@ static struct plan plan_of(const struct fn *f, const struct ins *i) {
         }
     }
     drop_operands(f, &p);
-    if (!p.left) p.how = PLAN_ZERO;
-    else if (!(p.right ? plan_two(&p) : plan_one(&p))) p.how = PLAN_BYTES;
+    if (!p.left)
+        p.how = PLAN_ZERO;
+    else if (!(p.right ? plan_two(&p) : plan_one(&p)))
+        p.how = PLAN_BYTES;
     return p;
 }
 
-/* --- emission ------------------------------------------------------------------------------------------------------ */
+/* ---- emission ---- */
 
 void x86_shuffle_operands(const struct fn *f, const struct ins *i, struct operands *o) {
     struct plan p = plan_of(f, i);
@@ -268,7 +282,8 @@ void x86_shuffle_operands(const struct fn *f, const struct ins *i, struct operan
     switch (p.how) {
     case PLAN_ZERO: return;
     case PLAN_UNARY: use_right(f, o, p.left); return;
-    case PLAN_BINARY: case PLAN_BLENDV:
+    case PLAN_BINARY:
+    case PLAN_BLENDV:
         use_of(o, p.left, USE_REG);
         if (p.right) use_right(f, o, p.right);
         return;
@@ -279,8 +294,8 @@ void x86_shuffle_operands(const struct fn *f, const struct ins *i, struct operan
     }
 }
 
-/* Each source's lanes brought to their places, then blended. Nothing is written to the result's register early: it may be
- * a source's. */
+/* Each source's lanes brought to their places, then blended. Nothing is written to the result's register early: it may
+ * be a source's. */
 static void emit_dwords(struct emitter *e, const struct plan *p, uint8_t d) {
     uint8_t lane[16], of[2][4], source[2] = {e->as->use[0], e->as->use[1]};
     static const uint8_t scratch[2] = {XMM14, XMM15};
@@ -303,7 +318,8 @@ static void emit_dwords(struct emitter *e, const struct plan *p, uint8_t d) {
 
 static struct rm byte_mask(struct emitter *e, const struct plan *p, unsigned source) {
     uint8_t mask[16];
-    for (unsigned k = 0; k < 16; k++) mask[k] = p->from[k] != ZERO && p->from[k] >> 4 == (int)source ? p->from[k] & 15 : ZERO;
+    for (unsigned k = 0; k < 16; k++)
+        mask[k] = p->from[k] != ZERO && p->from[k] >> 4 == (int)source ? p->from[k] & 15 : ZERO;
     return rm_pool(pool_add(&e->a, mask));
 }
 
@@ -319,7 +335,8 @@ static void emit_bytes(struct emitter *e, const struct plan *p, uint8_t d) {
 
 static void emit_blendv(struct emitter *e, const struct plan *p, uint8_t d) {
     uint8_t mask[16];
-    for (unsigned k = 0; k < 16; k++) mask[k] = p->from[k] >= 16 ? 0xff : 0;
+    for (unsigned k = 0; k < 16; k++)
+        mask[k] = p->from[k] >= 16 ? 0xff : 0;
     vm(e, VMOVUPS, XMM15, 0, rm_pool(pool_add(&e->a, mask)));
     vblend(e, VPBLENDVB, d, e->as->use[0], right_rm(e, p->right, 1), XMM15);
 }
@@ -341,6 +358,8 @@ void x86_shuffle(struct emitter *e, const struct ins *i) {
         break;
     default: y = p.right ? right_rm(e, p.right, 1) : rm_reg(x);
     }
-    if (p.has_imm) vmi(e, p.code, d, x, y, p.imm);
-    else vm(e, p.code, d, x, y);
+    if (p.has_imm)
+        vmi(e, p.code, d, x, y, p.imm);
+    else
+        vm(e, p.code, d, x, y);
 }

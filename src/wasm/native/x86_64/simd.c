@@ -1,106 +1,65 @@
-/* SIMD and relaxed SIMD instructions in AVX2. Most are one machine instruction and a row of the table; the others have a
- * function each. The results are those of ../../simd.h to the last bit, NaN payloads excepted.
+/* SIMD and relaxed SIMD instructions in AVX2. A table says for each what it is: one machine instruction, or one of the
+ * sequences that make up the first part of this file. The results are those of ../../simd.h to the last bit, NaN
+ * payloads excepted.
  *
- * In a sequence, the result's register may be that of an operand which ends here (DEF_REG), so it is written only when no
- * operand is needed any more; xmm14 and xmm15 hold what comes before. */
+ * In a sequence, d is the register of the result, x and y those of the operands. d may be one of an operand which ends
+ * here (DEF_REG), so it is written only when no operand is needed any more; xmm14 and xmm15 hold what comes before. */
 #include "vector.h"
 
 enum row_form {
-    SPECIAL,
-    BINARY,  /* code result, a, b */
-    UNARY,   /* code result, a */
-    SHIFT,   /* shl, shr_s, shr_u; imm: log2 of the lane's bits */
-    EXTREME, /* a <= b where the lesser (greater) of both is a; imm: which of equals[] */
-    LOAD,    /* code result, memory */
-    FORM = 7,
-    COMMUTES = 8,  /* a constant a may change places with b */
-    REVERSED = 16, /* operands in the order b, a */
-    IMMEDIATE = 32,
-    NEGATED = 64, /* the result's complement */
+    BINARY = 1, /* code result, a, b */
+    UNARY,      /* code result, a */
+    CONSTANT,   /* code result, a, constants[imm] */
+    EXTREME,    /* a <= b where the lesser (greater) of both is a; imm: log2 of a lane's bytes */
+    LOAD,       /* code result, memory */
+    ONE,        /* sequences: see their types below */
+    ONE_BY,
+    TWO,
+    TWO_BY,
+    WHOLE,
+    FORM = 15,
+    COMMUTES = 16, /* a constant a may change places with b */
+    REVERSED = 32, /* operands in the order b, a */
+    IMMEDIATE = 64,
+    NEGATED = 128, /* the result's complement */
 };
 struct row {
     uint16_t code;
     uint8_t form, imm;
+    union { /* by form; every operand in a register, but for WHOLE, whose operands whole_operands() knows */
+        void (*one)(struct emitter *e, uint8_t d, uint8_t x);
+        void (*one_by)(struct emitter *e, uint8_t d, uint8_t x, enum vector_code code);
+        void (*two)(struct emitter *e, uint8_t d, uint8_t x, uint8_t y);
+        void (*two_by)(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code code);
+        void (*whole)(struct emitter *e, const struct ins *i);
+    };
 };
+static const struct row *row_of(const struct ins *i);
+
 static const enum vector_code equals[3] = {VPCMPEQB, VPCMPEQW, VPCMPEQD};
 
-#define OP(name) [OP_##name - OP_BASE_FD]
-enum { N_ROWS = OP_I32X4_RELAXED_DOT_I8X16_I7X16_ADD_S - OP_BASE_FD + 1 };
-
-// clang-format off
-#define INTEGERS(shape, S, log2) /* what i8x16, i16x8 and i32x4 share; S: b, w, d */ \
-    OP(shape##_EQ) = {VPCMPEQ##S, BINARY | COMMUTES, 0}, OP(shape##_NE) = {VPCMPEQ##S, BINARY | COMMUTES | NEGATED, 0}, \
-    OP(shape##_LT_S) = {VPCMPGT##S, BINARY | REVERSED, 0}, OP(shape##_GT_S) = {VPCMPGT##S, BINARY, 0}, \
-    OP(shape##_LE_S) = {VPMINS##S, EXTREME, log2}, OP(shape##_LE_U) = {VPMINU##S, EXTREME, log2}, \
-    OP(shape##_GE_S) = {VPMAXS##S, EXTREME, log2}, OP(shape##_GE_U) = {VPMAXU##S, EXTREME, log2}, \
-    OP(shape##_ABS) = {VPABS##S, UNARY, 0}, \
-    OP(shape##_ADD) = {VPADD##S, BINARY | COMMUTES, 0}, OP(shape##_SUB) = {VPSUB##S, BINARY, 0}, \
-    OP(shape##_MIN_S) = {VPMINS##S, BINARY | COMMUTES, 0}, OP(shape##_MIN_U) = {VPMINU##S, BINARY | COMMUTES, 0}, \
-    OP(shape##_MAX_S) = {VPMAXS##S, BINARY | COMMUTES, 0}, OP(shape##_MAX_U) = {VPMAXU##S, BINARY | COMMUTES, 0}
-#define SHIFTS(shape, log2) \
-    OP(shape##_SHL) = {0, SHIFT, log2}, OP(shape##_SHR_S) = {0, SHIFT, log2}, OP(shape##_SHR_U) = {0, SHIFT, log2}
-#define SATURATING(shape, S) \
-    OP(shape##_ADD_SAT_S) = {VPADDS##S, BINARY | COMMUTES, 0}, OP(shape##_ADD_SAT_U) = {VPADDUS##S, BINARY | COMMUTES, 0}, \
-    OP(shape##_SUB_SAT_S) = {VPSUBS##S, BINARY, 0}, OP(shape##_SUB_SAT_U) = {VPSUBUS##S, BINARY, 0}, \
-    OP(shape##_AVGR_U) = {VPAVG##S, BINARY | COMMUTES, 0}
-#define FLOATS(shape, S) \
-    OP(shape##_EQ) = {VCMP##S, BINARY | COMMUTES | IMMEDIATE, CMP_EQ}, OP(shape##_NE) = {VCMP##S, BINARY | COMMUTES | IMMEDIATE, CMP_NEQ}, \
-    OP(shape##_LT) = {VCMP##S, BINARY | IMMEDIATE, CMP_LT}, OP(shape##_GT) = {VCMP##S, BINARY | IMMEDIATE, CMP_GT}, \
-    OP(shape##_LE) = {VCMP##S, BINARY | IMMEDIATE, CMP_LE}, OP(shape##_GE) = {VCMP##S, BINARY | IMMEDIATE, CMP_GE}, \
-    OP(shape##_CEIL) = {VROUND##S, UNARY | IMMEDIATE, ROUND_UP}, OP(shape##_FLOOR) = {VROUND##S, UNARY | IMMEDIATE, ROUND_DOWN}, \
-    OP(shape##_TRUNC) = {VROUND##S, UNARY | IMMEDIATE, ROUND_ZERO}, OP(shape##_NEAREST) = {VROUND##S, UNARY | IMMEDIATE, ROUND_NEAREST}, \
-    OP(shape##_SQRT) = {VSQRT##S, UNARY, 0}, OP(shape##_ADD) = {VADD##S, BINARY | COMMUTES, 0}, \
-    OP(shape##_SUB) = {VSUB##S, BINARY, 0}, OP(shape##_MUL) = {VMUL##S, BINARY | COMMUTES, 0}, \
-    OP(shape##_DIV) = {VDIV##S, BINARY, 0}, \
-    /* the CPU's minimum is its second operand unless the first is less */ \
-    OP(shape##_PMIN) = {VMIN##S, BINARY | REVERSED, 0}, OP(shape##_PMAX) = {VMAX##S, BINARY | REVERSED, 0}
-
-static const struct row rows[N_ROWS] = {
-    OP(V128_LOAD) = {VMOVUPS, LOAD, 0},
-    OP(V128_LOAD8X8_S) = {VPMOVSXBW, LOAD, 0}, OP(V128_LOAD8X8_U) = {VPMOVZXBW, LOAD, 0},
-    OP(V128_LOAD16X4_S) = {VPMOVSXWD, LOAD, 0}, OP(V128_LOAD16X4_U) = {VPMOVZXWD, LOAD, 0},
-    OP(V128_LOAD32X2_S) = {VPMOVSXDQ, LOAD, 0}, OP(V128_LOAD32X2_U) = {VPMOVZXDQ, LOAD, 0},
-    OP(V128_LOAD8_SPLAT) = {VPBROADCASTB, LOAD, 0}, OP(V128_LOAD16_SPLAT) = {VPBROADCASTW, LOAD, 0},
-    OP(V128_LOAD32_SPLAT) = {VBROADCASTSS, LOAD, 0}, OP(V128_LOAD64_SPLAT) = {VMOVDDUP, LOAD, 0},
-    OP(V128_LOAD32_ZERO) = {VMOVSS_LOAD, LOAD, 0}, OP(V128_LOAD64_ZERO) = {VMOVQ_LOAD, LOAD, 0},
-
-    OP(V128_AND) = {VPAND, BINARY | COMMUTES, 0}, OP(V128_OR) = {VPOR, BINARY | COMMUTES, 0},
-    OP(V128_XOR) = {VPXOR, BINARY | COMMUTES, 0}, OP(V128_ANDNOT) = {VPANDN, BINARY | REVERSED, 0},
-
-    INTEGERS(I8X16, B, 0), INTEGERS(I16X8, W, 1), INTEGERS(I32X4, D, 2),
-    SHIFTS(I8X16, 3), SHIFTS(I16X8, 4), SHIFTS(I32X4, 5), SHIFTS(I64X2, 6),
-    SATURATING(I8X16, B), SATURATING(I16X8, W),
-    OP(I64X2_EQ) = {VPCMPEQQ, BINARY | COMMUTES, 0}, OP(I64X2_NE) = {VPCMPEQQ, BINARY | COMMUTES | NEGATED, 0},
-    OP(I64X2_GT_S) = {VPCMPGTQ, BINARY, 0}, OP(I64X2_LE_S) = {VPCMPGTQ, BINARY | NEGATED, 0},
-    OP(I64X2_LT_S) = {VPCMPGTQ, BINARY | REVERSED, 0}, OP(I64X2_GE_S) = {VPCMPGTQ, BINARY | REVERSED | NEGATED, 0},
-    OP(I64X2_ADD) = {VPADDQ, BINARY | COMMUTES, 0}, OP(I64X2_SUB) = {VPSUBQ, BINARY, 0},
-    OP(I16X8_MUL) = {VPMULLW, BINARY | COMMUTES, 0}, OP(I32X4_MUL) = {VPMULLD, BINARY | COMMUTES, 0},
-    OP(I32X4_DOT_I16X8_S) = {VPMADDWD, BINARY | COMMUTES, 0},
-    OP(I8X16_NARROW_I16X8_S) = {VPACKSSWB, BINARY, 0}, OP(I8X16_NARROW_I16X8_U) = {VPACKUSWB, BINARY, 0},
-    OP(I16X8_NARROW_I32X4_S) = {VPACKSSDW, BINARY, 0}, OP(I16X8_NARROW_I32X4_U) = {VPACKUSDW, BINARY, 0},
-    OP(I16X8_EXTEND_LOW_I8X16_S) = {VPMOVSXBW, UNARY, 0}, OP(I16X8_EXTEND_LOW_I8X16_U) = {VPMOVZXBW, UNARY, 0},
-    OP(I32X4_EXTEND_LOW_I16X8_S) = {VPMOVSXWD, UNARY, 0}, OP(I32X4_EXTEND_LOW_I16X8_U) = {VPMOVZXWD, UNARY, 0},
-    OP(I64X2_EXTEND_LOW_I32X4_S) = {VPMOVSXDQ, UNARY, 0}, OP(I64X2_EXTEND_LOW_I32X4_U) = {VPMOVZXDQ, UNARY, 0},
-
-    FLOATS(F32X4, PS), FLOATS(F64X2, PD),
-    OP(F32X4_CONVERT_I32X4_S) = {VCVTDQ2PS, UNARY, 0}, OP(F64X2_CONVERT_LOW_I32X4_S) = {VCVTDQ2PD, UNARY, 0},
-    OP(F32X4_DEMOTE_F64X2_ZERO) = {VCVTPD2PS, UNARY, 0}, OP(F64X2_PROMOTE_LOW_F32X4) = {VCVTPS2PD, UNARY, 0},
+enum constant { ONES8, ONES16, SIGN32, SIGN64, BELOW_SIGN32, BELOW_SIGN64 };
+static const uint64_t constants[] = {
+    [ONES8] = 0x0101010101010101,  [ONES16] = 0x0001000100010001,       [SIGN32] = 0x8000000080000000,
+    [SIGN64] = 0x8000000000000000, [BELOW_SIGN32] = 0x7fffffff7fffffff, [BELOW_SIGN64] = 0x7fffffffffffffff,
 };
-// clang-format on
 
-static const struct row *row_of(const struct ins *i) { return &rows[i->op - OP_BASE_FD]; }
+/* ---- bits ---- */
 
-/* --- operands ------------------------------------------------------------------------------------------------------ */
+static void set_zero(struct emitter *e, uint8_t d) {
+    vr(e, VPXOR, d, d, d);
+}
+static void set_ones(struct emitter *e, uint8_t d) {
+    vr(e, VPCMPEQD, d, d, d);
+}
 
-/* The operands of a BINARY row in the order of the machine instruction: the second may come from memory. */
-struct pair {
-    ref left, right;
-};
-static struct pair ordered(const struct fn *f, const struct ins *i) {
-    const struct row *r = row_of(i);
-    bool exchange = r->form & REVERSED;
-    if ((r->form & COMMUTES) && is_constant(f, i->a) && !is_constant(f, i->b)) exchange = true;
-    return exchange ? (struct pair){i->b, i->a} : (struct pair){i->a, i->b};
+static void from_register(struct emitter *e, uint8_t d, uint8_t x, enum vector_code code) {
+    vr(e, code, d, 0, x);
+}
+
+static void complement(struct emitter *e, uint8_t d, uint8_t x) {
+    set_ones(e, XMM15);
+    vr(e, VPXOR, d, x, XMM15);
 }
 
 /* Is every bit of a lane alike, for every shape? Then a byte-wise blend selects by it. */
@@ -110,134 +69,24 @@ static bool is_mask(const struct fn *f, ref v, unsigned depth) {
     if (depth == 0) return false;
     switch (i->op) {
     case OP_V128_NOT: return is_mask(f, i->a, depth - 1);
-    case OP_V128_AND: case OP_V128_OR: case OP_V128_XOR: case OP_V128_ANDNOT: return is_mask(f, i->a, depth - 1) && is_mask(f, i->b, depth - 1);
+    case OP_V128_AND:
+    case OP_V128_OR:
+    case OP_V128_XOR:
+    case OP_V128_ANDNOT: return is_mask(f, i->a, depth - 1) && is_mask(f, i->b, depth - 1);
     default: return false;
     }
 }
 enum { MASK_DEPTH = 3 };
 
-static void all_in_registers(const struct ins *i, struct operands *o) {
-    use_of(o, i->a, USE_REG);
-    if (i->b) use_of(o, i->b, USE_REG);
-    if (i->c) use_of(o, i->c, USE_REG);
-    o->def = DEF_REG;
-}
-
-static void special_operands(const struct fn *f, const struct ins *i, struct operands *o) {
-    o->def = DEF_REG;
-    switch (i->op) {
-    case OP_V128_STORE: case OP_V128_STORE8_LANE: case OP_V128_STORE16_LANE: case OP_V128_STORE32_LANE: case OP_V128_STORE64_LANE:
-        x86_memory_operands(f, i, o);
-        use_of(o, i->b, USE_REG);
-        o->def = DEF_NONE;
-        return;
-    case OP_V128_LOAD8_LANE: case OP_V128_LOAD16_LANE: case OP_V128_LOAD32_LANE: case OP_V128_LOAD64_LANE:
-        x86_memory_operands(f, i, o);
-        use_of(o, i->b, USE_REG);
-        return;
-    case OP_I8X16_SPLAT: case OP_I16X8_SPLAT: case OP_I32X4_SPLAT: case OP_I64X2_SPLAT: case OP_F32X4_SPLAT: case OP_F64X2_SPLAT:
-        if (f->ins.v[i->a].flags & INS_FUSED) x86_memory_operands(f, &f->ins.v[i->a], o);
-        else use_right(f, o, i->a);
-        return;
-    case OP_I8X16_EXTRACT_LANE_S: case OP_I8X16_EXTRACT_LANE_U: case OP_I16X8_EXTRACT_LANE_S: case OP_I16X8_EXTRACT_LANE_U:
-    case OP_I32X4_EXTRACT_LANE: case OP_I64X2_EXTRACT_LANE: case OP_F32X4_EXTRACT_LANE: case OP_F64X2_EXTRACT_LANE:
-        use_right(f, o, i->a);
-        return;
-    case OP_I8X16_REPLACE_LANE: case OP_I16X8_REPLACE_LANE: case OP_I32X4_REPLACE_LANE: case OP_I64X2_REPLACE_LANE:
-    case OP_F32X4_REPLACE_LANE: case OP_F64X2_REPLACE_LANE:
-        use_of(o, i->a, USE_REG);
-        use_right(f, o, i->b);
-        return;
-    case OP_V128_BITSELECT: case OP_I8X16_RELAXED_LANESELECT: case OP_I16X8_RELAXED_LANESELECT: case OP_I32X4_RELAXED_LANESELECT:
-    case OP_I64X2_RELAXED_LANESELECT:
-        use_of(o, i->a, USE_REG);
-        use_of(o, i->b, USE_REG);
-        if (!is_constant(f, i->c)) use_of(o, i->c, USE_REG);
-        return;
-    case OP_I8X16_LT_U: case OP_I16X8_LT_U: case OP_I32X4_LT_U: case OP_I8X16_GT_U: case OP_I16X8_GT_U: case OP_I32X4_GT_U:
-        if (!is_constant(f, i->a)) use_of(o, i->a, USE_REG);
-        if (!is_constant(f, i->b)) use_of(o, i->b, USE_REG);
-        return;
-    case OP_I32X4_RELAXED_DOT_I8X16_I7X16_ADD_S:
-        all_in_registers(i, o);
-        o->def = DEF_EARLY;
-        return;
-    default: all_in_registers(i, o); return;
-    }
-}
-
-void x86_simd_operands(const struct fn *f, const struct ins *i, struct operands *o) {
-    if (x86_is_shuffle(f, i)) {
-        x86_shuffle_operands(f, i, o);
-        return;
-    }
-    const struct row *r = row_of(i);
-    int32_t count;
-    o->def = DEF_REG;
-    switch (r->form & FORM) {
-    case BINARY:
-        use_of(o, ordered(f, i).left, USE_REG);
-        use_right(f, o, ordered(f, i).right);
-        return;
-    case EXTREME:
-        use_of(o, i->a, USE_REG);
-        use_right(f, o, i->b);
-        return;
-    case UNARY: use_right(f, o, i->a); return;
-    case SHIFT:
-        use_of(o, i->a, USE_REG);
-        if (!x86_imm(f, i->b, false, &count)) use_of(o, i->b, USE_ANY);
-        return;
-    case LOAD: x86_memory_operands(f, i, o); return;
-    default: special_operands(f, i, o); return;
-    }
-}
-
-/* The load that a splat can do by itself: nothing else uses it, and nothing happens in between. */
-static bool is_splat_load(const struct fn *f, const uint32_t *uses, ref v, ref first) {
-    const struct ins *i = &f->ins.v[v];
-    if (i->a < first || uses[i->a] != 1 || v - i->a > 16) return false;
-    for (ref k = i->a + 1; k < v; k++)
-        if (!ir_is_pure(f->ins.v[k].op)) return false;
-    switch (f->ins.v[i->a].op) {
-    case OP_I32_LOAD: return i->op == OP_I32X4_SPLAT;
-    case OP_I64_LOAD: return i->op == OP_I64X2_SPLAT;
-    case OP_F32_LOAD: return i->op == OP_F32X4_SPLAT;
-    case OP_F64_LOAD: return i->op == OP_F64X2_SPLAT;
-    default: return false;
-    }
-}
-
-/* A rotation by whole bytes takes the place of its two shifts, a splat that of the load before it. */
-void x86_simd_fuse(struct fn *f, const uint32_t *uses, ref v, ref first) {
-    const struct ins *i = &f->ins.v[v];
-    uint8_t lanes[16];
-    if (i->op == OP_V128_OR && x86_byte_rotation(f, i, lanes)) {
-        if (uses[i->a] == 1 && i->a >= first) f->ins.v[i->a].flags |= INS_FUSED;
-        if (uses[i->b] == 1 && i->b >= first) f->ins.v[i->b].flags |= INS_FUSED;
-    } else if (i->op >= OP_I32X4_SPLAT && i->op <= OP_F64X2_SPLAT && is_splat_load(f, uses, v, first)) {
-        f->ins.v[i->a].flags |= INS_FUSED;
-    }
-}
-
-/* --- bits ---------------------------------------------------------------------------------------------------------- */
-
-static void set_zero(struct emitter *e, uint8_t d) { vr(e, VPXOR, d, d, d); }
-static void set_ones(struct emitter *e, uint8_t d) { vr(e, VPCMPEQD, d, d, d); }
-
-static void complement(struct emitter *e, uint8_t d, uint8_t x) {
-    set_ones(e, XMM15);
-    vr(e, VPXOR, d, x, XMM15);
-}
-
-static void bitselect(struct emitter *e, const struct ins *i, uint8_t d, uint8_t x, uint8_t y) {
+static void bitselect(struct emitter *e, const struct ins *i) {
+    uint8_t d = e->as->def, x = e->as->use[0], y = e->as->use[1];
     const struct ins *mask = &e->f->ins.v[i->c];
     if (mask->op == IR_CONST128) {
-        uint64_t m[2], not[2];
+        uint64_t m[2], rest[2];
         memcpy(m, e->f->vectors.v + 16 * mask->imm, 16);
-        not[0] = ~m[0], not[1] = ~m[1];
+        rest[0] = ~m[0], rest[1] = ~m[1];
         vm(e, VPAND, XMM15, x, rm_pool(pool_add(&e->a, m)));
-        vm(e, VPAND, d, y, rm_pool(pool_add(&e->a, not)));
+        vm(e, VPAND, d, y, rm_pool(pool_add(&e->a, rest)));
         vr(e, VPOR, d, d, XMM15);
         return;
     }
@@ -251,19 +100,9 @@ static void bitselect(struct emitter *e, const struct ins *i, uint8_t d, uint8_t
     vr(e, VPOR, d, d, XMM15);
 }
 
-static enum vector_code test_compare(uint16_t op) {
-    switch (op) {
-    case OP_I8X16_ALL_TRUE: return VPCMPEQB;
-    case OP_I16X8_ALL_TRUE: return VPCMPEQW;
-    case OP_I32X4_ALL_TRUE: return VPCMPEQD;
-    case OP_I64X2_ALL_TRUE: return VPCMPEQQ;
-    default: return 0;
-    }
-}
-bool x86_simd_is_test(uint16_t op) { return op == OP_V128_ANY_TRUE || test_compare(op); }
-
+/* any_true, and all_true, whose row has the compare with zero. */
 uint8_t x86_simd_test(struct emitter *e, const struct ins *i, uint8_t x) {
-    enum vector_code equal = test_compare(i->op);
+    enum vector_code equal = row_of(i)->code;
     if (!equal) {
         vr(e, VPTEST, x, 0, x);
         return CC_NE;
@@ -274,9 +113,10 @@ uint8_t x86_simd_test(struct emitter *e, const struct ins *i, uint8_t x) {
     return CC_E;
 }
 
-static void test(struct emitter *e, const struct ins *i, uint8_t d, uint8_t x) {
+static void test(struct emitter *e, const struct ins *i) {
+    uint8_t d = e->as->def;
     x_rr(&e->a, false, 0x31, d, d);
-    uint8_t cc = x86_simd_test(e, i, x);
+    uint8_t cc = x86_simd_test(e, i, e->as->use[0]);
     op_rm(&e->a, 0, false, 0x0F90u | cc, 0, rm_reg(d), 0, true);
 }
 
@@ -286,7 +126,7 @@ static void bitmask16(struct emitter *e, uint8_t d, uint8_t x) {
     op_rm(&e->a, 0, false, 0x0FB6, d, rm_reg(d), 0, true);
 }
 
-/* --- shifts -------------------------------------------------------------------------------------------------------- */
+/* ---- shifts ---- */
 
 /* Lanes of 16 (log2 4), 32 and 64 bits. */
 static void shift_imm(struct emitter *e, unsigned log2, unsigned digit, uint8_t d, uint8_t x, unsigned n) {
@@ -366,17 +206,23 @@ static void shift(struct emitter *e, const struct ins *i) {
     static const uint8_t digits[3] = {SHIFT_LEFT, SHIFT_SIGNED, SHIFT_RIGHT};
     static const uint16_t base[7] = {0, 0, 0, OP_I8X16_SHL, OP_I16X8_SHL, OP_I32X4_SHL, OP_I64X2_SHL};
     static const enum vector_code adds[7] = {0, 0, 0, VPADDB, VPADDW, VPADDD, VPADDQ};
-    static const enum vector_code codes[3][3] = {{VPSLLW, VPSLLD, VPSLLQ}, {VPSRAW, VPSRAD, 0}, {VPSRLW, VPSRLD, VPSRLQ}};
+    static const enum vector_code codes[3][3] = {
+        {VPSLLW, VPSLLD, VPSLLQ}, {VPSRAW, VPSRAD, 0}, {VPSRLW, VPSRLD, VPSRLQ}};
     unsigned log2 = row_of(i)->imm, which = i->op - base[log2];
     uint8_t d = e->as->def, x = e->as->use[0], digit = digits[which];
     int32_t imm;
     if (x86_imm(e->f, i->b, false, &imm)) {
         unsigned n = (unsigned)imm & ((1u << log2) - 1);
-        if (n == 0) vmove(e, d, x);
-        else if (n == 1 && digit == SHIFT_LEFT) vr(e, adds[log2], d, x, x);
-        else if (log2 == 3) shift_bytes_imm(e, digit, d, x, n);
-        else if (log2 == 6 && digit == SHIFT_SIGNED) shift_signed64_imm(e, d, x, n);
-        else shift_imm(e, log2, digit, d, x, n);
+        if (n == 0)
+            vmove(e, d, x);
+        else if (n == 1 && digit == SHIFT_LEFT)
+            vr(e, adds[log2], d, x, x);
+        else if (log2 == 3)
+            shift_bytes_imm(e, digit, d, x, n);
+        else if (log2 == 6 && digit == SHIFT_SIGNED)
+            shift_signed64_imm(e, d, x, n);
+        else
+            shift_imm(e, log2, digit, d, x, n);
         return;
     }
     if (log2 == 3) {
@@ -395,17 +241,17 @@ static void shift(struct emitter *e, const struct ins *i) {
     vr(e, VPSUBQ, d, d, XMM14);
 }
 
-/* --- lanes --------------------------------------------------------------------------------------------------------- */
+/* ---- lanes ---- */
 
 static void splat(struct emitter *e, const struct ins *i) {
     const struct ins *value = &e->f->ins.v[i->a];
     uint8_t d = e->as->def;
     if (value->op == IR_CONST) {
         uint64_t v = value->imm;
-        struct rm m = i->op == OP_I8X16_SPLAT                               ? pool8(e, (uint8_t)v)
-                      : i->op == OP_I16X8_SPLAT                             ? pool16(e, (uint16_t)v)
+        struct rm m = i->op == OP_I8X16_SPLAT                              ? pool8(e, (uint8_t)v)
+                      : i->op == OP_I16X8_SPLAT                            ? pool16(e, (uint16_t)v)
                       : i->op == OP_I32X4_SPLAT || i->op == OP_F32X4_SPLAT ? pool32(e, (uint32_t)v)
-                                                                            : pool64(e, v);
+                                                                           : pool64(e, v);
         vm(e, VMOVUPS, d, 0, m);
         return;
     }
@@ -467,31 +313,43 @@ static void extract(struct emitter *e, const struct ins *i) {
     }
     uint8_t x = e->as->use[0];
     switch (i->op) {
-    case OP_I8X16_EXTRACT_LANE_S: case OP_I8X16_EXTRACT_LANE_U:
+    case OP_I8X16_EXTRACT_LANE_S:
+    case OP_I8X16_EXTRACT_LANE_U:
         vri(e, VPEXTRB, x, 0, d, lane);
         if (i->op == OP_I8X16_EXTRACT_LANE_S) op_rm(a, 0, false, 0x0FBE, d, rm_reg(d), 0, true);
         return;
-    case OP_I16X8_EXTRACT_LANE_S: case OP_I16X8_EXTRACT_LANE_U:
+    case OP_I16X8_EXTRACT_LANE_S:
+    case OP_I16X8_EXTRACT_LANE_U:
         vri(e, VPEXTRW, x, 0, d, lane);
         if (i->op == OP_I16X8_EXTRACT_LANE_S) x_rr(a, false, 0x0FBF, d, d);
         return;
     case OP_I32X4_EXTRACT_LANE:
-        if (lane) vri(e, VPEXTRD, x, 0, d, lane);
-        else vr(e, VMOVD_OUT, x, 0, d);
+        if (lane)
+            vri(e, VPEXTRD, x, 0, d, lane);
+        else
+            vr(e, VMOVD_OUT, x, 0, d);
         return;
     case OP_I64X2_EXTRACT_LANE:
-        if (lane) vri(e, VPEXTRQ, x, 0, d, lane);
-        else vr(e, VMOVQ_OUT, x, 0, d);
+        if (lane)
+            vri(e, VPEXTRQ, x, 0, d, lane);
+        else
+            vr(e, VMOVQ_OUT, x, 0, d);
         return;
     case OP_F32X4_EXTRACT_LANE:
-        if (lane == 0) vmove(e, d, x);
-        else if (lane == 1) vr(e, VMOVSHDUP, d, 0, x);
-        else if (lane == 2) vr(e, VUNPCKHPS, d, x, x);
-        else vri(e, VSHUFPS, d, x, x, 0xff);
+        if (lane == 0)
+            vmove(e, d, x);
+        else if (lane == 1)
+            vr(e, VMOVSHDUP, d, 0, x);
+        else if (lane == 2)
+            vr(e, VUNPCKHPS, d, x, x);
+        else
+            vri(e, VSHUFPS, d, x, x, 0xff);
         return;
     default:
-        if (lane) vr(e, VUNPCKHPD, d, x, x);
-        else vmove(e, d, x);
+        if (lane)
+            vr(e, VUNPCKHPD, d, x, x);
+        else
+            vmove(e, d, x);
     }
 }
 
@@ -504,13 +362,18 @@ static void replace(struct emitter *e, const struct ins *i) {
     case OP_I32X4_REPLACE_LANE: vmi(e, VPINSRD, d, x, y, lane); return;
     case OP_I64X2_REPLACE_LANE: vmi(e, VPINSRQ, d, x, y, lane); return;
     case OP_F32X4_REPLACE_LANE:
-        if (lane == 0 && y.kind == RM_REG) vmi(e, VBLENDPS, d, x, y, 1);
-        else vmi(e, VINSERTPS, d, x, y, lane * 16u);
+        if (lane == 0 && y.kind == RM_REG)
+            vmi(e, VBLENDPS, d, x, y, 1);
+        else
+            vmi(e, VINSERTPS, d, x, y, lane * 16u);
         return;
     default:
-        if (y.kind != RM_REG) vm(e, lane ? VMOVHPS : VMOVLPS, d, x, y);
-        else if (lane) vm(e, VMOVLHPS, d, x, y);
-        else vmi(e, VBLENDPD, d, x, y, 1);
+        if (y.kind != RM_REG)
+            vm(e, lane ? VMOVHPS : VMOVLPS, d, x, y);
+        else if (lane)
+            vm(e, VMOVLHPS, d, x, y);
+        else
+            vmi(e, VBLENDPD, d, x, y, 1);
     }
 }
 
@@ -520,7 +383,7 @@ static void swizzle(struct emitter *e, uint8_t d, uint8_t x, uint8_t y) {
     vr(e, VPSHUFB, d, x, XMM15);
 }
 
-/* --- memory -------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 static void memory_lane(struct emitter *e, const struct ins *i) {
     struct rm m = x86_address(e, i, 1u << opcode_table[i->op].aux);
@@ -534,14 +397,16 @@ static void memory_lane(struct emitter *e, const struct ins *i) {
     case OP_V128_STORE8_LANE: vmi(e, VPEXTRB, x, 0, m, lane); return;
     case OP_V128_STORE16_LANE: vmi(e, VPEXTRW, x, 0, m, lane); return;
     case OP_V128_STORE32_LANE:
-        if (lane) vmi(e, VPEXTRD, x, 0, m, lane);
-        else vm(e, VMOVSS_STORE, x, 0, m);
+        if (lane)
+            vmi(e, VPEXTRD, x, 0, m, lane);
+        else
+            vm(e, VMOVSS_STORE, x, 0, m);
         return;
     default: vm(e, lane ? VMOVHPS_STORE : VMOVQ_STORE, x, 0, m); return;
     }
 }
 
-/* --- integers ------------------------------------------------------------------------------------------------------ */
+/* ---- integers ---- */
 
 /* An operand with the sign bits of its lanes flipped, which makes signed order of unsigned. */
 static struct rm flipped(struct emitter *e, ref v, uint64_t sign, uint8_t to) {
@@ -573,11 +438,13 @@ static bool next_to(const struct fn *f, ref v, unsigned bytes, bool up, uint64_t
 }
 
 /* x > y. With a constant, by the extreme of x and its neighbour; else by signed order. */
-static void greater_unsigned(struct emitter *e, ref x, ref y, unsigned log2) {
+static void greater_unsigned(struct emitter *e, const struct ins *i) {
     static const enum vector_code least[3] = {VPMINUB, VPMINUW, VPMINUD}, most[3] = {VPMAXUB, VPMAXUW, VPMAXUD};
     static const enum vector_code more[3] = {VPCMPGTB, VPCMPGTW, VPCMPGTD};
     static const uint64_t signs[3] = {0x8080808080808080, 0x8000800080008000, 0x8000000080000000};
-    enum vector_code greater = more[log2];
+    unsigned log2 = row_of(i)->imm;
+    bool reversed = row_of(i)->form & REVERSED;
+    ref x = reversed ? i->b : i->a, y = reversed ? i->a : i->b;
     uint64_t sign = signs[log2], limit[2];
     bool right_constant = next_to(e->f, y, 1u << log2, true, limit);
     if (e->o->n == 1 && (right_constant || next_to(e->f, x, 1u << log2, false, limit))) {
@@ -588,7 +455,7 @@ static void greater_unsigned(struct emitter *e, ref x, ref y, unsigned log2) {
     }
     struct rm left = flipped(e, x, sign, XMM15), right = flipped(e, y, sign, XMM14);
     if (left.kind != RM_REG) vm(e, VMOVUPS, XMM15, 0, left);
-    vm(e, greater, e->as->def, XMM15, right);
+    vm(e, more[log2], e->as->def, XMM15, right);
 }
 
 static void negate(struct emitter *e, uint8_t d, uint8_t x, enum vector_code subtract) {
@@ -668,16 +535,28 @@ static void multiply8_high_unsigned(struct emitter *e, uint8_t d, uint8_t x, uin
     vr(e, VPMULLW, d, XMM15, XMM14);
 }
 
-static void multiply16(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code upper, enum vector_code interleave) {
+static void multiply16_signed(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code interleave) {
     vr(e, VPMULLW, XMM15, x, y);
-    vr(e, upper, XMM14, x, y);
+    vr(e, VPMULHW, XMM14, x, y);
     vr(e, interleave, d, XMM15, XMM14);
 }
 
-static void multiply32(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code interleave, enum vector_code multiply) {
+static void multiply16_unsigned(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code interleave) {
+    vr(e, VPMULLW, XMM15, x, y);
+    vr(e, VPMULHUW, XMM14, x, y);
+    vr(e, interleave, d, XMM15, XMM14);
+}
+
+static void multiply32_signed(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code interleave) {
     vr(e, interleave, XMM15, x, x);
     vr(e, interleave, XMM14, y, y);
-    vr(e, multiply, d, XMM15, XMM14);
+    vr(e, VPMULDQ, d, XMM15, XMM14);
+}
+
+static void multiply32_unsigned(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, enum vector_code interleave) {
+    vr(e, interleave, XMM15, x, x);
+    vr(e, interleave, XMM14, y, y);
+    vr(e, VPMULUDQ, d, XMM15, XMM14);
 }
 
 /* vpmulhrsw is q15mulr but for -1 * -1, where it gives 0x8000 as nothing else does. */
@@ -698,13 +577,15 @@ static void dot8(struct emitter *e, uint8_t d, uint8_t x, uint8_t y) {
     vr(e, VPADDW, d, d, XMM15);
 }
 
-static void dot8_add(struct emitter *e, uint8_t d, uint8_t x, uint8_t y, uint8_t z) {
-    dot8(e, d, x, y);
+static void dot8_add(struct emitter *e, const struct ins *i) {
+    uint8_t d = e->as->def;
+    (void)i;
+    dot8(e, d, e->as->use[0], e->as->use[1]);
     vm(e, VPMADDWD, d, d, pool16(e, 1));
-    vr(e, VPADDD, d, d, z);
+    vr(e, VPADDD, d, d, e->as->use[2]);
 }
 
-/* --- floats -------------------------------------------------------------------------------------------------------- */
+/* ---- floats ---- */
 
 /* Is the minimum (maximum) with this constant right when the CPU's is, the constant being its first operand? Which then
  * gives x, with zeros of both signs too: they must be x as well. NaNs stay signalling, for which `quiet` is to be done:
@@ -725,15 +606,18 @@ static enum quiet extreme_by(const struct fn *f, ref v, bool max, bool f64) {
 }
 
 /* Both orders of the CPU's minimum together get zeros' signs right; where a NaN is, the sum is one. */
-static void extreme(struct emitter *e, const struct ins *i, bool max, bool f64) {
-    enum vector_code code = f64 ? (max ? VMAXPD : VMINPD) : max ? VMAXPS : VMINPS;
+static void extreme(struct emitter *e, const struct ins *i) {
+    enum vector_code code = row_of(i)->code;
+    bool max = code == VMAXPS || code == VMAXPD, f64 = code == VMINPD || code == VMAXPD;
     uint8_t d = e->as->def, x = e->as->use[0], y = e->as->use[1];
     for (unsigned k = 0; k < 2; k++) {
         enum quiet quiet = extreme_by(e->f, k ? i->a : i->b, max, f64);
         if (!quiet) continue;
         vr(e, code, d, k ? x : y, k ? y : x);
-        if (quiet == ADD_ZERO) vm(e, f64 ? VADDPD : VADDPS, d, d, pool32(e, 0));
-        else vm(e, f64 ? VSUBPD : VSUBPS, d, d, pool32(e, 0));
+        if (quiet == ADD_ZERO)
+            vm(e, f64 ? VADDPD : VADDPS, d, d, pool32(e, 0));
+        else
+            vm(e, f64 ? VSUBPD : VSUBPS, d, d, pool32(e, 0));
         return;
     }
     vr(e, code, XMM14, x, y);
@@ -744,17 +628,19 @@ static void extreme(struct emitter *e, const struct ins *i, bool max, bool f64) 
     vblend(e, f64 ? VBLENDVPD : VBLENDVPS, d, XMM14, rm_reg(XMM15), d);
 }
 
-static void multiply_add(struct emitter *e, uint8_t d, bool negative, bool f64) {
-    uint8_t x = e->as->use[0], y = e->as->use[1], z = e->as->use[2];
-    vr(e, f64 ? VMULPD : VMULPS, XMM15, x, y);
-    if (negative) vr(e, f64 ? VSUBPD : VSUBPS, d, z, XMM15);
-    else vr(e, f64 ? VADDPD : VADDPS, d, XMM15, z);
+/* Two roundings, as the interpreter's; a negative product is subtracted. */
+static void multiply_add(struct emitter *e, const struct ins *i) {
+    uint8_t d = e->as->def, x = e->as->use[0], y = e->as->use[1], z = e->as->use[2];
+    enum vector_code code = row_of(i)->code;
+    vr(e, code == VADDPD || code == VSUBPD ? VMULPD : VMULPS, XMM15, x, y);
+    vr(e, code, d, z, XMM15);
 }
 
-/* --- conversions --------------------------------------------------------------------------------------------------- */
+/* ---- conversions ---- */
 
 enum { F32_2P23 = 0x4B000000, F32_2P31 = 0x4F000000, F32_2P39 = 0x53000000, F32_2P39_2P23 = 0x53000080 };
-static const uint64_t f64_2p52 = 0x4330000000000000, f64_int32_max = 0x41DFFFFFFFC00000, f64_uint32_max = 0x41EFFFFFFFE00000;
+static const uint64_t f64_2p52 = 0x4330000000000000, f64_int32_max = 0x41DFFFFFFFC00000,
+                      f64_uint32_max = 0x41EFFFFFFFE00000;
 
 /* vcvttps2dq gives 0x80000000 for what does not fit: right below, complemented above, and nothing for NaN. */
 static void trunc_f32_s(struct emitter *e, uint8_t d, uint8_t x) {
@@ -765,8 +651,8 @@ static void trunc_f32_s(struct emitter *e, uint8_t d, uint8_t x) {
     vr(e, VPAND, d, XMM14, XMM15);
 }
 
-/* The part below 2^31 and the part above are converted apart: x gives 0x80000000 from 2^31 on, x - 2^31 the rest, which is
- * cut off at 0 and 0x7fffffff. */
+/* The part below 2^31 and the part above are converted apart: x gives 0x80000000 from 2^31 on, x - 2^31 the rest, which
+ * is cut off at 0 and 0x7fffffff. */
 static void trunc_f32_u(struct emitter *e, uint8_t d, uint8_t x) {
     vm(e, VMAXPS, XMM14, x, pool32(e, 0)); /* 0 for NaN */
     vm(e, VSUBPS, d, XMM14, pool32(e, F32_2P31));
@@ -808,117 +694,231 @@ static void convert_f64_u(struct emitter *e, uint8_t d, uint8_t x) {
     vm(e, VSUBPD, d, d, pool64(e, f64_2p52));
 }
 
-/* --- emission ------------------------------------------------------------------------------------------------------ */
+/* ---- the table ---- */
 
-static void one_code(struct emitter *e, const struct row *r, struct rm m, uint8_t x) {
-    uint8_t d = e->as->def;
-    if (r->form & IMMEDIATE) vmi(e, r->code, d, x, m, r->imm);
-    else vm(e, r->code, d, x, m);
-    if (r->form & NEGATED) complement(e, d, d);
+#define OP(name) [OP_##name - OP_BASE_FD]
+enum { N_ROWS = OP_I32X4_RELAXED_DOT_I8X16_I7X16_ADD_S - OP_BASE_FD + 1 };
+
+// clang-format off
+#define CODE(code, form, imm) {code, form, imm, {NULL}}
+#define INTEGERS(shape, S, log2) /* what i8x16, i16x8 and i32x4 share; S: b, w, d */ \
+    OP(shape##_EQ) = CODE(VPCMPEQ##S, BINARY | COMMUTES, 0), OP(shape##_NE) = CODE(VPCMPEQ##S, BINARY | COMMUTES | NEGATED, 0), \
+    OP(shape##_LT_S) = CODE(VPCMPGT##S, BINARY | REVERSED, 0), OP(shape##_GT_S) = CODE(VPCMPGT##S, BINARY, 0), \
+    OP(shape##_LE_S) = CODE(VPMINS##S, EXTREME, log2), OP(shape##_LE_U) = CODE(VPMINU##S, EXTREME, log2), \
+    OP(shape##_GE_S) = CODE(VPMAXS##S, EXTREME, log2), OP(shape##_GE_U) = CODE(VPMAXU##S, EXTREME, log2), \
+    OP(shape##_GT_U) = {0, WHOLE, log2, .whole = greater_unsigned}, OP(shape##_LT_U) = {0, WHOLE | REVERSED, log2, .whole = greater_unsigned}, \
+    OP(shape##_ABS) = CODE(VPABS##S, UNARY, 0), OP(shape##_NEG) = {VPSUB##S, ONE_BY, 0, .one_by = negate}, \
+    OP(shape##_ALL_TRUE) = {VPCMPEQ##S, WHOLE, 0, .whole = test}, \
+    OP(shape##_ADD) = CODE(VPADD##S, BINARY | COMMUTES, 0), OP(shape##_SUB) = CODE(VPSUB##S, BINARY, 0), \
+    OP(shape##_MIN_S) = CODE(VPMINS##S, BINARY | COMMUTES, 0), OP(shape##_MIN_U) = CODE(VPMINU##S, BINARY | COMMUTES, 0), \
+    OP(shape##_MAX_S) = CODE(VPMAXS##S, BINARY | COMMUTES, 0), OP(shape##_MAX_U) = CODE(VPMAXU##S, BINARY | COMMUTES, 0)
+#define SHIFTS(shape, log2) \
+    OP(shape##_SHL) = {0, WHOLE, log2, .whole = shift}, OP(shape##_SHR_S) = {0, WHOLE, log2, .whole = shift}, \
+    OP(shape##_SHR_U) = {0, WHOLE, log2, .whole = shift}
+#define SATURATING(shape, S) \
+    OP(shape##_ADD_SAT_S) = CODE(VPADDS##S, BINARY | COMMUTES, 0), OP(shape##_ADD_SAT_U) = CODE(VPADDUS##S, BINARY | COMMUTES, 0), \
+    OP(shape##_SUB_SAT_S) = CODE(VPSUBS##S, BINARY, 0), OP(shape##_SUB_SAT_U) = CODE(VPSUBUS##S, BINARY, 0), \
+    OP(shape##_AVGR_U) = CODE(VPAVG##S, BINARY | COMMUTES, 0)
+#define EXTENDING(wide, narrow, UP, HIGH) /* UP: bw, wd, dq */ \
+    OP(wide##_EXTEND_LOW_##narrow##_S) = CODE(VPMOVSX##UP, UNARY, 0), OP(wide##_EXTEND_LOW_##narrow##_U) = CODE(VPMOVZX##UP, UNARY, 0), \
+    OP(wide##_EXTEND_HIGH_##narrow##_S) = {VPMOVSX##UP, ONE_BY, 0, .one_by = extend_high}, \
+    OP(wide##_EXTEND_HIGH_##narrow##_U) = {HIGH, ONE_BY, 0, .one_by = extend_high_unsigned}
+#define MULTIPLYING(wide, narrow, function, LOW, HIGH) \
+    OP(wide##_EXTMUL_LOW_##narrow##_S) = {LOW, TWO_BY, 0, .two_by = function##_signed}, \
+    OP(wide##_EXTMUL_LOW_##narrow##_U) = {LOW, TWO_BY, 0, .two_by = function##_unsigned}, \
+    OP(wide##_EXTMUL_HIGH_##narrow##_S) = {HIGH, TWO_BY, 0, .two_by = function##_signed}, \
+    OP(wide##_EXTMUL_HIGH_##narrow##_U) = {HIGH, TWO_BY, 0, .two_by = function##_unsigned}
+#define LANES(shape) OP(shape##_SPLAT) = {0, WHOLE, 0, .whole = splat}, OP(shape##_REPLACE_LANE) = {0, WHOLE, 0, .whole = replace}
+#define FLOATS(shape, S) \
+    OP(shape##_EQ) = CODE(VCMP##S, BINARY | COMMUTES | IMMEDIATE, CMP_EQ), OP(shape##_NE) = CODE(VCMP##S, BINARY | COMMUTES | IMMEDIATE, CMP_NEQ), \
+    OP(shape##_LT) = CODE(VCMP##S, BINARY | IMMEDIATE, CMP_LT), OP(shape##_GT) = CODE(VCMP##S, BINARY | IMMEDIATE, CMP_GT), \
+    OP(shape##_LE) = CODE(VCMP##S, BINARY | IMMEDIATE, CMP_LE), OP(shape##_GE) = CODE(VCMP##S, BINARY | IMMEDIATE, CMP_GE), \
+    OP(shape##_CEIL) = CODE(VROUND##S, UNARY | IMMEDIATE, ROUND_UP), OP(shape##_FLOOR) = CODE(VROUND##S, UNARY | IMMEDIATE, ROUND_DOWN), \
+    OP(shape##_TRUNC) = CODE(VROUND##S, UNARY | IMMEDIATE, ROUND_ZERO), OP(shape##_NEAREST) = CODE(VROUND##S, UNARY | IMMEDIATE, ROUND_NEAREST), \
+    OP(shape##_SQRT) = CODE(VSQRT##S, UNARY, 0), OP(shape##_ADD) = CODE(VADD##S, BINARY | COMMUTES, 0), \
+    OP(shape##_SUB) = CODE(VSUB##S, BINARY, 0), OP(shape##_MUL) = CODE(VMUL##S, BINARY | COMMUTES, 0), \
+    OP(shape##_DIV) = CODE(VDIV##S, BINARY, 0), \
+    /* the CPU's minimum is its second operand unless the first is less */ \
+    OP(shape##_PMIN) = CODE(VMIN##S, BINARY | REVERSED, 0), OP(shape##_PMAX) = CODE(VMAX##S, BINARY | REVERSED, 0), \
+    OP(shape##_MIN) = {VMIN##S, WHOLE, 0, .whole = extreme}, OP(shape##_MAX) = {VMAX##S, WHOLE, 0, .whole = extreme}, \
+    OP(shape##_RELAXED_MIN) = {VMIN##S, WHOLE, 0, .whole = extreme}, OP(shape##_RELAXED_MAX) = {VMAX##S, WHOLE, 0, .whole = extreme}, \
+    OP(shape##_RELAXED_MADD) = {VADD##S, WHOLE, 0, .whole = multiply_add}, OP(shape##_RELAXED_NMADD) = {VSUB##S, WHOLE, 0, .whole = multiply_add}
+
+static const struct row rows[N_ROWS] = {
+    OP(V128_LOAD) = CODE(VMOVUPS, LOAD, 0),
+    OP(V128_LOAD8X8_S) = CODE(VPMOVSXBW, LOAD, 0), OP(V128_LOAD8X8_U) = CODE(VPMOVZXBW, LOAD, 0),
+    OP(V128_LOAD16X4_S) = CODE(VPMOVSXWD, LOAD, 0), OP(V128_LOAD16X4_U) = CODE(VPMOVZXWD, LOAD, 0),
+    OP(V128_LOAD32X2_S) = CODE(VPMOVSXDQ, LOAD, 0), OP(V128_LOAD32X2_U) = CODE(VPMOVZXDQ, LOAD, 0),
+    OP(V128_LOAD8_SPLAT) = CODE(VPBROADCASTB, LOAD, 0), OP(V128_LOAD16_SPLAT) = CODE(VPBROADCASTW, LOAD, 0),
+    OP(V128_LOAD32_SPLAT) = CODE(VBROADCASTSS, LOAD, 0), OP(V128_LOAD64_SPLAT) = CODE(VMOVDDUP, LOAD, 0),
+    OP(V128_LOAD32_ZERO) = CODE(VMOVSS_LOAD, LOAD, 0), OP(V128_LOAD64_ZERO) = CODE(VMOVQ_LOAD, LOAD, 0),
+
+    OP(V128_STORE) = {0, WHOLE, 0, .whole = memory_lane},
+    OP(V128_LOAD8_LANE) = {0, WHOLE, 0, .whole = memory_lane}, OP(V128_LOAD16_LANE) = {0, WHOLE, 0, .whole = memory_lane},
+    OP(V128_LOAD32_LANE) = {0, WHOLE, 0, .whole = memory_lane}, OP(V128_LOAD64_LANE) = {0, WHOLE, 0, .whole = memory_lane},
+    OP(V128_STORE8_LANE) = {0, WHOLE, 0, .whole = memory_lane}, OP(V128_STORE16_LANE) = {0, WHOLE, 0, .whole = memory_lane},
+    OP(V128_STORE32_LANE) = {0, WHOLE, 0, .whole = memory_lane}, OP(V128_STORE64_LANE) = {0, WHOLE, 0, .whole = memory_lane},
+
+    LANES(I8X16), LANES(I16X8), LANES(I32X4), LANES(I64X2), LANES(F32X4), LANES(F64X2),
+    OP(I8X16_EXTRACT_LANE_S) = {0, WHOLE, 0, .whole = extract}, OP(I8X16_EXTRACT_LANE_U) = {0, WHOLE, 0, .whole = extract},
+    OP(I16X8_EXTRACT_LANE_S) = {0, WHOLE, 0, .whole = extract}, OP(I16X8_EXTRACT_LANE_U) = {0, WHOLE, 0, .whole = extract},
+    OP(I32X4_EXTRACT_LANE) = {0, WHOLE, 0, .whole = extract}, OP(I64X2_EXTRACT_LANE) = {0, WHOLE, 0, .whole = extract},
+    OP(F32X4_EXTRACT_LANE) = {0, WHOLE, 0, .whole = extract}, OP(F64X2_EXTRACT_LANE) = {0, WHOLE, 0, .whole = extract},
+    OP(I8X16_SWIZZLE) = {0, TWO, 0, .two = swizzle}, OP(I8X16_RELAXED_SWIZZLE) = {0, TWO, 0, .two = swizzle},
+
+    OP(V128_NOT) = {0, ONE, 0, .one = complement}, OP(V128_BITSELECT) = {0, WHOLE, 0, .whole = bitselect},
+    OP(I8X16_RELAXED_LANESELECT) = {0, WHOLE, 0, .whole = bitselect}, OP(I16X8_RELAXED_LANESELECT) = {0, WHOLE, 0, .whole = bitselect},
+    OP(I32X4_RELAXED_LANESELECT) = {0, WHOLE, 0, .whole = bitselect}, OP(I64X2_RELAXED_LANESELECT) = {0, WHOLE, 0, .whole = bitselect},
+    OP(V128_ANY_TRUE) = {0, WHOLE, 0, .whole = test}, OP(I64X2_ALL_TRUE) = {VPCMPEQQ, WHOLE, 0, .whole = test},
+    OP(I8X16_BITMASK) = {VPMOVMSKB, ONE_BY, 0, .one_by = from_register}, OP(I16X8_BITMASK) = {0, ONE, 0, .one = bitmask16},
+    OP(I32X4_BITMASK) = {VMOVMSKPS, ONE_BY, 0, .one_by = from_register}, OP(I64X2_BITMASK) = {VMOVMSKPD, ONE_BY, 0, .one_by = from_register},
+    OP(V128_AND) = CODE(VPAND, BINARY | COMMUTES, 0), OP(V128_OR) = CODE(VPOR, BINARY | COMMUTES, 0),
+    OP(V128_XOR) = CODE(VPXOR, BINARY | COMMUTES, 0), OP(V128_ANDNOT) = CODE(VPANDN, BINARY | REVERSED, 0),
+
+    INTEGERS(I8X16, B, 0), INTEGERS(I16X8, W, 1), INTEGERS(I32X4, D, 2),
+    SHIFTS(I8X16, 3), SHIFTS(I16X8, 4), SHIFTS(I32X4, 5), SHIFTS(I64X2, 6),
+    SATURATING(I8X16, B), SATURATING(I16X8, W),
+    OP(I64X2_EQ) = CODE(VPCMPEQQ, BINARY | COMMUTES, 0), OP(I64X2_NE) = CODE(VPCMPEQQ, BINARY | COMMUTES | NEGATED, 0),
+    OP(I64X2_GT_S) = CODE(VPCMPGTQ, BINARY, 0), OP(I64X2_LE_S) = CODE(VPCMPGTQ, BINARY | NEGATED, 0),
+    OP(I64X2_LT_S) = CODE(VPCMPGTQ, BINARY | REVERSED, 0), OP(I64X2_GE_S) = CODE(VPCMPGTQ, BINARY | REVERSED | NEGATED, 0),
+    OP(I64X2_ADD) = CODE(VPADDQ, BINARY | COMMUTES, 0), OP(I64X2_SUB) = CODE(VPSUBQ, BINARY, 0),
+    OP(I16X8_MUL) = CODE(VPMULLW, BINARY | COMMUTES, 0), OP(I32X4_MUL) = CODE(VPMULLD, BINARY | COMMUTES, 0),
+    OP(I32X4_DOT_I16X8_S) = CODE(VPMADDWD, BINARY | COMMUTES, 0),
+    OP(I8X16_NARROW_I16X8_S) = CODE(VPACKSSWB, BINARY, 0), OP(I8X16_NARROW_I16X8_U) = CODE(VPACKUSWB, BINARY, 0),
+    OP(I16X8_NARROW_I32X4_S) = CODE(VPACKSSDW, BINARY, 0), OP(I16X8_NARROW_I32X4_U) = CODE(VPACKUSDW, BINARY, 0),
+    EXTENDING(I16X8, I8X16, BW, VPUNPCKHBW), EXTENDING(I32X4, I16X8, WD, VPUNPCKHWD), EXTENDING(I64X2, I32X4, DQ, VPUNPCKHDQ),
+    OP(I16X8_EXTMUL_LOW_I8X16_S) = {VPMOVSXBW, TWO_BY, 0, .two_by = multiply8},
+    OP(I16X8_EXTMUL_LOW_I8X16_U) = {VPMOVZXBW, TWO_BY, 0, .two_by = multiply8},
+    OP(I16X8_EXTMUL_HIGH_I8X16_S) = {0, TWO, 0, .two = multiply8_high_signed},
+    OP(I16X8_EXTMUL_HIGH_I8X16_U) = {0, TWO, 0, .two = multiply8_high_unsigned},
+    MULTIPLYING(I32X4, I16X8, multiply16, VPUNPCKLWD, VPUNPCKHWD), MULTIPLYING(I64X2, I32X4, multiply32, VPUNPCKLDQ, VPUNPCKHDQ),
+    OP(I16X8_EXTADD_PAIRWISE_I8X16_S) = {0, ONE, 0, .one = add_pairs_s8},
+    OP(I16X8_EXTADD_PAIRWISE_I8X16_U) = CODE(VPMADDUBSW, CONSTANT, ONES8),
+    OP(I32X4_EXTADD_PAIRWISE_I16X8_S) = CODE(VPMADDWD, CONSTANT, ONES16),
+    OP(I32X4_EXTADD_PAIRWISE_I16X8_U) = {0, ONE, 0, .one = add_pairs_u16},
+    OP(I64X2_NEG) = {VPSUBQ, ONE_BY, 0, .one_by = negate}, OP(I64X2_ABS) = {0, ONE, 0, .one = abs64},
+    OP(I64X2_MUL) = {0, TWO, 0, .two = multiply64}, OP(I8X16_POPCNT) = {0, ONE, 0, .one = popcnt},
+    OP(I16X8_Q15MULR_SAT_S) = {0, TWO, 0, .two = multiply_q15}, OP(I16X8_RELAXED_Q15MULR_S) = {0, TWO, 0, .two = multiply_q15},
+    OP(I16X8_RELAXED_DOT_I8X16_I7X16_S) = {0, TWO, 0, .two = dot8},
+    OP(I32X4_RELAXED_DOT_I8X16_I7X16_ADD_S) = {0, WHOLE, 0, .whole = dot8_add},
+
+    FLOATS(F32X4, PS), FLOATS(F64X2, PD),
+    OP(F32X4_CONVERT_I32X4_S) = CODE(VCVTDQ2PS, UNARY, 0), OP(F64X2_CONVERT_LOW_I32X4_S) = CODE(VCVTDQ2PD, UNARY, 0),
+    OP(F32X4_DEMOTE_F64X2_ZERO) = CODE(VCVTPD2PS, UNARY, 0), OP(F64X2_PROMOTE_LOW_F32X4) = CODE(VCVTPS2PD, UNARY, 0),
+    OP(F32X4_ABS) = CODE(VPAND, CONSTANT, BELOW_SIGN32), OP(F64X2_ABS) = CODE(VPAND, CONSTANT, BELOW_SIGN64),
+    OP(F32X4_NEG) = CODE(VPXOR, CONSTANT, SIGN32), OP(F64X2_NEG) = CODE(VPXOR, CONSTANT, SIGN64),
+    OP(I32X4_TRUNC_SAT_F32X4_S) = {0, ONE, 0, .one = trunc_f32_s}, OP(I32X4_RELAXED_TRUNC_F32X4_S) = {0, ONE, 0, .one = trunc_f32_s},
+    OP(I32X4_TRUNC_SAT_F32X4_U) = {0, ONE, 0, .one = trunc_f32_u}, OP(I32X4_RELAXED_TRUNC_F32X4_U) = {0, ONE, 0, .one = trunc_f32_u},
+    OP(I32X4_TRUNC_SAT_F64X2_S_ZERO) = {0, ONE, 0, .one = trunc_f64_s}, OP(I32X4_RELAXED_TRUNC_F64X2_S_ZERO) = {0, ONE, 0, .one = trunc_f64_s},
+    OP(I32X4_TRUNC_SAT_F64X2_U_ZERO) = {0, ONE, 0, .one = trunc_f64_u}, OP(I32X4_RELAXED_TRUNC_F64X2_U_ZERO) = {0, ONE, 0, .one = trunc_f64_u},
+    OP(F32X4_CONVERT_I32X4_U) = {0, ONE, 0, .one = convert_f32_u}, OP(F64X2_CONVERT_LOW_I32X4_U) = {0, ONE, 0, .one = convert_f64_u},
+};
+// clang-format on
+
+static const struct row *row_of(const struct ins *i) {
+    return &rows[i->op - OP_BASE_FD];
 }
 
-static void integer_special(struct emitter *e, const struct ins *i, uint8_t d, uint8_t x, uint8_t y) {
-    switch (i->op) {
-    case OP_I8X16_LT_U: greater_unsigned(e, i->b, i->a, 0); return;
-    case OP_I16X8_LT_U: greater_unsigned(e, i->b, i->a, 1); return;
-    case OP_I32X4_LT_U: greater_unsigned(e, i->b, i->a, 2); return;
-    case OP_I8X16_GT_U: greater_unsigned(e, i->a, i->b, 0); return;
-    case OP_I16X8_GT_U: greater_unsigned(e, i->a, i->b, 1); return;
-    case OP_I32X4_GT_U: greater_unsigned(e, i->a, i->b, 2); return;
-    case OP_I8X16_NEG: negate(e, d, x, VPSUBB); return;
-    case OP_I16X8_NEG: negate(e, d, x, VPSUBW); return;
-    case OP_I32X4_NEG: negate(e, d, x, VPSUBD); return;
-    case OP_I64X2_NEG: negate(e, d, x, VPSUBQ); return;
-    case OP_I64X2_ABS: abs64(e, d, x); return;
-    case OP_I64X2_MUL: multiply64(e, d, x, y); return;
-    case OP_I8X16_POPCNT: popcnt(e, d, x); return;
-    case OP_I16X8_EXTEND_HIGH_I8X16_S: extend_high(e, d, x, VPMOVSXBW); return;
-    case OP_I32X4_EXTEND_HIGH_I16X8_S: extend_high(e, d, x, VPMOVSXWD); return;
-    case OP_I64X2_EXTEND_HIGH_I32X4_S: extend_high(e, d, x, VPMOVSXDQ); return;
-    case OP_I16X8_EXTEND_HIGH_I8X16_U: extend_high_unsigned(e, d, x, VPUNPCKHBW); return;
-    case OP_I32X4_EXTEND_HIGH_I16X8_U: extend_high_unsigned(e, d, x, VPUNPCKHWD); return;
-    case OP_I64X2_EXTEND_HIGH_I32X4_U: extend_high_unsigned(e, d, x, VPUNPCKHDQ); return;
-    case OP_I16X8_EXTADD_PAIRWISE_I8X16_S: add_pairs_s8(e, d, x); return;
-    case OP_I16X8_EXTADD_PAIRWISE_I8X16_U: vm(e, VPMADDUBSW, d, x, pool8(e, 1)); return;
-    case OP_I32X4_EXTADD_PAIRWISE_I16X8_S: vm(e, VPMADDWD, d, x, pool16(e, 1)); return;
-    case OP_I32X4_EXTADD_PAIRWISE_I16X8_U: add_pairs_u16(e, d, x); return;
-    case OP_I16X8_EXTMUL_LOW_I8X16_S: multiply8(e, d, x, y, VPMOVSXBW); return;
-    case OP_I16X8_EXTMUL_LOW_I8X16_U: multiply8(e, d, x, y, VPMOVZXBW); return;
-    case OP_I16X8_EXTMUL_HIGH_I8X16_S: multiply8_high_signed(e, d, x, y); return;
-    case OP_I16X8_EXTMUL_HIGH_I8X16_U: multiply8_high_unsigned(e, d, x, y); return;
-    case OP_I32X4_EXTMUL_LOW_I16X8_S: multiply16(e, d, x, y, VPMULHW, VPUNPCKLWD); return;
-    case OP_I32X4_EXTMUL_LOW_I16X8_U: multiply16(e, d, x, y, VPMULHUW, VPUNPCKLWD); return;
-    case OP_I32X4_EXTMUL_HIGH_I16X8_S: multiply16(e, d, x, y, VPMULHW, VPUNPCKHWD); return;
-    case OP_I32X4_EXTMUL_HIGH_I16X8_U: multiply16(e, d, x, y, VPMULHUW, VPUNPCKHWD); return;
-    case OP_I64X2_EXTMUL_LOW_I32X4_S: multiply32(e, d, x, y, VPUNPCKLDQ, VPMULDQ); return;
-    case OP_I64X2_EXTMUL_LOW_I32X4_U: multiply32(e, d, x, y, VPUNPCKLDQ, VPMULUDQ); return;
-    case OP_I64X2_EXTMUL_HIGH_I32X4_S: multiply32(e, d, x, y, VPUNPCKHDQ, VPMULDQ); return;
-    case OP_I64X2_EXTMUL_HIGH_I32X4_U: multiply32(e, d, x, y, VPUNPCKHDQ, VPMULUDQ); return;
-    case OP_I16X8_Q15MULR_SAT_S: case OP_I16X8_RELAXED_Q15MULR_S: multiply_q15(e, d, x, y); return;
-    case OP_I16X8_RELAXED_DOT_I8X16_I7X16_S: dot8(e, d, x, y); return;
-    case OP_I32X4_RELAXED_DOT_I8X16_I7X16_ADD_S: dot8_add(e, d, x, y, e->as->use[2]); return;
-    default: __builtin_unreachable(); /* every instruction has a row or a case */
+bool x86_simd_is_test(uint16_t op) {
+    return op >= OP_BASE_FD && op < OP_BASE_FD + N_ROWS && rows[op - OP_BASE_FD].form == WHOLE &&
+           rows[op - OP_BASE_FD].whole == test;
+}
+
+/* ---- operands ---- */
+
+/* The operands of a BINARY row in the order of the machine instruction: the second may come from memory. */
+struct pair {
+    ref left, right;
+};
+static struct pair ordered(const struct fn *f, const struct ins *i) {
+    const struct row *r = row_of(i);
+    bool exchange = r->form & REVERSED;
+    if ((r->form & COMMUTES) && is_constant(f, i->a) && !is_constant(f, i->b)) exchange = true;
+    return exchange ? (struct pair){i->b, i->a} : (struct pair){i->a, i->b};
+}
+
+static void all_in_registers(const struct ins *i, struct operands *o) {
+    use_of(o, i->a, USE_REG);
+    if (i->b) use_of(o, i->b, USE_REG);
+    if (i->c) use_of(o, i->c, USE_REG);
+}
+
+static void whole_operands(const struct fn *f, const struct ins *i, const struct row *r, struct operands *o) {
+    int32_t count;
+    if (r->whole == memory_lane) {
+        x86_memory_operands(f, i, o);
+        use_of(o, i->b, USE_REG);
+        if (i->type == KIND_BOT) o->def = DEF_NONE;
+    } else if (r->whole == splat && (f->ins.v[i->a].flags & INS_FUSED)) {
+        x86_memory_operands(f, &f->ins.v[i->a], o);
+    } else if (r->whole == splat || r->whole == extract) {
+        use_right(f, o, i->a);
+    } else if (r->whole == replace) {
+        use_of(o, i->a, USE_REG);
+        use_right(f, o, i->b);
+    } else if (r->whole == shift) {
+        use_of(o, i->a, USE_REG);
+        if (!x86_imm(f, i->b, false, &count)) use_of(o, i->b, USE_ANY);
+    } else if (r->whole == greater_unsigned) {
+        if (!is_constant(f, i->a)) use_of(o, i->a, USE_REG);
+        if (!is_constant(f, i->b)) use_of(o, i->b, USE_REG);
+    } else if (r->whole == bitselect && is_constant(f, i->c)) {
+        use_of(o, i->a, USE_REG);
+        use_of(o, i->b, USE_REG);
+    } else {
+        all_in_registers(i, o);
+        if (r->whole == dot8_add) o->def = DEF_EARLY;
     }
 }
 
-static void float_special(struct emitter *e, const struct ins *i, uint8_t d, uint8_t x, uint8_t y) {
-    switch (i->op) {
-    case OP_F32X4_ABS: vm(e, VPAND, d, x, pool32(e, 0x7fffffff)); return;
-    case OP_F64X2_ABS: vm(e, VPAND, d, x, pool64(e, ~(1ull << 63))); return;
-    case OP_F32X4_NEG: vm(e, VPXOR, d, x, pool32(e, 0x80000000)); return;
-    case OP_F64X2_NEG: vm(e, VPXOR, d, x, pool64(e, 1ull << 63)); return;
-    case OP_F32X4_MIN: case OP_F32X4_RELAXED_MIN: extreme(e, i, false, false); return;
-    case OP_F32X4_MAX: case OP_F32X4_RELAXED_MAX: extreme(e, i, true, false); return;
-    case OP_F64X2_MIN: case OP_F64X2_RELAXED_MIN: extreme(e, i, false, true); return;
-    case OP_F64X2_MAX: case OP_F64X2_RELAXED_MAX: extreme(e, i, true, true); return;
-    case OP_F32X4_RELAXED_MADD: multiply_add(e, d, false, false); return;
-    case OP_F32X4_RELAXED_NMADD: multiply_add(e, d, true, false); return;
-    case OP_F64X2_RELAXED_MADD: multiply_add(e, d, false, true); return;
-    case OP_F64X2_RELAXED_NMADD: multiply_add(e, d, true, true); return;
-    case OP_I32X4_TRUNC_SAT_F32X4_S: case OP_I32X4_RELAXED_TRUNC_F32X4_S: trunc_f32_s(e, d, x); return;
-    case OP_I32X4_TRUNC_SAT_F32X4_U: case OP_I32X4_RELAXED_TRUNC_F32X4_U: trunc_f32_u(e, d, x); return;
-    case OP_I32X4_TRUNC_SAT_F64X2_S_ZERO: case OP_I32X4_RELAXED_TRUNC_F64X2_S_ZERO: trunc_f64_s(e, d, x); return;
-    case OP_I32X4_TRUNC_SAT_F64X2_U_ZERO: case OP_I32X4_RELAXED_TRUNC_F64X2_U_ZERO: trunc_f64_u(e, d, x); return;
-    case OP_F32X4_CONVERT_I32X4_U: convert_f32_u(e, d, x); return;
-    case OP_F64X2_CONVERT_LOW_I32X4_U: convert_f64_u(e, d, x); return;
-    default: integer_special(e, i, d, x, y); return;
+void x86_simd_operands(const struct fn *f, const struct ins *i, struct operands *o) {
+    if (x86_is_shuffle(f, i)) {
+        x86_shuffle_operands(f, i, o);
+        return;
+    }
+    const struct row *r = row_of(i);
+    o->def = DEF_REG;
+    switch (r->form & FORM) {
+    case BINARY:
+    case EXTREME:
+        use_of(o, ordered(f, i).left, USE_REG);
+        use_right(f, o, ordered(f, i).right);
+        return;
+    case UNARY: use_right(f, o, i->a); return;
+    case LOAD: x86_memory_operands(f, i, o); return;
+    case WHOLE: whole_operands(f, i, r, o); return;
+    default: all_in_registers(i, o); return;
     }
 }
 
-static void special(struct emitter *e, const struct ins *i) {
-    uint8_t d = e->as->def, x = e->as->use[0], y = e->as->use[1];
-    switch (i->op) {
-    case OP_V128_STORE: case OP_V128_STORE8_LANE: case OP_V128_STORE16_LANE: case OP_V128_STORE32_LANE: case OP_V128_STORE64_LANE:
-    case OP_V128_LOAD8_LANE: case OP_V128_LOAD16_LANE: case OP_V128_LOAD32_LANE: case OP_V128_LOAD64_LANE:
-        memory_lane(e, i);
-        return;
-    case OP_I8X16_SWIZZLE: case OP_I8X16_RELAXED_SWIZZLE: swizzle(e, d, x, y); return;
-    case OP_I8X16_SPLAT: case OP_I16X8_SPLAT: case OP_I32X4_SPLAT: case OP_I64X2_SPLAT: case OP_F32X4_SPLAT: case OP_F64X2_SPLAT:
-        splat(e, i);
-        return;
-    case OP_I8X16_EXTRACT_LANE_S: case OP_I8X16_EXTRACT_LANE_U: case OP_I16X8_EXTRACT_LANE_S: case OP_I16X8_EXTRACT_LANE_U:
-    case OP_I32X4_EXTRACT_LANE: case OP_I64X2_EXTRACT_LANE: case OP_F32X4_EXTRACT_LANE: case OP_F64X2_EXTRACT_LANE:
-        extract(e, i);
-        return;
-    case OP_I8X16_REPLACE_LANE: case OP_I16X8_REPLACE_LANE: case OP_I32X4_REPLACE_LANE: case OP_I64X2_REPLACE_LANE:
-    case OP_F32X4_REPLACE_LANE: case OP_F64X2_REPLACE_LANE:
-        replace(e, i);
-        return;
-    case OP_V128_NOT: complement(e, d, x); return;
-    case OP_V128_BITSELECT: case OP_I8X16_RELAXED_LANESELECT: case OP_I16X8_RELAXED_LANESELECT: case OP_I32X4_RELAXED_LANESELECT:
-    case OP_I64X2_RELAXED_LANESELECT:
-        bitselect(e, i, d, x, y);
-        return;
-    case OP_V128_ANY_TRUE: case OP_I8X16_ALL_TRUE: case OP_I16X8_ALL_TRUE: case OP_I32X4_ALL_TRUE: case OP_I64X2_ALL_TRUE:
-        test(e, i, d, x);
-        return;
-    case OP_I8X16_BITMASK: vr(e, VPMOVMSKB, d, 0, x); return;
-    case OP_I16X8_BITMASK: bitmask16(e, d, x); return;
-    case OP_I32X4_BITMASK: vr(e, VMOVMSKPS, d, 0, x); return;
-    case OP_I64X2_BITMASK: vr(e, VMOVMSKPD, d, 0, x); return;
-    default: float_special(e, i, d, x, y); return;
+/* The load that a splat can do by itself: nothing else uses it, and nothing happens in between. */
+static bool is_splat_load(const struct fn *f, const uint32_t *uses, ref v, ref first) {
+    const struct ins *i = &f->ins.v[v];
+    if (i->a < first || uses[i->a] != 1 || v - i->a > 16) return false;
+    for (ref k = i->a + 1; k < v; k++)
+        if (!ir_is_pure(f->ins.v[k].op)) return false;
+    switch (f->ins.v[i->a].op) {
+    case OP_I32_LOAD: return i->op == OP_I32X4_SPLAT;
+    case OP_I64_LOAD: return i->op == OP_I64X2_SPLAT;
+    case OP_F32_LOAD: return i->op == OP_F32X4_SPLAT;
+    case OP_F64_LOAD: return i->op == OP_F64X2_SPLAT;
+    default: return false;
     }
 }
+
+/* A rotation by whole bytes takes the place of its two shifts, a splat that of the load before it. */
+void x86_simd_fuse(struct fn *f, const uint32_t *uses, ref v, ref first) {
+    const struct ins *i = &f->ins.v[v];
+    uint8_t lanes[16];
+    if (i->op == OP_V128_OR && x86_byte_rotation(f, i, lanes)) {
+        if (uses[i->a] == 1 && i->a >= first) f->ins.v[i->a].flags |= INS_FUSED;
+        if (uses[i->b] == 1 && i->b >= first) f->ins.v[i->b].flags |= INS_FUSED;
+    } else if (i->op >= OP_I32X4_SPLAT && i->op <= OP_F64X2_SPLAT && is_splat_load(f, uses, v, first)) {
+        f->ins.v[i->a].flags |= INS_FUSED;
+    }
+}
+
+/* ---- emission ---- */
 
 void x86_simd(struct emitter *e, const struct ins *i) {
     if (x86_is_shuffle(e->f, i)) {
@@ -926,15 +926,29 @@ void x86_simd(struct emitter *e, const struct ins *i) {
         return;
     }
     const struct row *r = row_of(i);
+    uint8_t d = e->as->def, x = e->as->use[0], y = e->as->use[1];
+    struct rm right;
     switch (r->form & FORM) {
-    case BINARY: one_code(e, r, right_rm(e, ordered(e->f, i).right, 1), e->as->use[0]); return;
-    case UNARY: one_code(e, r, right_rm(e, i->a, 0), 0); return;
-    case SHIFT: shift(e, i); return;
+    case BINARY: right = right_rm(e, ordered(e->f, i).right, 1); break;
+    case CONSTANT: right = pool64(e, constants[r->imm]); break;
+    case UNARY:
+        x = 0;
+        right = right_rm(e, i->a, 0);
+        break;
     case EXTREME:
-        vm(e, r->code, XMM15, e->as->use[0], right_rm(e, i->b, 1));
-        vr(e, equals[r->imm], e->as->def, XMM15, e->as->use[0]);
+        vm(e, r->code, XMM15, x, right_rm(e, i->b, 1));
+        vr(e, equals[r->imm], d, XMM15, x);
         return;
-    case LOAD: vm(e, r->code, e->as->def, 0, x86_address(e, i, 1u << opcode_table[i->op].aux)); return;
-    default: special(e, i); return;
+    case LOAD: vm(e, r->code, d, 0, x86_address(e, i, 1u << opcode_table[i->op].aux)); return;
+    case ONE: r->one(e, d, x); return;
+    case ONE_BY: r->one_by(e, d, x, r->code); return;
+    case TWO: r->two(e, d, x, y); return;
+    case TWO_BY: r->two_by(e, d, x, y, r->code); return;
+    default: r->whole(e, i); return;
     }
+    if (r->form & IMMEDIATE)
+        vmi(e, r->code, d, x, right, r->imm);
+    else
+        vm(e, r->code, d, x, right);
+    if (r->form & NEGATED) complement(e, d, d);
 }

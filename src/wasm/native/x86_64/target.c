@@ -104,7 +104,8 @@ static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first)
     if (i->op != OP_I32_EQZ && i->op != OP_I64_EQZ) return;
     i->flags |= INS_FUSED;
     struct ins *x = &f->ins.v[i->a];
-    if ((x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) && only_user(f, uses, i->a, first)) x->flags |= INS_FUSED;
+    if ((x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) && only_user(f, uses, i->a, first))
+        x->flags |= INS_FUSED;
 }
 
 void target_fuse(struct fn *f, const uint32_t *uses) {

@@ -1,5 +1,6 @@
-/* Vector instructions by name, for simd.c and shuffle.c (Intel SDM volume 2; all VEX.128). A code packs prefix, opcode map,
- * opcode and VEX.W. In three-operand forms the order is the manual's: result, first source, second source or memory. */
+/* Vector instructions by name, for simd.c and shuffle.c (Intel SDM volume 2; all VEX.128). A code packs prefix, opcode
+ * map, opcode and VEX.W. In three-operand forms the order is the manual's: result, first source, second source or
+ * memory. */
 #ifndef DONJON_NATIVE_X86_64_VECTOR_H
 #define DONJON_NATIVE_X86_64_VECTOR_H
 
@@ -8,6 +9,7 @@
 #define V(pp, map, op) (PP_##pp | (map) << 2 | (op) << 4)
 enum { V_WIDE = 1 << 12 };
 
+// clang-format off
 enum vector_code {
     /* Moves. Stores and moves to general registers have the vector in the place of the result. */
     VMOVUPS = V(NONE, 1, 0x10), VMOVUPS_STORE = V(NONE, 1, 0x11), VMOVAPS = V(NONE, 1, 0x28), VMOVSS_LOAD = V(F3, 1, 0x10),
@@ -33,7 +35,8 @@ enum vector_code {
     VPMOVZXBD = V(66, 2, 0x31), VPMOVZXBQ = V(66, 2, 0x32), VPMOVZXWD = V(66, 2, 0x33), VPMOVZXWQ = V(66, 2, 0x34),
     VPMOVZXDQ = V(66, 2, 0x35),
 
-    /* Bits and shifts. Shifts by an immediate: the /digit stands for the result, which is in the place of the first source. */
+    /* Bits and shifts. By an immediate: the /digit is in the place of the result, that in the place of the first
+     * source. */
     VPAND = V(66, 1, 0xDB), VPANDN = V(66, 1, 0xDF), VPOR = V(66, 1, 0xEB), VPXOR = V(66, 1, 0xEF),
     VPSLLW = V(66, 1, 0xF1), VPSLLD = V(66, 1, 0xF2), VPSLLQ = V(66, 1, 0xF3), VPSRLW = V(66, 1, 0xD1),
     VPSRLD = V(66, 1, 0xD2), VPSRLQ = V(66, 1, 0xD3), VPSRAW = V(66, 1, 0xE1), VPSRAD = V(66, 1, 0xE2),
@@ -63,21 +66,35 @@ enum vector_code {
     VROUNDPD = V(66, 3, 0x09), VCVTDQ2PS = V(NONE, 1, 0x5B), VCVTTPS2DQ = V(F3, 1, 0x5B), VCVTDQ2PD = V(F3, 1, 0xE6),
     VCVTTPD2DQ = V(66, 1, 0xE6), VCVTPD2PS = V(66, 1, 0x5A), VCVTPS2PD = V(NONE, 1, 0x5A),
 };
+// clang-format on
 
 /* Predicates of vcmpps; all quiet. Digits of immediate shifts. Modes of vroundps, without the inexact exception. */
-enum { CMP_EQ = 0, CMP_UNORD = 3, CMP_NEQ = 4, CMP_ORD = 7, CMP_LT = 0x11, CMP_LE = 0x12, CMP_GE = 0x1D, CMP_GT = 0x1E };
+enum {
+    CMP_EQ = 0,
+    CMP_UNORD = 3,
+    CMP_NEQ = 4,
+    CMP_ORD = 7,
+    CMP_LT = 0x11,
+    CMP_LE = 0x12,
+    CMP_GE = 0x1D,
+    CMP_GT = 0x1E
+};
 enum { SHIFT_RIGHT = 2, SHIFT_BYTES_RIGHT = 3, SHIFT_SIGNED = 4, SHIFT_LEFT = 6, SHIFT_BYTES_LEFT = 7 };
 enum { ROUND_NEAREST = 8, ROUND_DOWN = 9, ROUND_UP = 10, ROUND_ZERO = 11 };
 
 static inline void vm(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, struct rm y) {
     vex_rm(&e->a, c & 3, c >> 2 & 3, c & V_WIDE, (uint8_t)(c >> 4), d, x, y, 0);
 }
-static inline void vr(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, uint8_t y) { vm(e, c, d, x, rm_reg(y)); }
+static inline void vr(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, uint8_t y) {
+    vm(e, c, d, x, rm_reg(y));
+}
 static inline void vmi(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, struct rm y, unsigned imm) {
     vex_rm(&e->a, c & 3, c >> 2 & 3, c & V_WIDE, (uint8_t)(c >> 4), d, x, y, 1);
     b1(&e->a, (uint8_t)imm);
 }
-static inline void vri(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, uint8_t y, unsigned imm) { vmi(e, c, d, x, rm_reg(y), imm); }
+static inline void vri(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, uint8_t y, unsigned imm) {
+    vmi(e, c, d, x, rm_reg(y), imm);
+}
 /* Blends: y where the top bit of the mask's lane is set. */
 static inline void vblend(struct emitter *e, enum vector_code c, uint8_t d, uint8_t x, struct rm y, uint8_t mask) {
     vmi(e, c, d, x, y, (unsigned)(mask & 15) << 4);
@@ -87,13 +104,25 @@ static inline void vmove(struct emitter *e, uint8_t d, uint8_t x) {
 }
 
 /* Constants from the pool: both halves alike. */
-static inline struct rm pool64(struct emitter *e, uint64_t half) { return rm_pool(pool_u64(&e->a, half, half)); }
-static inline struct rm pool32(struct emitter *e, uint32_t lane) { return pool64(e, lane * 0x100000001ull); }
-static inline struct rm pool16(struct emitter *e, uint16_t lane) { return pool32(e, lane * 0x10001u); }
-static inline struct rm pool8(struct emitter *e, uint8_t lane) { return pool16(e, (uint16_t)(lane * 0x101u)); }
+static inline struct rm pool64(struct emitter *e, uint64_t half) {
+    return rm_pool(pool_u64(&e->a, half, half));
+}
+static inline struct rm pool32(struct emitter *e, uint32_t lane) {
+    return pool64(e, lane * 0x100000001ull);
+}
+static inline struct rm pool16(struct emitter *e, uint16_t lane) {
+    return pool32(e, lane * 0x10001u);
+}
+static inline struct rm pool8(struct emitter *e, uint8_t lane) {
+    return pool16(e, (uint16_t)(lane * 0x101u));
+}
 
-static inline bool is_constant(const struct fn *f, ref v) { return f->ins.v[v].op == IR_CONST || f->ins.v[v].op == IR_CONST128; }
-static inline void use_of(struct operands *o, ref v, uint8_t how) { o->use[o->n++].value = v, o->use[o->n - 1].how = how; }
+static inline bool is_constant(const struct fn *f, ref v) {
+    return f->ins.v[v].op == IR_CONST || f->ins.v[v].op == IR_CONST128;
+}
+static inline void use_of(struct operands *o, ref v, uint8_t how) {
+    o->use[o->n++].value = v, o->use[o->n - 1].how = how;
+}
 
 /* An operand that may come from memory: a constant from the pool, so the allocator does not see it. */
 static inline void use_right(const struct fn *f, struct operands *o, ref v) {
