@@ -376,8 +376,8 @@ static uint32_t label_arity(const struct label *l) {
 static void branch_edge(struct builder *b, struct label *l, uint32_t edge) {
     struct fn *f = b->f;
     uint32_t arity = label_arity(l);
-    const ref *operands = b->stack.v + b->stack.n - arity;
     if (f->failed) return;
+    const ref *operands = arity ? b->stack.v + b->stack.n - arity : NULL;
     if (l->kind == LABEL_LOOP) {
         if (!vec_reserve(f, &f->args, sizeof *f->args.v, arity + l->n_phi_locals)) return;
         f->edges.v[edge].to = l->header;
