@@ -728,8 +728,8 @@ static struct counts archive_run(const char *dir, const char *counts_file) {
         free(list[i]);
     }
     free(list);
-    printf("%s: %d scripts, %ld assertions: %ld passed, %ld failed, %ld skipped", archive, n, sum.total, sum.passed,
-           sum.failed, sum.skipped);
+    printf("%s%s: %d scripts, %ld assertions: %ld passed, %ld failed, %ld skipped", archive,
+           interpret ? " interpreted" : "", n, sum.total, sum.passed, sum.failed, sum.skipped);
     if (sum.text)
         printf("; %ld of them on text modules (%ld refused by wat2wasm, the engine has no text parser)", sum.text,
                sum.text_parser);
