@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """donjon verify, inspect, measure and collateral fetch from outside, against the vectors, a local server that plays AMD's
 KDS and Intel's PCS, and a local TLS server with evidence in its certificate."""
-import http.server, json, os, pathlib, ssl, subprocess, sys, tempfile, threading, unittest, urllib.parse
+import http.server, json, os, pathlib, re, ssl, subprocess, sys, tempfile, threading, unittest, urllib.parse
 
 BIN = pathlib.Path(os.environ.get("DONJON_BIN", "build/bin")) / "donjon"
 V = pathlib.Path(os.environ.get("DONJON_SHARED", "../shared")) / "vectors"
@@ -116,6 +116,21 @@ class Verify(unittest.TestCase):
         self.assertIn("784acfd7d5096a8f", run.stdout)
         run = donjon("measure", "--auth", V / "snp-idblock/virtee/id_auth.bin", V / "snp-idblock/virtee/id_block.bin")
         self.assertIn("snp.id_keys: 59fb2c686dfa4fef", run.stdout)
+
+
+class Docs(unittest.TestCase):
+    def test_every_rule_and_key_is_documented(self):
+        source = pathlib.Path(os.environ.get("DONJON_SOURCE", "."))
+        text = (source / "docs/attestation.md").read_text()
+        rules = re.findall(r'ATTEST_RULE\(\w+, \w+, "([^"]+)"', (source / "include/donjon/attest-rules.h").read_text())
+        keys = re.findall(r'^    [FS]\("([^"]+)"', (source / "src/attest/policy.c").read_text(), re.M)
+        self.assertGreater(len(rules), 80)
+        self.assertGreater(len(keys), 50)
+        for name in rules:
+            self.assertTrue(f"`{name}`" in text, name)
+        for key in keys:
+            if not key.startswith(("tdx.rtmr", "snp.minimum_tcb.")):
+                self.assertTrue(f"`{key}`" in text, key)
 
 
 # ---- A server that plays the vendors ----
