@@ -81,7 +81,7 @@ void native_delete(struct native *n) {
     for (uint32_t k = 0; k < n->n_pieces; k++)
         p->realloc(p->ctx, n->pieces[k].landings, 0);
     for (uint32_t k = 0; k < n->n_vms; k++)
-        p->realloc(p->ctx, n->vms[k], 0);
+        p->release(p->ctx, (uint8_t *)n->vms[k] - VM_POLL_PAGE, VM_POLL_PAGE + n->vms[k]->size);
     p->realloc(p->ctx, n->pieces, 0);
     p->realloc(p->ctx, n->vms, 0);
     p->realloc(p->ctx, n->overflow, 0);
@@ -101,14 +101,29 @@ static bool grow(const struct native *n, void *array, uint32_t *cap, uint32_t us
 
 static const void *helper_table[HELPER_COUNT];
 
+/* Whole pages: contexts are reservations of their own, behind their poll page. */
+static size_t vm_size(const struct module *m) {
+    return (sizeof(struct vmctx) + 8 * (size_t)vm_slots(m) + PAGE - 1) & ~(size_t)(PAGE - 1);
+}
+
+static bool poll_page(const struct native *n, struct vmctx *vm, enum donjon_prot prot) {
+    const struct donjon_platform *p = platform_of(n);
+    return p->protect(p->ctx, (uint8_t *)vm - VM_POLL_PAGE, VM_POLL_PAGE, prot);
+}
+
 bool native_instance(struct native *n, struct instance *i) {
     const struct donjon_platform *p = platform_of(n);
     const struct module *m = i->module;
     if (!grow(n, &n->vms, &n->cap_vms, n->n_vms, sizeof *n->vms)) return false;
-    size_t size = sizeof(struct vmctx) + 8 * (size_t)vm_slots(m);
-    struct vmctx *vm = p->realloc(p->ctx, NULL, size);
-    if (!vm) return false;
-    memset(vm, 0, size);
+    size_t size = vm_size(m);
+    uint8_t *block = p->reserve(p->ctx, VM_POLL_PAGE + size);
+    if (!block) return false;
+    struct vmctx *vm = (struct vmctx *)(block + VM_POLL_PAGE);
+    if (!p->protect(p->ctx, vm, size, DONJON_PROT_READ | DONJON_PROT_WRITE) || !poll_page(n, vm, DONJON_PROT_READ)) {
+        p->release(p->ctx, block, VM_POLL_PAGE + size);
+        return false;
+    }
+    vm->size = size;
     vm->instance = i;
     vm->store = n->store;
     vm->memory0 = i->memory0 ? i->memory0->base : NULL;
@@ -129,6 +144,12 @@ bool native_instance(struct native *n, struct instance *i) {
         *tail++ = i->memories[k];
     for (uint32_t k = 0; k < m->n_tables; k++)
         *tail++ = i->tables[k];
+    for (uint32_t k = m->n_global_imports; k < m->n_globals; k++)
+        if (vm_global_inline(m, k)) {
+            struct global *cell = (struct global *)((uint8_t *)vm + vm_cell(m, k));
+            *cell = *i->globals[k];
+            vm->tail[(vm_global(m, k) - offsetof(struct vmctx, tail)) / 8] = i->globals[k] = cell;
+        }
     for (uint32_t k = m->n_func_imports; k < m->n_funcs; k++) {
         i->funcs[k]->vm = vm;
         i->funcs[k]->native = (void *)stub_lazy_func;
@@ -141,7 +162,7 @@ void native_host_func(struct func *f) {
     f->native = (void *)stub_host;
 }
 
-/* Loops look at their context's flag. Calls look at nothing: instead the code pointers they go through lead to a stub
+/* Loops read their context's poll page. Calls look at nothing: instead the code pointers they go through lead to a stub
  * until the interrupt has been seen. May run in a signal handler, beside the code that it stops. */
 static void redirect(struct vmctx *vm, uint32_t func) {
     __atomic_store_n(&vm->tail[func], (void *)stub_interrupt, __ATOMIC_RELAXED);
@@ -153,6 +174,7 @@ void native_interrupt(struct native *n) {
         struct vmctx *vm = n->vms[k];
         const struct module *m = vm->instance->module;
         __atomic_store_n(&vm->interrupt, 1, __ATOMIC_SEQ_CST);
+        poll_page(n, vm, DONJON_PROT_NONE);
         for (uint32_t f = m->n_func_imports; f < m->n_funcs; f++)
             redirect(vm, f);
     }
@@ -164,20 +186,20 @@ static void set_code(struct vmctx *vm, uint32_t func, void *site, void *native) 
     if (__atomic_load_n(&vm->interrupt, __ATOMIC_SEQ_CST)) redirect(vm, func);
 }
 
+/* After the trap. An interrupt that comes while we are at it is made to count again at the end. */
 static void clear_interrupt(struct native *n) {
-    bool any = false;
-    atomic_store_explicit(&n->store->interrupt, 0, memory_order_relaxed);
+    atomic_store(&n->store->interrupt, 0);
     for (uint32_t k = 0; k < n->n_vms; k++) {
         struct vmctx *vm = n->vms[k];
         const struct module *m = vm->instance->module;
-        if (!vm->interrupt) continue;
-        any = true;
         __atomic_store_n(&vm->interrupt, 0, __ATOMIC_SEQ_CST);
+        poll_page(n, vm, DONJON_PROT_READ);
         for (uint32_t f = m->n_func_imports; f < m->n_funcs; f++)
             set_code(vm, f, (void *)stub_lazy_site, (void *)stub_lazy_func);
     }
-    for (uint32_t k = 0; any && k < n->n_pieces; k++)
+    for (uint32_t k = 0; k < n->n_pieces; k++)
         set_code(n->pieces[k].vm, n->pieces[k].func, n->pieces[k].code, n->pieces[k].code);
+    if (atomic_load(&n->store->interrupt)) native_interrupt(n);
 }
 
 /* --- code ----------------------------------------------------------------------------------------------------------
@@ -423,7 +445,8 @@ static bool fault(void *tier, struct donjon_fault *fault) {
     if (!p || !n->top) return false;
     bool stack = address >= n->stack && address < n->stack + STACK_GUARD + PAGE;
     struct vmctx *vm = (struct vmctx *)fault->r14;
-    enum trap_kind kind = stack ? TRAP_STACK : TRAP_MEMORY;
+    bool poll = address >= (const uint8_t *)vm - VM_POLL_PAGE && address < (const uint8_t *)vm;
+    enum trap_kind kind = stack ? TRAP_STACK : poll ? TRAP_INTERRUPT : TRAP_MEMORY;
     n->store->trap.kind = kind;
     record_backtrace(n, (struct frame){pc + 1, (uint64_t *)fault->sp, vm, NULL});
     fault->rdi = (uintptr_t)leave(n, kind);

@@ -7,11 +7,16 @@
 
 enum { OVERFLOW_SLOTS = 2048 }; /* parameters and results beyond the registers: 1,000 vectors at most */
 
+/* Before a context lies a page that loops read. While an interrupt is pending nobody may, and the fault ends the loop.
+ */
+enum { VM_POLL_PAGE = 4096 };
+
 struct vmctx {
+    size_t size; /* bytes, whole pages */
     struct instance *instance;
     struct store *store;
     uint8_t *memory0;        /* base, pinned in a register while this instance runs */
-    uint32_t interrupt;      /* set to make loops look */
+    uint32_t interrupt;      /* an interrupt is pending */
     uint32_t kind;           /* of the trap that exit_stub reports */
     uint8_t *stack_limit;    /* lowest address large frames may reach */
     void *exit_stub;         /* jumped to with a trap kind */
@@ -44,8 +49,19 @@ static inline uint32_t vm_memory(const struct module *m, uint32_t i) {
 static inline uint32_t vm_table(const struct module *m, uint32_t i) {
     return vm_tail(2 * m->n_funcs + m->n_globals + m->n_memories + i);
 }
-static inline uint32_t vm_slots(const struct module *m) {
+/* A number that is the instance's own: its global object stands in the context itself. */
+enum { VM_CELL_SLOTS = (sizeof(struct global) + 7) / 8 };
+static inline bool vm_global_inline(const struct module *m, uint32_t i) {
+    return i >= m->n_global_imports && !vt_is_ref(m->globals[i].type.type);
+}
+static inline uint32_t vm_cells(const struct module *m) {
     return 2 * m->n_funcs + m->n_globals + m->n_memories + m->n_tables;
+}
+static inline uint32_t vm_cell(const struct module *m, uint32_t i) {
+    return vm_tail(vm_cells(m) + VM_CELL_SLOTS * (i - m->n_global_imports));
+}
+static inline uint32_t vm_slots(const struct module *m) {
+    return vm_cells(m) + VM_CELL_SLOTS * (m->n_globals - m->n_global_imports);
 }
 
 #endif

@@ -32,6 +32,7 @@ static inline struct rm rm_pool(uint32_t k) {
 struct fixup {
     uint32_t at, target; /* of a 4-byte displacement that ends its instruction or is followed by `after` bytes */
     uint32_t after;
+    bool near; /* one byte, not four */
 };
 
 struct as { /* assembler */
@@ -77,7 +78,7 @@ static inline void modrm(struct as *a, uint8_t reg, const struct rm *m, uint32_t
     }
     if (m->kind == RM_POOL) {
         b1(a, (uint8_t)(r | 5));
-        vec_push(a->f, a->pool_fixups, ((struct fixup){a->buf.n, m->pool, after}));
+        vec_push(a->f, a->pool_fixups, ((struct fixup){a->buf.n, m->pool, after, false}));
         b4(a, 0);
         return;
     }

@@ -208,22 +208,29 @@ static void memory_store(struct emitter *e, const struct ins *i) {
     }
 }
 
+static struct rm global_rm(struct emitter *e, uint32_t k) {
+    const struct module *m = e->f->module;
+    if (vm_global_inline(m, k)) return rm_mem(REG_VM, (int32_t)(vm_cell(m, k) + offsetof(struct global, value)));
+    x_rm(&e->a, true, 0x8B, R11, rm_mem(REG_VM, (int32_t)vm_global(m, k)));
+    return rm_mem(R11, offsetof(struct global, value));
+}
+
 static void variable(struct emitter *e, const struct ins *i) {
     struct as *a = &e->a;
     const struct module *m = e->f->module;
     uint8_t d = e->as->def;
     uint32_t k = (uint32_t)i->imm;
-    struct rm value = rm_mem(R11, offsetof(struct global, value));
+    struct rm value;
     switch (i->op) {
     case OP_GLOBAL_GET:
-        x_rm(a, true, 0x8B, R11, rm_mem(REG_VM, (int32_t)vm_global(m, k)));
+        value = global_rm(e, k);
         if (i->type == KIND_I32)
             x_rm(a, false, 0x8B, d, value);
         else
             load(e, d, value, i->type == KIND_V128);
         return;
     case OP_GLOBAL_SET:
-        x_rm(a, true, 0x8B, R11, rm_mem(REG_VM, (int32_t)vm_global(m, k)));
+        value = global_rm(e, k);
         store(e, value, e->as->use[0], i->type == KIND_V128);
         return;
     case OP_MEMORY_SIZE:
@@ -930,15 +937,31 @@ static void parameter(struct emitter *e, const struct ins *i) {
 /* --- control -------------------------------------------------------------------------------------------------------
  */
 
+/* Code is emitted twice: all jumps long at first, then those short whose distance in the first emission allows it. The
+ * second emission makes no distance longer. */
+enum { NEAR = 120 };
+static bool near(struct emitter *e, uint32_t block) {
+    uint32_t k = e->jumps.n;
+    vec_push(e->f, e->jumps, e->a.buf.n);
+    if (!e->first_jumps) return false;
+    int64_t distance = (int64_t)e->first_block_at[block] - e->first_jumps[k];
+    return distance > -NEAR && distance < NEAR;
+}
+
 static void jump(struct emitter *e, uint32_t block) {
-    b1(&e->a, 0xE9);
-    vec_push(e->f, e->a.block_fixups, ((struct fixup){e->a.buf.n, block, 0}));
-    b4(&e->a, 0);
+    bool short_ = near(e, block);
+    b1(&e->a, short_ ? 0xEB : 0xE9);
+    vec_push(e->f, e->a.block_fixups, ((struct fixup){e->a.buf.n, block, 0, short_}));
+    if (short_)
+        b1(&e->a, 0);
+    else
+        b4(&e->a, 0);
 }
 
 static void jump_if(struct emitter *e, uint8_t cc, uint32_t block) {
-    uint32_t at = jcc_forward(&e->a, cc);
-    vec_push(e->f, e->a.block_fixups, ((struct fixup){at, block, 0}));
+    bool short_ = near(e, block);
+    uint32_t at = short_ ? jcc_short(&e->a, cc) : jcc_forward(&e->a, cc);
+    vec_push(e->f, e->a.block_fixups, ((struct fixup){at, block, 0, short_}));
 }
 
 /* Moves of an edge stand at its target's start when no other edge leads there. */
@@ -1013,12 +1036,12 @@ static void switch_(struct emitter *e, const struct ins *i, uint32_t block) {
             if (c == n && stub)
                 patch4(a, beyond, here);
             else if (c == n)
-                vec_push(f, a->block_fixups, ((struct fixup){beyond, g->to, 0}));
+                vec_push(f, a->block_fixups, ((struct fixup){beyond, g->to, 0, false}));
             else if (stub) {
                 uint32_t d = here - table;
                 memcpy(a->buf.v + table + 4 * c, &d, 4);
             } else {
-                vec_push(f, a->block_fixups, ((struct fixup){table + 4 * c, g->to, table}));
+                vec_push(f, a->block_fixups, ((struct fixup){table + 4 * c, g->to, table, false}));
             }
         }
         if (!stub) continue;
@@ -1230,9 +1253,9 @@ static void prologue(struct emitter *e) {
     if (e->frame) alu_imm(a, true, ALU_SUB, rm_reg(RSP), (int32_t)e->frame);
 }
 
+/* Reads the page before the context: no access there means an interrupt is pending. One load, no branch. */
 static void loop_check(struct emitter *e) {
-    alu_imm(&e->a, false, ALU_CMP, rm_mem(REG_VM, offsetof(struct vmctx, interrupt)), 0);
-    x86_trap_if(e, CC_NE, TRAP_INTERRUPT);
+    x_rm(&e->a, false, 0x85, RAX, rm_mem(REG_VM, -VM_POLL_PAGE));
 }
 
 static void emit_block(struct emitter *e, uint32_t index) {
@@ -1293,7 +1316,9 @@ static void link(struct emitter *e) {
     for (uint32_t k = 0; k < a->block_fixups.n; k++) {
         struct fixup x = a->block_fixups.v[k];
         uint32_t to = e->block_at[x.target];
-        if (x.after)
+        if (x.near)
+            a->buf.v[x.at] = (uint8_t)(to - x.at - 1);
+        else if (x.after)
             to -= x.after, memcpy(a->buf.v + x.at, &to, 4); /* switch table: relative to its start */
         else
             patch4(a, x.at, to);
@@ -1324,31 +1349,60 @@ static void find_source(struct emitter *e, struct compile_options *opt) {
     opt->found_at = e->f->ins.v[at].at;
 }
 
-bool target_emit(struct fn *f, struct allocation *al, struct compile_options *opt, struct compiled *out) {
-    struct emitter e = {.f = f, .al = al, .out = out};
-    e.a.f = f;
-    e.locals = (al->out_bytes + 15) & ~15u;
-    e.spills = (e.locals + 8 * f->n_slots + 15) & ~15u;
-    e.frame = e.spills + al->slot_bytes;
+static void emit_all(struct emitter *e) {
+    struct fn *f = e->f;
+    if (!as_room(&e->a)) return;
+    vec_push(f, e->positions, ((struct position){0, 1}));
+    prologue(e);
+    for (uint32_t b = 0; b < f->blocks.n && !f->failed; b++)
+        emit_block(e, b);
+    if (!f->failed) emit_detours(e);
+    if (!f->failed) emit_traps(e);
+}
+
+static void emit_again(struct emitter *e) {
+    e->a.buf.n = e->a.pool.n = e->a.pool_fixups.n = e->a.block_fixups.n = 0;
+    e->traps.n = e->detours.n = e->positions.n = e->jumps.n = e->out->n_landings = 0;
+    emit_all(e);
+}
+
+static void frame_layout(struct emitter *e) {
+    const struct fn *f = e->f;
+    e->locals = (e->al->out_bytes + 15) & ~15u;
+    e->spills = (e->locals + 8 * f->n_slots + 15) & ~15u;
+    e->frame = e->spills + e->al->slot_bytes;
     bool leaf = true;
     for (uint32_t k = 0; k < f->calls.n && leaf; k++)
         leaf = f->calls.v[k].kind == CALL_RETURN;
-    if (!leaf) e.frame = ((e.frame + 15) & ~15u) + 8; /* 16-byte alignment at calls: the return address is 8 */
-    e.block_at = f->platform->realloc(f->platform->ctx, NULL, f->blocks.n * 4 + 4);
-    if (!e.block_at) f->failed = true;
-    if (!f->failed && as_room(&e.a)) {
-        vec_push(f, e.positions, ((struct position){0, 1}));
-        prologue(&e);
-        for (uint32_t b = 0; b < f->blocks.n && !f->failed; b++)
-            emit_block(&e, b);
-        if (!f->failed) emit_detours(&e);
-        if (!f->failed) emit_traps(&e);
-        link(&e);
-        if (!f->failed) find_source(&e, opt);
-    }
+    if (!leaf) e->frame = ((e->frame + 15) & ~15u) + 8; /* 16-byte alignment at calls: the return address is 8 */
+}
+
+bool target_emit(struct fn *f, struct allocation *al, struct compile_options *opt, struct compiled *out) {
     const struct donjon_platform *p = f->platform;
-    void *all[] = {e.block_at, e.a.pool_fixups.v, e.a.block_fixups.v, e.a.pool.v,
-                   e.traps.v,  e.detours.v,       e.positions.v};
+    struct emitter e = {.f = f, .al = al, .out = out};
+    uint32_t *first_block_at = NULL, *first_jumps = NULL;
+    e.a.f = f;
+    frame_layout(&e);
+    e.block_at = p->realloc(p->ctx, NULL, f->blocks.n * 4 + 4);
+    if (!e.block_at) f->failed = true;
+    if (!f->failed) emit_all(&e);
+    if (!f->failed && e.jumps.n) {
+        first_block_at = e.block_at;
+        first_jumps = e.jumps.v;
+        e.first_block_at = first_block_at;
+        e.first_jumps = first_jumps;
+        e.jumps.v = NULL;
+        e.jumps.cap = 0;
+        e.block_at = p->realloc(p->ctx, NULL, f->blocks.n * 4 + 4);
+        if (!e.block_at)
+            f->failed = true;
+        else
+            emit_again(&e);
+    }
+    if (!f->failed) link(&e);
+    if (!f->failed) find_source(&e, opt);
+    void *all[] = {e.block_at,  e.a.pool_fixups.v, e.a.block_fixups.v, e.a.pool.v,     e.traps.v,
+                   e.detours.v, e.positions.v,     e.jumps.v,          first_block_at, first_jumps};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         p->realloc(p->ctx, all[k], 0);
     out->code = e.a.buf.v;
