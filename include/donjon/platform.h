@@ -43,12 +43,19 @@ struct donjon_platform {
      * thread that runs the code. */
     bool (*on_fault)(void *ctx, donjon_fault_handler handler, void *arg);
 
+    /* Optional: calls fn(arg, k) for each k in 0..n-1, on several threads where it can, and returns when all have returned.
+     * Only donjon_module_compile uses it. */
+    void (*parallel)(void *ctx, unsigned n, void (*fn)(void *arg, unsigned k), void *arg);
+
     /* Monotonic time in nanoseconds, for wall-time limits. */
     uint64_t (*now)(void *ctx);
 };
 
 /* The platform of an ordinary process: malloc, mmap, mprotect, clock_gettime. Static storage; never freed. */
 const struct donjon_platform *donjon_platform_posix(void);
+
+/* The same, with threads (pthreads): for programs that compile whole modules. */
+const struct donjon_platform *donjon_platform_posix_threads(void);
 
 /* Signal handlers belong to the whole process. Where something else (a test framework, a crash reporter) has replaced those
  * that on_fault put in place, this puts them back, for the calling thread with an alternate stack. False: refused. */

@@ -112,6 +112,60 @@ bool donjon_module_func_name(const wasm_module_t *, uint32_t func, char *out, si
 /* A custom section's payload by name (the first of that name): borrowed, as long as the module. */
 bool donjon_module_custom_section(const wasm_module_t *, const char *name, const uint8_t **data, size_t *size);
 
+/* ---- code ahead of time ---- */
+
+/* Functions are compiled when they are first called. A program that is big and starts often can instead be compiled once
+ * and whole, into an image that is kept in a file: position-independent machine code for this build of the engine and this
+ * kind of CPU. An image is as powerful as the engine itself: give donjon_store_use_image nothing whose maker has not been
+ * authenticated. It checks what would be read out of bounds, and refuses what was made by another build, for another
+ * CPU, or from another module; it cannot tell whether the code does what the module says. */
+enum { DONJON_ID_SIZE = 32 };
+
+struct donjon_compile_options {
+    uint8_t digest[DONJON_ID_SIZE]; /* the module's, by whatever function; asked for again when the image is used */
+    bool fuel;                      /* for stores with fuel_enabled, and for no others */
+    bool bounds_checks;             /* for memories without guard pages; slower */
+    unsigned threads;               /* at most; 0 means one. Needs platform->parallel */
+    void (*progress)(void *ctx, uint32_t done, uint32_t all); /* after each function, from any of the threads; or NULL */
+    void *progress_ctx;
+};
+/* False: out of memory, or the engine has no native code for this CPU or this module. The result is a function of the module
+ * and the options, and does not depend on threads. */
+bool donjon_module_compile(const wasm_module_t *, const struct donjon_compile_options *, own wasm_byte_vec_t *image);
+
+/* Instances of the module made in this store from now on start with this code; functions that are not in it, and all of
+ * them where it does not fit the instance's memory, are compiled when they are called. The bytes are not copied: they have
+ * to stay as they are until another image, or NULL, takes their place. One image a store.
+ * NULL, or why the image was not taken: static text for messages, "compiled by another build of the engine". */
+const char *donjon_store_use_image(wasm_store_t *, const wasm_module_t *, const uint8_t digest[DONJON_ID_SIZE],
+                                   const void *image, size_t size);
+
+/* What images are made for: changes with every change to the engine. And the kind of CPU, as a number; 0: no native code. */
+const uint8_t *donjon_engine_id(void);
+uint64_t donjon_cpu_id(void);
+
+/* For profilers and debuggers: `seen` is told about every function's code once it is in place. Name is borrowed during the
+ * call, not terminated, size 0 when there is none. */
+struct donjon_code {
+    const void *address;
+    size_t size;
+    uint32_t func;
+    const char *name;
+    size_t name_size;
+};
+void donjon_store_on_code(wasm_store_t *, void (*seen)(void *ctx, const struct donjon_code *), void *ctx);
+
+/* What the compiler makes of one function, as text: stages "ir" (after building and selection), "ra" (registers) and "asm"
+ * (each instruction of the IR, then lines of its bytes: "    1a2b: 48 8b 07"). False: see donjon_module_compile. */
+bool donjon_module_dump(const wasm_module_t *, uint32_t func, const struct donjon_compile_options *,
+                        void (*line)(void *ctx, const char *stage, const char *text), void *ctx);
+
+/* Functions of the index space, and how many of them are imported (they come first); size of the code section. */
+struct donjon_module_counts {
+    uint32_t funcs, imported_funcs, code_bytes;
+};
+struct donjon_module_counts donjon_module_counts(const wasm_module_t *);
+
 /* ---- slots: values as the engine has them ---- */
 
 /* One 8-byte slot. i32, i64, f32, f64 and references take one, v128 two (low half first). The bytes of a slot that its

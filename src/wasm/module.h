@@ -141,6 +141,8 @@ void module_unref(struct module *m);
 
 /* The function's name from the name section, or {NULL,0}. Linear in the section: for messages only. */
 struct bytes module_func_name(const struct module *m, uint32_t func);
+/* All of them: names[n_funcs], of which those that have a name are set. */
+void module_func_names(const struct module *m, struct bytes *names);
 
 /* Reader helpers for validated bodies (execution tiers): no bounds checks, the validator has made them. */
 static inline uint32_t leb_u32(const uint8_t **p) {

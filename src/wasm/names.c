@@ -4,7 +4,16 @@
 
 #include <string.h>
 
-static bool function_name(struct reader *r, uint32_t func, struct bytes *out) {
+/* What is looked for: one function's name (all NULL), or everybody's. */
+struct wanted {
+    uint32_t func;
+    struct bytes found;
+    struct bytes *all;
+    uint32_t n_funcs;
+};
+
+/* True when nothing is left to look for. */
+static bool function_name(struct reader *r, struct wanted *w) {
     uint32_t n, index;
     struct bytes name;
     if (!read_u32(r, &n)) return false;
@@ -13,21 +22,22 @@ static bool function_name(struct reader *r, uint32_t func, struct bytes *out) {
         name.data = r->p;
         if (name.size > reader_left(r)) return false;
         r->p += name.size;
-        if (index != func) continue;
-        *out = name;
+        if (w->all && index < w->n_funcs) w->all[index] = name;
+        if (w->all || index != w->func) continue;
+        w->found = name;
         return true;
     }
     return false;
 }
 
-static bool name_section(struct reader *r, uint32_t func, struct bytes *out) {
+static bool name_section(struct reader *r, struct wanted *w) {
     enum { FUNCTION_NAMES = 1 };
     uint8_t id;
     uint32_t size;
     while (r->p < r->end && read_byte(r, &id) && read_u32(r, &size) && size <= reader_left(r)) {
         if (id == FUNCTION_NAMES) {
             r->end = r->p + size;
-            return function_name(r, func, out);
+            return function_name(r, w);
         }
         r->p += size;
     }
@@ -35,12 +45,11 @@ static bool name_section(struct reader *r, uint32_t func, struct bytes *out) {
 }
 
 /* Walks the sections itself: it also serves the message of a module whose decoding has just failed. */
-struct bytes module_func_name(const struct module *m, uint32_t func) {
+static void find_names(const struct module *m, struct wanted *w) {
     enum { HEADER = 8 };
     struct module_error ignored;
-    struct bytes found = {NULL, 0};
     struct module plain = {.data = m->data, .size = m->size};
-    if (m->size < HEADER) return found;
+    if (m->size < HEADER) return;
     struct reader r = {.p = m->data + HEADER,
                        .end = m->data + m->size,
                        .at = m->data,
@@ -56,7 +65,17 @@ struct bytes module_func_name(const struct module *m, uint32_t func) {
         if (id != 0 || !read_u32(&section, &name_size) || name_size != 4 || reader_left(&section) < 4) continue;
         if (memcmp(section.p, "name", 4) != 0) continue;
         section.p += 4;
-        if (name_section(&section, func, &found)) return found;
+        if (name_section(&section, w)) return;
     }
-    return found;
+}
+
+struct bytes module_func_name(const struct module *m, uint32_t func) {
+    struct wanted w = {.func = func};
+    find_names(m, &w);
+    return w.found;
+}
+
+void module_func_names(const struct module *m, struct bytes *names) {
+    struct wanted w = {.all = names, .n_funcs = m->n_funcs};
+    find_names(m, &w);
 }

@@ -1,6 +1,8 @@
 /* A generated module in our own engine. */
 #include "gen.h"
 #include "outcome.h"
+#include "native/image.h"
+#include "native/native.h"
 #include "store.h"
 #include <donjon/platform.h>
 #include <stdio.h>
@@ -85,16 +87,30 @@ static void run(struct outcome *o, struct engine *e, struct store *s, struct mod
     observe(o, i);
 }
 
-static void load(const uint8_t *module, size_t size, bool execute, bool interpret, struct outcome *o) {
+enum how { VALIDATE, INTERPRET, LAZY, AHEAD };
+
+/* The module's code as an image, to be freed behind the store. */
+static void *image_for(struct store *s, const struct module *m) {
+    static const uint8_t digest[IMAGE_ID];
+    struct image_options options = {.digest = digest};
+    size_t size;
+    void *image = s->native ? image_compile(m, &options, &size) : NULL;
+    if (image && native_use_image(s->native, m, digest, image, size)) __builtin_trap();
+    return image;
+}
+
+static void load(const uint8_t *module, size_t size, enum how how, struct outcome *o) {
     struct module_error err = {0};
-    struct store_limits limits = {.interpret = interpret};
+    void *image = NULL;
+    struct store_limits limits = {.interpret = how == VALIDATE || how == INTERPRET};
     struct engine *e = engine_new(donjon_platform_posix());
     struct store *s = e ? store_new(e, &limits) : NULL;
     memset(o, 0, sizeof *o);
     if (!s) __builtin_trap();
     struct module *m = module_new(e, module, size, &err);
     if (m) {
-        if (execute)
+        if (how == AHEAD) image = image_for(s, m);
+        if (how != VALIDATE)
             run(o, e, s, m);
         else
             add(o, OUTCOME_VALUE, 0, 0);
@@ -104,17 +120,21 @@ static void load(const uint8_t *module, size_t size, bool execute, bool interpre
         add(o, OUTCOME_INVALID, 0, 0);
     }
     store_delete(s);
+    e->platform->realloc(e->platform->ctx, image, 0);
     engine_delete(e);
 }
 
 void outcome_here(const uint8_t *module, size_t size, struct outcome *o) {
-    load(module, size, true, false, o);
+    load(module, size, LAZY, o);
 }
 void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o) {
-    load(module, size, true, true, o);
+    load(module, size, INTERPRET, o);
+}
+void outcome_ahead(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, AHEAD, o);
 }
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o) {
-    load(module, size, false, true, o);
+    load(module, size, VALIDATE, o);
 }
 
 bool outcome_compare(const struct outcome *a, const struct outcome *b, char *text, size_t size) {

@@ -1,6 +1,6 @@
 /* Runs conformance scripts (wast2json's JSON) against the engine's internal API.
  *
- *   spec_runner [--interpret] [--skip FILE] [--counts FILE] DIR...
+ *   spec_runner [--interpret | --image] [--skip FILE] [--counts FILE] DIR...
  *
  * A DIR is one unpacked archive: NAME.json per script, and the modules it names. Every script runs in a process of its
  * own, so a crash costs that script's remaining assertions and nothing else. Per DIR one line with its totals (checked
@@ -12,6 +12,8 @@
  *
  * Modules in text form assert that a text parser refuses them, and the engine has none: wabt's wat2wasm is asked
  * (without its validator). Where it makes a binary, the engine must refuse that. They are counted apart as well. */
+#include "native/image.h"
+#include "native/native.h"
 #include "store.h"
 #include <dirent.h>
 #include <donjon/platform.h>
@@ -47,6 +49,7 @@ struct skip {
     char *archive, *script, *line, *reason;
 };
 static bool interpret; /* no native code */
+static bool ahead;     /* every module compiled whole, and used as an image */
 static struct skip *skips;
 static size_t n_skips;
 
@@ -328,12 +331,27 @@ static struct module *module_load(struct script *s, const char *filename, struct
     return m;
 }
 
+/* --image: the module's code comes from bytes that another process might have made. */
+static void *use_image(struct script *s, struct module *m) {
+    static const uint8_t digest[IMAGE_ID] = "spec";
+    struct image_options o = {.digest = digest};
+    size_t size;
+    void *image = s->store->native ? image_compile(m, &o, &size) : NULL;
+    const char *wrong = image ? native_use_image(s->store->native, m, digest, image, size) : NULL;
+    if (!wrong) return image;
+    fprintf(stderr, "image refused: %s\n", wrong);
+    exit(2);
+}
+
 static struct instance *module_instantiate(struct script *s, struct module *m, struct instantiate_error *err) {
     struct extern_ *imports = calloc(m->n_imports + 1, sizeof *imports);
     for (uint32_t i = 0; i < m->n_imports; i++)
         imports[i] = import_resolve(s, &m->imports[i]);
     memset(err, 0, sizeof *err);
+    void *image = ahead && !m->uses_gc ? use_image(s, m) : NULL;
     struct instance *inst = instantiate(s->store, m, imports, false, err);
+    if (image) native_use_image(s->store->native, m, NULL, NULL, 0);
+    free(image);
     free(imports);
     return inst;
 }
@@ -754,6 +772,8 @@ int main(int argc, char **argv) {
             counts_file = argv[++at];
         else if (!strcmp(argv[at], "--interpret"))
             interpret = true;
+        else if (!strcmp(argv[at], "--image"))
+            ahead = true;
         else {
             struct counts n = archive_run(argv[at], counts_file);
             counts_add(&sum, &n);

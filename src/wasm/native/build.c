@@ -795,11 +795,10 @@ static void calls(struct builder *b, uint32_t op) {
         call(b, (struct call){.kind = CALL_DIRECT, .index = x}, t, t->n_params, tail);
         return;
     }
-    uint32_t id = b->m->type_ids[x];
-    const struct functype *t = type_func(b->m->engine, id);
-    struct call c = {.kind = CALL_REF, .type_id = id};
+    const struct functype *t = type_func(b->m->engine, b->m->type_ids[x]);
+    struct call c = {.kind = CALL_REF, .type = x};
     if (op == OP_CALL_INDIRECT || op == OP_RETURN_CALL_INDIRECT)
-        c = (struct call){.kind = CALL_INDIRECT, .index = leb_u32(&b->p), .type_id = id};
+        c = (struct call){.kind = CALL_INDIRECT, .index = leb_u32(&b->p), .type = x};
     call(b, c, t, t->n_params + 1, tail);
 }
 

@@ -36,5 +36,6 @@ bool compile_function(const struct module *m, uint32_t func, struct compile_opti
 void compiled_free(const struct donjon_platform *p, struct compiled *c) {
     p->realloc(p->ctx, c->code, 0);
     p->realloc(p->ctx, c->landings, 0);
+    p->realloc(p->ctx, c->relocations, 0);
     memset(c, 0, sizeof *c);
 }

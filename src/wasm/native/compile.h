@@ -11,12 +11,21 @@ struct landing {
     uint32_t code;      /* code offset of the landing pad */
 };
 
+/* Four bytes of code that hold the engine's id of a type of the module: the one thing in code that differs from process
+ * to process. Zero until the code is installed. In order, never overlapping. */
+struct relocation {
+    uint32_t at;   /* code offset */
+    uint32_t type; /* index in the module */
+};
+
 struct compiled {
     uint8_t *code;
     uint32_t size;
     uint32_t frame;           /* bytes the function keeps below its return address */
     struct landing *landings; /* in order of return_at, then of search */
     uint32_t n_landings;
+    struct relocation *relocations;
+    uint32_t n_relocations;
 };
 
 struct compile_options {
@@ -36,8 +45,15 @@ void compiled_free(const struct donjon_platform *p, struct compiled *c);
 struct allocation;
 void ir_dump(const struct fn *f, struct compile_options *opt);
 void allocation_dump(const struct fn *f, const struct allocation *al, struct compile_options *opt);
+struct position { /* code from here on belongs to this instruction */
+    uint32_t code, ins;
+};
+void code_dump(const struct fn *f, struct compile_options *opt, const struct position *at, uint32_t n,
+               const struct compiled *c, uint32_t pool);
 bool target_emit(struct fn *f, struct allocation *al, struct compile_options *opt, struct compiled *out);
 /* Does this CPU run what the target emits? */
 bool target_supported(void);
+/* What that is, in one number that no other kind of CPU has. */
+extern const uint64_t target_features;
 
 #endif

@@ -96,6 +96,15 @@ void ir_dump(const struct fn *f, struct compile_options *opt) {
     }
 }
 
+static void bytes_lines(struct text *t, struct compile_options *opt, const uint8_t *code, uint32_t from, uint32_t to) {
+    while (from < to) {
+        put(t, "    %4x:", from);
+        for (uint32_t end = to - from > 16 ? from + 16 : to; from < end; from++)
+            put(t, " %02x", code[from]);
+        flush(t, opt, "asm");
+    }
+}
+
 static void location(struct text *t, uint32_t l) {
     uint32_t x = l & ~(LOC_KIND | LOC_WIDE);
     switch (l & LOC_KIND) {
@@ -145,4 +154,20 @@ void allocation_dump(const struct fn *f, const struct allocation *al, struct com
             flush(&t, opt, "ra");
         }
     }
+}
+
+void code_dump(const struct fn *f, struct compile_options *opt, const struct position *at, uint32_t n,
+               const struct compiled *c, uint32_t pool) {
+    struct text t = {.n = 0};
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t from = at[k].code, to = k + 1 < n ? at[k + 1].code : pool;
+        if (from >= to) continue;
+        describe(&t, f, at[k].ins);
+        flush(&t, opt, "asm");
+        bytes_lines(&t, opt, c->code, from, to);
+    }
+    if (pool >= c->size) return;
+    put(&t, "  constants:");
+    flush(&t, opt, "asm");
+    bytes_lines(&t, opt, c->code, pool, c->size);
 }

@@ -107,7 +107,7 @@ enum helper {
 struct call {
     enum callee kind;
     uint32_t index;              /* function; table (CALL_INDIRECT); helper */
-    uint32_t type_id;            /* CALL_INDIRECT, CALL_REF */
+    uint32_t type;               /* CALL_INDIRECT, CALL_REF: index in the module */
     uint32_t args, n_args;       /* in fn->args; CALL_INDIRECT and CALL_REF: the index or reference is the last */
     uint32_t results, n_results; /* refs of the IR_RESULTs, in fn->args */
     uint32_t try_region;         /* innermost, NONE32 */

@@ -4,6 +4,7 @@
 #include "../interp.h"
 #include "../objects.h"
 #include "compile.h"
+#include "image.h"
 #include "target.h"
 #include "x86_64/stubs.h"
 
@@ -22,8 +23,7 @@ struct piece { /* one compiled function */
     uint32_t size, frame;
     struct vmctx *vm;
     uint32_t func;
-    struct landing *landings;
-    uint32_t n_landings;
+    uint32_t landings, n_landings; /* in native->landings */
 };
 
 struct native {
@@ -36,10 +36,16 @@ struct native {
     size_t code_used, code_mapped, code_reserved;
     struct piece *pieces; /* in order of address */
     uint32_t n_pieces, cap_pieces;
+    struct landing *landings; /* of all pieces */
+    uint32_t n_landings, cap_landings;
     struct vmctx **vms;
     uint32_t n_vms, cap_vms;
     slot *overflow;
-    bool guards; /* faults reach us: no explicit bounds checks */
+    bool guards;        /* faults reach us: no explicit bounds checks */
+    struct image image; /* for instances of image_module, NULL when there is none */
+    const struct module *image_module;
+    native_code_seen seen; /* told about every piece; NULL: nobody */
+    void *seen_ctx;
 };
 
 /* --- set-up --------------------------------------------------------------------------------------------------------
@@ -78,20 +84,21 @@ void native_delete(struct native *n) {
     if (n->guards) p->on_fault(p->ctx, NULL, n);
     if (n->stack) p->release(p->ctx, n->stack, STACK_GUARD + n->stack_size);
     if (n->code) p->release(p->ctx, n->code, n->code_reserved);
-    for (uint32_t k = 0; k < n->n_pieces; k++)
-        p->realloc(p->ctx, n->pieces[k].landings, 0);
     for (uint32_t k = 0; k < n->n_vms; k++)
         p->release(p->ctx, (uint8_t *)n->vms[k] - VM_POLL_PAGE, VM_POLL_PAGE + n->vms[k]->size);
     p->realloc(p->ctx, n->pieces, 0);
+    p->realloc(p->ctx, n->landings, 0);
     p->realloc(p->ctx, n->vms, 0);
     p->realloc(p->ctx, n->overflow, 0);
     p->realloc(p->ctx, n, 0);
 }
 
-static bool grow(const struct native *n, void *array, uint32_t *cap, uint32_t used, size_t item) {
+/* Room for `extra` more. */
+static bool grow(const struct native *n, void *array, uint32_t *cap, uint32_t used, uint32_t extra, size_t item) {
     void **a = array;
-    if (used < *cap) return true;
-    uint32_t more = *cap ? *cap * 2 : 64;
+    if (extra <= *cap - used) return true;
+    if (extra > UINT32_MAX / 4 - used) return false;
+    uint32_t more = *cap * 2 > used + extra ? *cap * 2 : used + extra + 64;
     void *grown = platform_of(n)->realloc(platform_of(n)->ctx, *a, more * item);
     if (!grown) return false;
     *a = grown;
@@ -100,6 +107,7 @@ static bool grow(const struct native *n, void *array, uint32_t *cap, uint32_t us
 }
 
 static const void *helper_table[HELPER_COUNT];
+static void install_image(struct native *n, struct vmctx *vm);
 
 /* Whole pages: contexts are reservations of their own, behind their poll page. */
 static size_t vm_size(const struct module *m) {
@@ -114,7 +122,7 @@ static bool poll_page(const struct native *n, struct vmctx *vm, enum donjon_prot
 bool native_instance(struct native *n, struct instance *i) {
     const struct donjon_platform *p = platform_of(n);
     const struct module *m = i->module;
-    if (!grow(n, &n->vms, &n->cap_vms, n->n_vms, sizeof *n->vms)) return false;
+    if (!grow(n, &n->vms, &n->cap_vms, n->n_vms, 1, sizeof *n->vms)) return false;
     size_t size = vm_size(m);
     uint8_t *block = p->reserve(p->ctx, VM_POLL_PAGE + size);
     if (!block) return false;
@@ -155,6 +163,7 @@ bool native_instance(struct native *n, struct instance *i) {
         i->funcs[k]->native = (void *)stub_lazy_func;
     }
     n->vms[n->n_vms++] = vm;
+    if (n->image_module == m) install_image(n, vm);
     return true;
 }
 
@@ -205,17 +214,58 @@ static void clear_interrupt(struct native *n) {
 /* --- code ----------------------------------------------------------------------------------------------------------
  */
 
-/* Copies code into executable memory: writable while it is copied, executable after, never both. */
-static uint8_t *install(struct native *n, const struct compiled *c) {
-    const struct donjon_platform *p = platform_of(n);
-    size_t at = (n->code_used + 31) & ~(size_t)31, end = at + c->size;
-    if (end > n->code_reserved) return NULL;
-    size_t from = at & ~(size_t)(PAGE - 1), to = (end + PAGE - 1) & ~(size_t)(PAGE - 1);
-    if (!p->protect(p->ctx, n->code + from, to - from, DONJON_PROT_READ | DONJON_PROT_WRITE)) return NULL;
-    memcpy(n->code + at, c->code, c->size);
-    if (!p->protect(p->ctx, n->code + from, to - from, DONJON_PROT_READ | DONJON_PROT_EXEC)) return NULL;
-    n->code_used = end;
-    return n->code + at;
+static bool code_protect(struct native *n, size_t at, size_t size, unsigned prot) {
+    size_t from = at & ~(size_t)(PAGE - 1), to = (at + size + PAGE - 1) & ~(size_t)(PAGE - 1);
+    return platform_of(n)->protect(platform_of(n)->ctx, n->code + from, to - from, (enum donjon_prot)prot);
+}
+
+/* Executable memory: writable from code_open to code_close, executable after, never both. */
+static uint8_t *code_open(struct native *n, size_t size) {
+    size_t at = (n->code_used + IMAGE_ALIGN - 1) & ~(size_t)(IMAGE_ALIGN - 1);
+    if (at > n->code_reserved || size > n->code_reserved - at) return NULL;
+    return code_protect(n, at, size, DONJON_PROT_READ | DONJON_PROT_WRITE) ? n->code + at : NULL;
+}
+
+static bool code_close(struct native *n, const uint8_t *code, size_t size) {
+    size_t at = (size_t)(code - n->code);
+    if (!code_protect(n, at, size, DONJON_PROT_READ | DONJON_PROT_EXEC)) return false;
+    n->code_used = at + size;
+    return true;
+}
+
+static void relocate(const struct module *m, uint8_t *code, struct relocation r) {
+    memcpy(code + r.at, &m->type_ids[r.type], 4);
+}
+
+static uint8_t *install(struct native *n, const struct module *m, const struct compiled *c) {
+    uint8_t *code = code_open(n, c->size);
+    if (!code) return NULL;
+    memcpy(code, c->code, c->size);
+    for (uint32_t k = 0; k < c->n_relocations; k++)
+        relocate(m, code, c->relocations[k]);
+    return code_close(n, code, c->size) ? code : NULL;
+}
+
+/* A piece that lies behind all others; its landings have been added. There is room. */
+static void add_piece(struct native *n, struct vmctx *vm, uint32_t func, uint8_t *code, struct image_func f) {
+    n->pieces[n->n_pieces++] =
+        (struct piece){code, f.size, f.frame, vm, func, n->n_landings - f.n_landings, f.n_landings};
+    set_code(vm, func, code, code);
+}
+
+static bool room_for_pieces(struct native *n, uint32_t pieces, uint32_t landings) {
+    return grow(n, &n->pieces, &n->cap_pieces, n->n_pieces, pieces, sizeof *n->pieces) &&
+           grow(n, &n->landings, &n->cap_landings, n->n_landings, landings, sizeof *n->landings);
+}
+
+static void tell(const struct native *n, const struct piece *p, struct bytes name) {
+    struct native_code c = {p->code, p->size, p->vm->instance->module, p->func, name};
+    n->seen(n->seen_ctx, &c);
+}
+
+void native_on_code(struct native *n, native_code_seen seen, void *ctx) {
+    n->seen = seen;
+    n->seen_ctx = ctx;
 }
 
 /* Does every 32-bit address plus every 32-bit offset fall into memory 0's reservation? Then faults check bounds. */
@@ -229,16 +279,68 @@ static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
         .find_code = UINT32_MAX, .bounds_checks = !guarded(i), .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
     if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
-    if (!grow(n, &n->pieces, &n->cap_pieces, n->n_pieces, sizeof *n->pieces)) return NULL;
     if (!compile_function(i->module, func, &opt, &c)) return NULL;
-    uint8_t *code = install(n, &c);
+    uint8_t *code = room_for_pieces(n, 1, c.n_landings) ? install(n, i->module, &c) : NULL;
     if (code) {
-        n->pieces[n->n_pieces++] = (struct piece){code, c.size, c.frame, vm, func, c.landings, c.n_landings};
-        c.landings = NULL;
-        set_code(vm, func, code, code);
+        if (c.n_landings) memcpy(n->landings + n->n_landings, c.landings, c.n_landings * sizeof *c.landings);
+        n->n_landings += c.n_landings;
+        add_piece(n, vm, func, code, (struct image_func){0, c.size, c.frame, c.n_landings, 0});
+        if (n->seen) tell(n, &n->pieces[n->n_pieces - 1], module_func_name(i->module, func));
     }
     compiled_free(platform_of(n), &c);
     return code;
+}
+
+/* --- images --------------------------------------------------------------------------------------------------------
+ */
+
+const char *native_use_image(struct native *n, const struct module *m, const uint8_t *digest, const void *bytes,
+                             size_t size) {
+    n->image_module = NULL;
+    if (!bytes) return NULL;
+    const char *wrong = image_check(m, digest, bytes, size, &n->image);
+    if (wrong) return wrong;
+    if (!(n->image.head.flags & IMAGE_FUEL) != !n->store->limits.fuel_enabled)
+        return n->store->limits.fuel_enabled ? "compiled without counting fuel" : "compiled for counting fuel";
+    n->image_module = m;
+    return NULL;
+}
+
+static void tell_image(struct native *n, const struct module *m, uint32_t first) {
+    const struct donjon_platform *p = platform_of(n);
+    struct bytes *names = p->realloc(p->ctx, NULL, m->n_funcs * sizeof *names);
+    if (!names) return;
+    memset(names, 0, m->n_funcs * sizeof *names);
+    module_func_names(m, names);
+    for (uint32_t k = first; k < n->n_pieces; k++)
+        tell(n, &n->pieces[k], names[n->pieces[k].func]);
+    p->realloc(p->ctx, names, 0);
+}
+
+/* Takes all of an image's code over. Where that does not work out, functions are compiled when they are called. */
+static void install_image(struct native *n, struct vmctx *vm) {
+    const struct image *i = &n->image;
+    const struct image_header *h = &i->head;
+    const struct module *m = vm->instance->module;
+    uint32_t first = n->n_pieces, relocation = 0;
+    if (!(h->flags & IMAGE_BOUNDS) && !guarded(vm->instance)) return;
+    if (!room_for_pieces(n, h->n_funcs, h->n_landings)) return;
+    uint8_t *code = h->code_size ? code_open(n, h->code_size) : NULL;
+    if (!code) return;
+    memcpy(code, i->code, h->code_size);
+    for (uint32_t k = 0; k < h->n_funcs; k++) {
+        struct image_func f = image_func(i, k);
+        for (uint32_t r = 0; r < f.n_relocations; r++)
+            relocate(m, code + f.offset, image_relocation(i, relocation++));
+    }
+    if (!code_close(n, code, h->code_size)) return;
+    if (h->n_landings) memcpy(n->landings + n->n_landings, i->landings, h->n_landings * sizeof *n->landings);
+    for (uint32_t k = 0; k < h->n_funcs; k++) {
+        struct image_func f = image_func(i, k);
+        n->n_landings += f.n_landings;
+        if (f.size) add_piece(n, vm, h->first_func + k, code + f.offset, f);
+    }
+    if (n->seen) tell_image(n, m, first);
 }
 
 /* A call site that has to compile its callee: `call *disp32(%r14)`. */
@@ -410,7 +512,7 @@ static bool land(struct native *n, struct vmctx *vm, struct frame f) {
     do {
         uint32_t at = (uint32_t)(f.pc - f.piece->code);
         for (uint32_t k = 0; k < f.piece->n_landings; k++) {
-            const struct landing *l = &f.piece->landings[k];
+            const struct landing *l = &n->landings[f.piece->landings + k];
             if (l->return_at != at || (l->tag != NONE32 && f.vm->instance->tags[l->tag] != x->tag)) continue;
             vm->land_pc = f.piece->code + l->code;
             vm->land_sp = f.sp;

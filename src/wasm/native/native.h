@@ -13,6 +13,23 @@ bool native_instance(struct native *n, struct instance *i);
 /* A host function becomes callable from compiled code. */
 void native_host_func(struct func *f);
 
+/* The compiled code that instances of `m` made from now on start with; what is not in it is compiled on its first call.
+ * One image a store: a later one replaces it, NULL takes it back. The bytes are not copied and must not change until
+ * then. NULL, or why the image was not taken. See image.h for who may be believed. */
+const char *native_use_image(struct native *n, const struct module *m, const uint8_t *digest, const void *bytes,
+                             size_t size);
+
+/* For profilers: a function called whenever code has come into being. */
+struct native_code {
+    const void *address;
+    size_t size;
+    const struct module *module;
+    uint32_t func;
+    struct bytes name; /* size 0: none */
+};
+typedef void (*native_code_seen)(void *ctx, const struct native_code *code);
+void native_on_code(struct native *n, native_code_seen seen, void *ctx);
+
 /* Runs `f` with args as func_call has it. Re-entrant. */
 enum trap_kind native_call(struct native *n, struct func *f, slot *args);
 

@@ -817,6 +817,12 @@ static void call_site(struct emitter *e, const struct call *c) {
         }
 }
 
+/* An immediate that becomes the engine's id of one of the module's types when the code is installed. */
+static void type_id4(struct emitter *e, uint32_t type) {
+    vec_push(e->f, e->relocations, ((struct relocation){e->a.buf.n, type}));
+    b4(&e->a, 0);
+}
+
 /* r11 = the function that r10 (index or reference) names, its type checked. */
 static void find_callee(struct emitter *e, const struct call *c) {
     struct as *a = &e->a;
@@ -834,13 +840,14 @@ static void find_callee(struct emitter *e, const struct call *c) {
     x_rm(a, true, 0x8B, R11, rm_index(R11, R10, 3, 0));
     x_rr(a, true, 0x85, R11, R11);
     x86_trap_if(e, CC_E, TRAP_NULL_ELEM);
-    alu_imm(a, false, ALU_CMP, rm_mem(R11, offsetof(struct func, type_id)), (int32_t)c->type_id);
-    if (type_get(m->engine, c->type_id)->final) {
+    op_rm(a, 0, false, 0x81, ALU_CMP, rm_mem(R11, offsetof(struct func, type_id)), 4, false);
+    type_id4(e, c->type);
+    if (type_get(m->engine, m->type_ids[c->type])->final) {
         x86_trap_if(e, CC_NE, TRAP_INDIRECT_TYPE);
         return;
     }
     uint32_t at = jcc_forward(a, CC_NE);
-    vec_push(e->f, e->detours, ((struct detour){DETOUR_SUBTYPE, at, a->buf.n, c->type_id, e->ins}));
+    vec_push(e->f, e->detours, ((struct detour){DETOUR_SUBTYPE, at, a->buf.n, c->type, e->ins}));
 }
 
 static void call_memory(struct emitter *e, uint8_t base, int32_t disp) {
@@ -1299,7 +1306,8 @@ static void emit_detours(struct emitter *e) {
             x_rm(a, false, 0xFF, 2, rm_mem(REG_VM, offsetof(struct vmctx, cross_stub)));
             call_site(e, &e->f->calls.v[e->f->ins.v[d.ins].imm]);
         } else { /* r11 function, r10 the wanted type: back, or a trap */
-            mov_imm(a, R10, d.type_id);
+            b1(a, 0x41), b1(a, 0xB8 | (R10 & 7));
+            type_id4(e, d.type);
             x_rm(a, false, 0xFF, 2, rm_mem(REG_VM, offsetof(struct vmctx, subtype_stub)));
         }
         b1(a, 0xE9);
@@ -1308,11 +1316,12 @@ static void emit_detours(struct emitter *e) {
     }
 }
 
-/* Appends the pool and fills in every displacement. */
-static void link(struct emitter *e) {
+/* Appends the pool and fills in every displacement. Gives the code's size without the pool. */
+static uint32_t link(struct emitter *e) {
     struct as *a = &e->a;
     struct fn *f = e->f;
-    if (f->failed) return;
+    uint32_t size = a->buf.n;
+    if (f->failed) return 0;
     for (uint32_t k = 0; k < a->block_fixups.n; k++) {
         struct fixup x = a->block_fixups.v[k];
         uint32_t to = e->block_at[x.target];
@@ -1323,7 +1332,7 @@ static void link(struct emitter *e) {
         else
             patch4(a, x.at, to);
     }
-    if (!vec_reserve(f, &a->buf, 1, a->pool.n + 32)) return;
+    if (!vec_reserve(f, &a->buf, 1, a->pool.n + 32)) return 0;
     while (a->buf.n % 16)
         b1(a, 0xCC);
     uint32_t pool = a->buf.n;
@@ -1336,6 +1345,7 @@ static void link(struct emitter *e) {
     }
     for (uint32_t k = 0; k < e->out->n_landings; k++)
         e->out->landings[k].code = e->block_at[e->out->landings[k].code];
+    return size;
 }
 
 static void find_source(struct emitter *e, struct compile_options *opt) {
@@ -1362,7 +1372,7 @@ static void emit_all(struct emitter *e) {
 
 static void emit_again(struct emitter *e) {
     e->a.buf.n = e->a.pool.n = e->a.pool_fixups.n = e->a.block_fixups.n = 0;
-    e->traps.n = e->detours.n = e->positions.n = e->jumps.n = e->out->n_landings = 0;
+    e->traps.n = e->detours.n = e->positions.n = e->jumps.n = e->relocations.n = e->out->n_landings = 0;
     emit_all(e);
 }
 
@@ -1399,14 +1409,17 @@ bool target_emit(struct fn *f, struct allocation *al, struct compile_options *op
         else
             emit_again(&e);
     }
-    if (!f->failed) link(&e);
+    uint32_t code_end = link(&e);
     if (!f->failed) find_source(&e, opt);
+    out->code = e.a.buf.v;
+    out->size = e.a.buf.n;
+    out->frame = e.frame;
+    out->relocations = e.relocations.v;
+    out->n_relocations = e.relocations.n;
+    if (!f->failed && opt->dump) code_dump(f, opt, e.positions.v, e.positions.n, out, code_end);
     void *all[] = {e.block_at,  e.a.pool_fixups.v, e.a.block_fixups.v, e.a.pool.v,     e.traps.v,
                    e.detours.v, e.positions.v,     e.jumps.v,          first_block_at, first_jumps};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         p->realloc(p->ctx, all[k], 0);
-    out->code = e.a.buf.v;
-    out->size = e.a.buf.n;
-    out->frame = e.frame;
     return !f->failed;
 }

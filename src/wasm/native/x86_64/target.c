@@ -427,6 +427,9 @@ void target_operands(const struct fn *f, ref v, struct operands *o) {
 /* --- the CPU -------------------------------------------------------------------------------------------------------
  */
 
+/* "x86-64" and the level: SSE4.2, POPCNT, AVX, AVX2, BMI, BMI2, LZCNT. */
+const uint64_t target_features = UINT64_C(0x0003003436303878);
+
 bool target_supported(void) {
     unsigned a, b, c, d, xcr0_lo, xcr0_hi;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return false;

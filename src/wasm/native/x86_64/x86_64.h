@@ -34,11 +34,8 @@ struct trap_jump { /* a conditional jump to a trap, whose code is emitted after 
 enum detour_kind { DETOUR_CROSS, DETOUR_SUBTYPE };
 struct detour { /* rare paths of indirect calls, likewise */
     enum detour_kind kind;
-    uint32_t at, back, type_id;
+    uint32_t at, back, type;
     uint32_t ins;
-};
-struct position { /* code from here on belongs to this instruction */
-    uint32_t code, ins;
 };
 
 struct emitter {
@@ -55,6 +52,7 @@ struct emitter {
     VEC(struct trap_jump) traps;
     VEC(struct detour) detours;
     VEC(struct position) positions;
+    VEC(struct relocation) relocations;
     struct compiled *out;
 };
 
