@@ -41,7 +41,7 @@ static size_t io_loop(uint8_t *out, bool write, uint8_t fd, uint32_t size, uint3
                                      's', 't', 'a', 'r', 't', 0, 1, 6, 'm', 'e', 'm', 'o', 'r', 'y', 2, 0};
     memcpy(out + n, middle, sizeof middle);
     n += sizeof middle;
-    uint8_t code[] = {10, 37, 1, 35, 1,    1,    0x7f, 0x41, 0x80, 0x80, 0x80, 0x80, 0,
+    uint8_t code[] = {10,   37,   1,    35, 1,    1,    0x7f, 0x41, 0x80, 0x80, 0x80, 0x80, 0,
                       0x21, 0, /* local 0 = count (patched) */
                       0x03, 0x40, 0x41, fd, 0x41, 0,    0x41, 1,    0x41, 8,    0x10, 0,    0x1a, /* loop: call, drop */
                       0x20, 0,    0x41, 1,  0x6b, 0x22, 0,    0x0d, 0,    0x0b, 0x0b};            /* until 0 */

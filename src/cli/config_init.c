@@ -57,7 +57,8 @@ static const char head[] =
 static const char tail[] =
     "\n"
     "[wasm]\n"
-    "# unknown-imports-trap = false # functions nobody provides: refuse to start, or trap when called\n";
+    "# unknown-imports-trap = false # functions nobody provides: refuse to start, or trap when called\n"
+    "# interpret = false            # no native code: the reference interpreter\n";
 
 static void write_template(FILE *f) {
     fputs(head, f);

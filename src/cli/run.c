@@ -148,6 +148,7 @@ static const struct cli_option wasm_keys[] = {
     {KEY_UNKNOWN_IMPORTS, 0, "unknown-imports-trap", "[=y|n]",
      "Functions that the module imports and nobody provides trap when they are called, instead of being refused at "
      "once."},
+    {KEY_INTERPRET, 0, "interpret", "[=y|n]", "Run in the reference interpreter; no code is made executable."},
     {0},
 };
 static const struct cli_option wasi_keys[] = {

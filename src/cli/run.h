@@ -19,6 +19,7 @@ enum run_option {
     OPT_JSON,
     OPT_DEBUG,
     KEY_UNKNOWN_IMPORTS,
+    KEY_INTERPRET,
     KEY_INHERIT_ENV,
     KEY_TCPLISTEN,
     KEY_LIMITS /* plus an enum config_limit */

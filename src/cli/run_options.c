@@ -135,6 +135,7 @@ static int apply_option(struct run *r, struct cli_args *a, int id, const char *v
     case KEY_TCPLISTEN: return option_tcplisten(r, a, value);
     case OPT_LIMIT: return option_limit(r, a, value);
     case KEY_UNKNOWN_IMPORTS: return option_bool(a, value, &r->c.unknown_imports_trap);
+    case KEY_INTERPRET: return option_bool(a, value, &r->c.interpret);
     case KEY_INHERIT_ENV: return option_inherit_env(r, a, value);
     default: break;
     }

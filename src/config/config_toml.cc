@@ -306,8 +306,9 @@ struct reader {
     void wasm(const toml::node &n) {
         auto t = table(n, "wasm");
         if (!t) return;
-        unknown_keys(*t, "wasm", {"unknown-imports-trap"});
+        unknown_keys(*t, "wasm", {"unknown-imports-trap", "interpret"});
         if (auto v = t->get("unknown-imports-trap")) boolean(*v, "wasm.unknown-imports-trap", &c->unknown_imports_trap);
+        if (auto v = t->get("interpret")) boolean(*v, "wasm.interpret", &c->interpret);
     }
 
     // The later Enarx.toml: [stdin], [stdout], [stderr] with kind = "null" or "host" in place of [[files]].

@@ -134,7 +134,8 @@ static wasm_store_t *make_store(struct warden *w) {
                                    .call_depth = l->call_depth < UINT32_MAX ? (uint32_t)l->call_depth : UINT32_MAX,
                                    .heap_bytes = l->heap,
                                    .fuel = l->fuel,
-                                   .fuel_enabled = l->fuel != CONFIG_UNLIMITED};
+                                   .fuel_enabled = l->fuel != CONFIG_UNLIMITED,
+                                   .interpret = w->boot.config.interpret};
     wasm_engine_t *engine = wasm_engine_new();
     wasm_store_t *store = engine ? donjon_store_new(engine, &limits) : NULL;
     if (!store) report_failure(w, GATE_EXIT_BROKEN, "out of memory for the engine");

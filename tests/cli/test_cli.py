@@ -270,6 +270,7 @@ class Run(Base):
         self.says(donjon("run", module("unknown")), FAILED, "env", "missing", "other", "thing", lines=0)
         self.gives(donjon("run", "-W", "unknown-imports-trap", module("unknown")), "")
         self.gives(donjon("run", "-W", "unknown-imports-trap=y", module("unknown")), "")
+        self.gives(donjon("run", "-W", "unknown-imports-trap,interpret", module("unknown")), "")
         self.says(donjon("run", "-W", "unknown-imports-trap=n", module("unknown")), FAILED, "missing", lines=0)
 
     def test_no_start(self):
