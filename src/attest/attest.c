@@ -54,7 +54,10 @@ static void check_td_report(struct attest_result *res, const struct attest_evide
 static void check_wrapper(struct attest_result *res, const struct attest_evidence *e) {
     for (size_t i = 0; i < e->remark_count; i++) {
         const struct remark *r = &e->remarks[i];
-        check(res, r->rule, r->ok, v_text(r->expected), v_text(r->found));
+        if (r->expected)
+            check(res, r->rule, r->ok, v_text(r->expected), v_text(r->found));
+        else
+            note(res, r->rule, v_text(r->found));
     }
     for (size_t i = 0; i < e->binding_count; i++)
         check_binding(res, e, &e->bindings[i]);

@@ -357,10 +357,15 @@ static void check_current(struct dcap *c, enum attest_rule rule, const struct in
     result_until(c->res, doc->next_update);
 }
 
-/* Of several editions: one that covers `now`, then the one evaluated last, then the newest. */
-static bool better(const struct intel_signed *a, const struct intel_signed *b, int64_t now) {
+/* Of several editions: one that Intel signed, that covers `now`, that was evaluated last, that is newest. A forged or
+ * damaged file beside a good one does no harm. */
+static bool better(struct dcap *c, struct intel_signed *a, struct intel_signed *b) {
     if (!b) return true;
-    bool a_fits = a->issued <= now && now <= a->next_update, b_fits = b->issued <= now && now <= b->next_update;
+    find_signer(c, a);
+    find_signer(c, b);
+    if (!a->signer.count != !b->signer.count) return a->signer.count > 0;
+    bool a_fits = a->issued <= c->now && c->now <= a->next_update,
+         b_fits = b->issued <= c->now && c->now <= b->next_update;
     if (a_fits != b_fits) return a_fits;
     if (a->evaluation != b->evaluation) return a->evaluation > b->evaluation;
     return a->issued > b->issued;
@@ -379,7 +384,7 @@ static struct tcb_info *pick_tcb_info(struct dcap *c, bool *other) {
             struct tcb_info *info = sources[s]->tcb_infos[i];
             if (!for_this_platform(c, info))
                 *other = true;
-            else if (better(&info->doc, best ? &best->doc : NULL, c->now))
+            else if (better(c, &info->doc, best ? &best->doc : NULL))
                 best = info;
         }
     return best;
@@ -393,7 +398,7 @@ static struct qe_identity *pick_qe_identity(struct dcap *c, bool *other) {
             struct qe_identity *q = sources[s]->qe_identities[i];
             if (q->td != (c->q.tee == QUOTE_TEE_TDX))
                 *other = true;
-            else if (better(&q->doc, best ? &best->doc : NULL, c->now))
+            else if (better(c, &q->doc, best ? &best->doc : NULL))
                 best = q;
         }
     return best;
@@ -530,7 +535,9 @@ static void check_tcb(struct dcap *c, const struct tcb_info *info, int qe_status
     if (svn && c->q.td.is15 && status != BIT_NONE)
         status = relaunch(status, evaluate(c, info, c->q.td.tee_tcb_svn2, qe_status, false));
     bool supported = status != BIT_NONE;
-    res->tcb_status = supported ? tcb_status_names[status] : "TCBNotSupported";
+    res->tcb_status = supported       ? tcb_status_names[status]
+                      : qe_status < 0 ? "unknown: no TCB level of the quoting enclave"
+                                      : "TCBNotSupported";
     fact(res, "tcb_status", v_text(res->tcb_status));
     if (c->tcb_date) fact(res, "tcb_date", v_time(c->tcb_date));
     if (c->advisory_count) fact(res, "advisories", v_text(advisories_text(c)));

@@ -19,7 +19,7 @@ struct binding {
 struct remark {
     enum attest_rule rule;
     bool ok;
-    const char *expected, *found; /* static */
+    const char *expected, *found; /* static; without `expected` it is a note */
 };
 
 struct attest_evidence {

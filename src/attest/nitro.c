@@ -68,7 +68,7 @@ static const char *take_member(struct reader *r, const struct cb_item *key, stru
                    ? NULL
                    : "certificate is not 1 to 1024 bytes";
     if (cb_text_is(key, "cabundle"))
-        return take_bundle(r, n) ? NULL : "cabundle is not 1 to 5 certificates of at most 1024 bytes";
+        return take_bundle(r, n) ? NULL : "cabundle is not 1 to 8 certificates of at most 1024 bytes";
     if (cb_text_is(key, "public_key"))
         return take_optional(r, &n->public_key) ? NULL : "public_key is not at most 1024 bytes";
     if (cb_text_is(key, "user_data"))
@@ -154,9 +154,23 @@ static bool is_es384(struct attest_bytes header) {
            (alg = cb_next(&r)).kind == CB_NEGINT && alg.number == COSE_ES384 && r.left == 0;
 }
 
+/* The path is cached for exactly these certificates, so that a verdict does not depend on what was seen before. */
+static bool path_id(const struct nitro *n, uint8_t id[32]) {
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
+              EVP_DigestUpdate(md, n->certificate.data, n->certificate.size);
+    for (size_t i = 0; ok && i < n->bundle_count; i++) {
+        uint32_t size = (uint32_t)n->bundle[i].size;
+        ok = EVP_DigestUpdate(md, &size, sizeof size) && EVP_DigestUpdate(md, n->bundle[i].data, n->bundle[i].size);
+    }
+    ok = ok && EVP_DigestFinal_ex(md, id, NULL);
+    EVP_MD_CTX_free(md);
+    return ok;
+}
+
 static struct chain *find_path(struct attest_verifier *v, const struct nitro *n, char *why, size_t why_size) {
     uint8_t id[32];
-    sha256(n->certificate.data, n->certificate.size, id);
+    if (!path_id(n, id)) return NULL;
     struct chain *path = chain_cached(v, id, VENDOR_AWS);
     if (path) return path;
     struct endorsements bundle = {0};

@@ -283,6 +283,27 @@ static void test_collateral(void **state) {
     printf("collateral missing, swapped or corrupted: %zu rejected\n", sizeof cases / sizeof *cases + 1);
 }
 
+/* A forged edition beside the real one, newer by its own account, neither convinces nor gets in the way. */
+static void test_forged_beside_real(void **state) {
+    (void)state;
+    struct attest_bytes real = load(vector_path("%s/collateral/tcb_info.json", sgx_case));
+    char *forged = strndup((const char *)real.data, real.size), *at = strstr(forged, "\"tcbEvaluationDataNumber\":17");
+    assert_non_null(at);
+    memcpy(at + 26, "99", 2);
+    struct attest_verifier *v = collateral_without(NULL);
+    assert_true(attest_verifier_add(v, (struct attest_bytes){(uint8_t *)forged, strlen(forged)}));
+    appraise_file(v, vector_path("%s/quote.bin", sgx_case), NULL, parse_time(sgx_time), &result);
+    assert_true(result.accepted);
+    attest_verifier_free(v);
+    v = collateral_without("tcb_info.json");
+    attest_verifier_add(v, (struct attest_bytes){(uint8_t *)forged, strlen(forged)});
+    appraise_file(v, vector_path("%s/quote.bin", sgx_case), NULL, parse_time(sgx_time), &result);
+    expect_rejected("forged alone", "intel.tcb_info_signature");
+    attest_verifier_free(v);
+    free(forged);
+    free((void *)real.data);
+}
+
 /* Signed JSON, re-serialised or with any byte changed, no longer verifies. */
 static void test_reserialised(void **state) {
     (void)state;
@@ -417,11 +438,17 @@ static void test_scalars(void **state) {
 int main(void) {
     need_vectors();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mutations),         cmocka_unit_test(test_cross_pairings),
-        cmocka_unit_test(test_ready_made),        cmocka_unit_test(test_revoked_ask),
-        cmocka_unit_test(test_wrong_nitro_roots), cmocka_unit_test(test_collateral),
-        cmocka_unit_test(test_reserialised),      cmocka_unit_test(test_malformed_json),
-        cmocka_unit_test(test_truncations),       cmocka_unit_test(test_scalars),
+        cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_cross_pairings),
+        cmocka_unit_test(test_ready_made),
+        cmocka_unit_test(test_revoked_ask),
+        cmocka_unit_test(test_wrong_nitro_roots),
+        cmocka_unit_test(test_collateral),
+        cmocka_unit_test(test_forged_beside_real),
+        cmocka_unit_test(test_reserialised),
+        cmocka_unit_test(test_malformed_json),
+        cmocka_unit_test(test_truncations),
+        cmocka_unit_test(test_scalars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
