@@ -1,7 +1,7 @@
-/* The WebAssembly C API ("wasm-c-api"): Donjon's engine as the ecosystem's programs know an engine. Names, binary layout
- * and meaning are those of https://github.com/WebAssembly/wasm-c-api, so a program written for another engine's wasm.h
- * compiles against this one and runs unchanged. What the common interface cannot say (limits, v128, 64-bit memories, tags,
- * fuel, error offsets, ...) is in donjon/wasm.h.
+/* The WebAssembly C API ("wasm-c-api"): Donjon's engine as the ecosystem's programs know an engine. Names, binary
+ * layout and meaning are those of https://github.com/WebAssembly/wasm-c-api, so a program written for another engine's
+ * wasm.h compiles against this one and runs unchanged. What the common interface cannot say (limits, v128, 64-bit
+ * memories, tags, fuel, error offsets, ...) is in donjon/wasm.h.
  *
  * Ownership. `own` marks who must delete:
  *   - an `own` result is the caller's, to be given to the matching wasm_X_delete exactly once;
@@ -10,11 +10,12 @@
  *   - everything else is borrowed: valid as long as the object it was asked of.
  * A vector owns its elements: wasm_X_vec_delete deletes them too. NULL may be given to every delete.
  *
- * References. wasm_ref_t and everything declared with WASM_DECLARE_REF are counted handles on objects of a store: copying
- * gives another handle on the same object (wasm_X_same), deleting a handle says that its owner no longer needs it. The
- * objects themselves live as long as their store, and a store lives until wasm_store_delete was called and the last
- * handle is gone. Casts (wasm_X_as_Y) give the same handle under another type, own nothing, and give NULL when the object is
- * of another kind. Host information belongs to the object, not to the handle; its finalizer runs once, when the object goes.
+ * References. wasm_ref_t and everything declared with WASM_DECLARE_REF are counted handles on objects of a store:
+ * copying gives another handle on the same object (wasm_X_same), deleting a handle says that its owner no longer needs
+ * it. The objects themselves live as long as their store, and a store lives until wasm_store_delete was called and the
+ * last handle is gone. Casts (wasm_X_as_Y) give the same handle under another type, own nothing, and give NULL when the
+ * object is of another kind. Host information belongs to the object, not to the handle; its finalizer runs once, when
+ * the object goes.
  *
  * Threads. An engine and shared modules (wasm_module_share) may be used by any thread. A store and all that belongs to
  * it may be used by one thread at a time.
@@ -50,8 +51,8 @@ typedef double float64_t;
     typedef struct wasm_##name##_t wasm_##name##_t;                                                                    \
     WASM_API_EXTERN void wasm_##name##_delete(own wasm_##name##_t *);
 
-/* A vector. new_empty: size 0, data NULL. new_uninitialized: `size` elements for the caller to fill. new: takes the given
- * elements over (for vectors of pointers the pointed-to objects become the vector's). copy: deep. */
+/* A vector. new_empty: size 0, data NULL. new_uninitialized: `size` elements for the caller to fill. new: takes the
+ * given elements over (for vectors of pointers the pointed-to objects become the vector's). copy: deep. */
 #define WASM_DECLARE_VEC(name, ptr_or_none)                                                                            \
     typedef struct wasm_##name##_vec_t {                                                                               \
         size_t size;                                                                                                   \
@@ -108,7 +109,9 @@ typedef wasm_byte_vec_t wasm_name_t;
 #define wasm_name_copy                  wasm_byte_vec_copy
 #define wasm_name_delete                wasm_byte_vec_delete
 
-static inline void wasm_name_new_from_string(own wasm_name_t *out, const char *s) { wasm_name_new(out, strlen(s), s); }
+static inline void wasm_name_new_from_string(own wasm_name_t *out, const char *s) {
+    wasm_name_new(out, strlen(s), s);
+}
 
 /* With the terminating NUL as part of the name. */
 static inline void wasm_name_new_from_string_nt(own wasm_name_t *out, const char *s) {
@@ -160,10 +163,18 @@ enum wasm_valkind_enum {
 WASM_API_EXTERN own wasm_valtype_t *wasm_valtype_new(wasm_valkind_t);
 WASM_API_EXTERN wasm_valkind_t wasm_valtype_kind(const wasm_valtype_t *);
 
-static inline bool wasm_valkind_is_num(wasm_valkind_t k) { return k < WASM_EXTERNREF; }
-static inline bool wasm_valkind_is_ref(wasm_valkind_t k) { return k >= WASM_EXTERNREF; }
-static inline bool wasm_valtype_is_num(const wasm_valtype_t *t) { return wasm_valkind_is_num(wasm_valtype_kind(t)); }
-static inline bool wasm_valtype_is_ref(const wasm_valtype_t *t) { return wasm_valkind_is_ref(wasm_valtype_kind(t)); }
+static inline bool wasm_valkind_is_num(wasm_valkind_t k) {
+    return k < WASM_EXTERNREF;
+}
+static inline bool wasm_valkind_is_ref(wasm_valkind_t k) {
+    return k >= WASM_EXTERNREF;
+}
+static inline bool wasm_valtype_is_num(const wasm_valtype_t *t) {
+    return wasm_valkind_is_num(wasm_valtype_kind(t));
+}
+static inline bool wasm_valtype_is_ref(const wasm_valtype_t *t) {
+    return wasm_valkind_is_ref(wasm_valtype_kind(t));
+}
 
 /* Function types. Both vectors are taken over and left empty. */
 WASM_DECLARE_TYPE(functype)
@@ -287,8 +298,8 @@ WASM_API_EXTERN own wasm_module_t *wasm_module_new(wasm_store_t *, const wasm_by
 WASM_API_EXTERN bool wasm_module_validate(wasm_store_t *, const wasm_byte_vec_t *binary);
 WASM_API_EXTERN void wasm_module_imports(const wasm_module_t *, own wasm_importtype_vec_t *out);
 WASM_API_EXTERN void wasm_module_exports(const wasm_module_t *, own wasm_exporttype_vec_t *out);
-/* The serialised form is the binary itself: validating it again is faster than reading a larger translated form would be,
- * and what comes back needs no more trust than any module. */
+/* The serialised form is the binary itself: validating it again is faster than reading a larger translated form would
+ * be, and what comes back needs no more trust than any module. */
 WASM_API_EXTERN void wasm_module_serialize(const wasm_module_t *, own wasm_byte_vec_t *out);
 WASM_API_EXTERN own wasm_module_t *wasm_module_deserialize(wasm_store_t *, const wasm_byte_vec_t *);
 
@@ -328,7 +339,8 @@ WASM_DECLARE_REF(table)
 typedef uint32_t wasm_table_size_t;
 WASM_API_EXTERN own wasm_table_t *wasm_table_new(wasm_store_t *, const wasm_tabletype_t *, wasm_ref_t *init);
 WASM_API_EXTERN own wasm_tabletype_t *wasm_table_type(const wasm_table_t *);
-WASM_API_EXTERN own wasm_ref_t *wasm_table_get(const wasm_table_t *, wasm_table_size_t index); /* NULL also past the end */
+WASM_API_EXTERN own wasm_ref_t *wasm_table_get(const wasm_table_t *,
+                                               wasm_table_size_t index); /* NULL also past the end */
 WASM_API_EXTERN bool wasm_table_set(wasm_table_t *, wasm_table_size_t index, wasm_ref_t *);
 WASM_API_EXTERN wasm_table_size_t wasm_table_size(const wasm_table_t *);
 WASM_API_EXTERN bool wasm_table_grow(wasm_table_t *, wasm_table_size_t delta, wasm_ref_t *init);
@@ -377,8 +389,9 @@ WASM_API_EXTERN const wasm_memory_t *wasm_extern_as_memory_const(const wasm_exte
 
 WASM_DECLARE_REF(instance)
 
-/* `imports` in the order of wasm_module_imports; a NULL element is one nobody provides. Runs the start function. NULL on
- * failure with *trap (which may be NULL if nobody wants to know): a link error names every import that does not fit. */
+/* `imports` in the order of wasm_module_imports; a NULL element is one nobody provides. Runs the start function. NULL
+ * on failure with *trap (which may be NULL if nobody wants to know): a link error names every import that does not fit.
+ */
 WASM_API_EXTERN own wasm_instance_t *wasm_instance_new(wasm_store_t *, const wasm_module_t *,
                                                        const wasm_extern_vec_t *imports, own wasm_trap_t **trap);
 WASM_API_EXTERN void wasm_instance_exports(const wasm_instance_t *, own wasm_extern_vec_t *out);
@@ -390,13 +403,27 @@ WASM_API_EXTERN void wasm_instance_exports(const wasm_instance_t *, own wasm_ext
 #define WASM_ARRAY_VEC(array)                                                                                          \
     { sizeof(array) / sizeof(*(array)), array }
 
-static inline own wasm_valtype_t *wasm_valtype_new_i32(void) { return wasm_valtype_new(WASM_I32); }
-static inline own wasm_valtype_t *wasm_valtype_new_i64(void) { return wasm_valtype_new(WASM_I64); }
-static inline own wasm_valtype_t *wasm_valtype_new_f32(void) { return wasm_valtype_new(WASM_F32); }
-static inline own wasm_valtype_t *wasm_valtype_new_f64(void) { return wasm_valtype_new(WASM_F64); }
-static inline own wasm_valtype_t *wasm_valtype_new_externref(void) { return wasm_valtype_new(WASM_EXTERNREF); }
-static inline own wasm_valtype_t *wasm_valtype_new_anyref(void) { return wasm_valtype_new(WASM_ANYREF); }
-static inline own wasm_valtype_t *wasm_valtype_new_funcref(void) { return wasm_valtype_new(WASM_FUNCREF); }
+static inline own wasm_valtype_t *wasm_valtype_new_i32(void) {
+    return wasm_valtype_new(WASM_I32);
+}
+static inline own wasm_valtype_t *wasm_valtype_new_i64(void) {
+    return wasm_valtype_new(WASM_I64);
+}
+static inline own wasm_valtype_t *wasm_valtype_new_f32(void) {
+    return wasm_valtype_new(WASM_F32);
+}
+static inline own wasm_valtype_t *wasm_valtype_new_f64(void) {
+    return wasm_valtype_new(WASM_F64);
+}
+static inline own wasm_valtype_t *wasm_valtype_new_externref(void) {
+    return wasm_valtype_new(WASM_EXTERNREF);
+}
+static inline own wasm_valtype_t *wasm_valtype_new_anyref(void) {
+    return wasm_valtype_new(WASM_ANYREF);
+}
+static inline own wasm_valtype_t *wasm_valtype_new_funcref(void) {
+    return wasm_valtype_new(WASM_FUNCREF);
+}
 
 /* wasm_functype_new_P_R: P parameters, R results, the types taken over. */
 static inline own wasm_functype_t *wasm_functype_new_from_(size_t n_params, own wasm_valtype_t *const params[],
@@ -406,7 +433,9 @@ static inline own wasm_functype_t *wasm_functype_new_from_(size_t n_params, own 
     wasm_valtype_vec_new(&r, n_results, results);
     return wasm_functype_new(&p, &r);
 }
-static inline own wasm_functype_t *wasm_functype_new_0_0(void) { return wasm_functype_new_from_(0, NULL, 0, NULL); }
+static inline own wasm_functype_t *wasm_functype_new_0_0(void) {
+    return wasm_functype_new_from_(0, NULL, 0, NULL);
+}
 static inline own wasm_functype_t *wasm_functype_new_1_0(own wasm_valtype_t *p) {
     wasm_valtype_t *ps[] = {p};
     return wasm_functype_new_from_(1, ps, 0, NULL);
@@ -477,19 +506,21 @@ static inline void *wasm_val_ptr(const wasm_val_t *val) {
 #endif
 }
 
+// clang-format off
 /* Initialisers. */
-#define WASM_I32_VAL(i)                                                                                                \
+#define WASM_I32_VAL(i) \
     { .kind = WASM_I32, .of = {.i32 = i } }
-#define WASM_I64_VAL(i)                                                                                                \
+#define WASM_I64_VAL(i) \
     { .kind = WASM_I64, .of = {.i64 = i } }
-#define WASM_F32_VAL(z)                                                                                                \
+#define WASM_F32_VAL(z) \
     { .kind = WASM_F32, .of = {.f32 = z } }
-#define WASM_F64_VAL(z)                                                                                                \
+#define WASM_F64_VAL(z) \
     { .kind = WASM_F64, .of = {.f64 = z } }
-#define WASM_REF_VAL(r)                                                                                                \
+#define WASM_REF_VAL(r) \
     { .kind = WASM_EXTERNREF, .of = {.ref = r } }
-#define WASM_INIT_VAL                                                                                                  \
+#define WASM_INIT_VAL \
     { .kind = WASM_EXTERNREF, .of = {.ref = NULL } }
+// clang-format on
 
 #undef own
 

@@ -9,7 +9,8 @@ struct account {
 
 static long average(const struct account *a, long n) {
     long sum = 0;
-    for (long i = 0; i < n; i++) sum += a[i].balance;
+    for (long i = 0; i < n; i++)
+        sum += a[i].balance;
     return sum / n;
 }
 

@@ -32,7 +32,8 @@ static void answer(int conn, int served) {
     }
     int len = snprintf(page, sizeof page, "Hello from a keep: request %d\n", served);
     len = snprintf(reply, sizeof reply,
-                   "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len, page);
+                   "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+                   len, page);
     for (int at = 0; at < len;) {
         ssize_t n = write(conn, reply + at, (size_t)(len - at));
         if (n <= 0) break;

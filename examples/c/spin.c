@@ -1,4 +1,5 @@
 /* Never ends: for limits. */
 int main(void) {
-    for (volatile unsigned n = 0;; n++) {}
+    for (volatile unsigned n = 0;; n++) {
+    }
 }

@@ -10,8 +10,10 @@ static int count(FILE *f, const char *name) {
     while ((c = getc(f)) != EOF) {
         bytes++;
         if (c == '\n') lines++;
-        if (isspace(c)) in_word = 0;
-        else if (!in_word) in_word = 1, words++;
+        if (isspace(c))
+            in_word = 0;
+        else if (!in_word)
+            in_word = 1, words++;
     }
     printf("%7lu %7lu %7lu %s\n", lines, words, bytes, name);
     return ferror(f) != 0;

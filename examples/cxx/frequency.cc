@@ -16,5 +16,6 @@ int main() {
     }
     std::vector<std::pair<std::string, int>> order(counts.begin(), counts.end());
     std::stable_sort(order.begin(), order.end(), [](auto &a, auto &b) { return a.second > b.second; });
-    for (size_t i = 0; i < order.size() && i < 10; i++) std::cout << order[i].second << ' ' << order[i].first << '\n';
+    for (size_t i = 0; i < order.size() && i < 10; i++)
+        std::cout << order[i].second << ' ' << order[i].first << '\n';
 }

@@ -1,4 +1,4 @@
-;; A guest for embed.c. Made into guest.h by: wat2wasm --debug-names guest.wat && xxd -i guest.wasm
+;; A guest for embed.c. Made into guest.h by: wat2wasm --debug-names guest.wat && (echo '// clang-format off'; xxd -i guest.wasm)
 (module
   (func $log (import "env" "log") (param $address i32) (param $length i32))
   (memory (export "memory") 1)

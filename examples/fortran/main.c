@@ -1,4 +1,5 @@
-/* Calls the Fortran function: f2c's Fortran needs no Fortran run-time library as long as C does the input and output. */
+/* Calls the Fortran function: f2c's Fortran needs no Fortran run-time library as long as C does the input and output.
+ */
 #include <math.h>
 #include <stdio.h>
 

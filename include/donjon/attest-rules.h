@@ -1,6 +1,7 @@
 /* Every check the Verifier makes: ATTEST_RULE(id, group, name, what is checked, what to do when it fails).
  * Included several times on purpose; docs/attestation.md explains how to read a rejection. */
 
+// clang-format off
 /* Form: can the evidence be read, and does it say nothing a conforming machine would not say? */
 ATTEST_RULE(EVIDENCE, FORMAT, "format.evidence", "the evidence is complete and well-formed",
             "fetch the evidence again and pass it on byte for byte; it is truncated, padded or of another kind")

@@ -16,7 +16,8 @@ extern "C" {
 
 enum donjon_prot { DONJON_PROT_NONE = 0, DONJON_PROT_READ = 1, DONJON_PROT_WRITE = 2, DONJON_PROT_EXEC = 4 };
 
-/* A memory fault in compiled code, as the operating system reports it. The handler changes registers to go on elsewhere. */
+/* A memory fault in compiled code, as the operating system reports it. The handler changes registers to go on
+ * elsewhere. */
 struct donjon_fault {
     uintptr_t address;
     uintptr_t pc, sp;
@@ -30,21 +31,21 @@ struct donjon_platform {
     /* General memory, as realloc: `size` 0 frees and gives NULL; NULL on failure leaves the old block as it was. */
     void *(*realloc)(void *ctx, void *block, size_t size);
 
-    /* Address space in whole pages. `reserve` gives `size` bytes of no-access address space (NULL on failure), `protect`
-     * sets what may be done with a part of it (fresh pages read as zero; false on failure), `release` gives all of one
-     * reservation back. No page is ever writable and executable at once: a platform refuses WRITE|EXEC. */
+    /* Address space in whole pages. `reserve` gives `size` bytes of no-access address space (NULL on failure),
+     * `protect` sets what may be done with a part of it (fresh pages read as zero; false on failure), `release` gives
+     * all of one reservation back. No page is ever writable and executable at once: a platform refuses WRITE|EXEC. */
     void *(*reserve)(void *ctx, size_t size);
     bool (*protect)(void *ctx, void *addr, size_t size, enum donjon_prot prot);
     void (*release)(void *ctx, void *addr, size_t size);
 
-    /* Optional: lets `handler` look at every memory fault (SIGSEGV, SIGBUS) from now on, on a stack of its own, until it is
-     * taken back by a call with NULL and the same `arg`. The handler says whether the fault was its own. With it, compiled
-     * code leaves bounds checks to the hardware; without it (NULL, or false) programs are interpreted. Called on the
-     * thread that runs the code. */
+    /* Optional: lets `handler` look at every memory fault (SIGSEGV, SIGBUS) from now on, on a stack of its own, until
+     * it is taken back by a call with NULL and the same `arg`. The handler says whether the fault was its own. With it,
+     * compiled code leaves bounds checks to the hardware; without it (NULL, or false) programs are interpreted. Called
+     * on the thread that runs the code. */
     bool (*on_fault)(void *ctx, donjon_fault_handler handler, void *arg);
 
-    /* Optional: calls fn(arg, k) for each k in 0..n-1, on several threads where it can, and returns when all have returned.
-     * Only donjon_module_compile uses it. */
+    /* Optional: calls fn(arg, k) for each k in 0..n-1, on several threads where it can, and returns when all have
+     * returned. Only donjon_module_compile uses it. */
     void (*parallel)(void *ctx, unsigned n, void (*fn)(void *arg, unsigned k), void *arg);
 
     /* Monotonic time in nanoseconds, for wall-time limits. */
@@ -57,8 +58,9 @@ const struct donjon_platform *donjon_platform_posix(void);
 /* The same, with threads (pthreads): for programs that compile whole modules. */
 const struct donjon_platform *donjon_platform_posix_threads(void);
 
-/* Signal handlers belong to the whole process. Where something else (a test framework, a crash reporter) has replaced those
- * that on_fault put in place, this puts them back, for the calling thread with an alternate stack. False: refused. */
+/* Signal handlers belong to the whole process. Where something else (a test framework, a crash reporter) has replaced
+ * those that on_fault put in place, this puts them back, for the calling thread with an alternate stack. False:
+ * refused. */
 bool donjon_platform_posix_rearm(void);
 
 #ifdef __cplusplus

@@ -40,9 +40,10 @@ struct donjon_limits {
     uint64_t memory_bytes; /* all memories of the store together; default 4 GiB */
     uint64_t table_elems;  /* all tables together; default 10 million */
     uint64_t stack_bytes;  /* the stack of wasm code; default 16 MiB */
-    uint32_t call_depth;   /* nested calls in the interpreter (native code's only bound is stack_bytes); default 100,000 */
-    uint64_t heap_bytes;   /* exceptions and host references reachable from wasm; default 256 MiB */
-    uint64_t fuel;         /* with fuel_enabled: units to start with, roughly one per instruction */
+    uint32_t
+        call_depth; /* nested calls in the interpreter (native code's only bound is stack_bytes); default 100,000 */
+    uint64_t heap_bytes; /* exceptions and host references reachable from wasm; default 256 MiB */
+    uint64_t fuel;       /* with fuel_enabled: units to start with, roughly one per instruction */
     bool fuel_enabled;
     uint64_t wall_ns; /* wall time per call from outside, nanoseconds; default none. Needs platform->now; such calls are
                        * interpreted (to limit native code, call donjon_store_interrupt from a timer) */
@@ -56,7 +57,7 @@ own wasm_store_t *donjon_store_new(wasm_engine_t *, const struct donjon_limits *
 void donjon_store_interrupt(wasm_store_t *);
 
 uint64_t donjon_store_fuel(const wasm_store_t *);
-void donjon_store_set_fuel(wasm_store_t *, uint64_t units); /* no effect unless fuel_enabled */
+void donjon_store_set_fuel(wasm_store_t *, uint64_t units);    /* no effect unless fuel_enabled */
 void donjon_store_set_wall_limit(wasm_store_t *, uint64_t ns); /* for calls from now on; 0: none */
 
 /* Bytes in use, for reports: memories' current sizes; the collected heap's live and not yet collected objects. */
@@ -66,10 +67,10 @@ uint64_t donjon_store_heap_bytes(const wasm_store_t *);
 /* ---- more kinds of values ---- */
 
 enum {
-    DONJON_V128 = 64,       /* a valkind; its values travel in slots only, wasm_val_t has no room for them */
-    DONJON_EXNREF = 130,    /* reference to an exception */
-    DONJON_OTHERREF = 131,  /* a reference type that the C API has no name for; donjon_valtype_print tells which */
-    DONJON_EXTERN_TAG = 4,  /* an externkind */
+    DONJON_V128 = 64,      /* a valkind; its values travel in slots only, wasm_val_t has no room for them */
+    DONJON_EXNREF = 130,   /* reference to an exception */
+    DONJON_OTHERREF = 131, /* a reference type that the C API has no name for; donjon_valtype_print tells which */
+    DONJON_EXTERN_TAG = 4, /* an externkind */
 };
 
 /* "i32", "(ref null func)", "(ref 3)", ...; NUL-terminated, cut to size. Gives out. */
@@ -105,8 +106,8 @@ own wasm_module_t *donjon_module_new(wasm_store_t *, const void *bytes, size_t s
 own wasm_shared_module_t *donjon_shared_module_new(wasm_engine_t *, const void *bytes, size_t size,
                                                    struct donjon_module_error *err);
 
-/* The function's name from the name section into `out` (NUL-terminated, cut to size, unprintable bytes as '?'); false and
- * "func[7]" when it has none. */
+/* The function's name from the name section into `out` (NUL-terminated, cut to size, unprintable bytes as '?'); false
+ * and "func[7]" when it has none. */
 bool donjon_module_func_name(const wasm_module_t *, uint32_t func, char *out, size_t size);
 
 /* A custom section's payload by name (the first of that name): borrowed, as long as the module. */
@@ -114,11 +115,11 @@ bool donjon_module_custom_section(const wasm_module_t *, const char *name, const
 
 /* ---- code ahead of time ---- */
 
-/* Functions are compiled when they are first called. A program that is big and starts often can instead be compiled once
- * and whole, into an image that is kept in a file: position-independent machine code for this build of the engine and this
- * kind of CPU. An image is as powerful as the engine itself: give donjon_store_use_image nothing whose maker has not been
- * authenticated. It checks what would be read out of bounds, and refuses what was made by another build, for another
- * CPU, or from another module; it cannot tell whether the code does what the module says. */
+/* Functions are compiled when they are first called. A program that is big and starts often can instead be compiled
+ * once and whole, into an image that is kept in a file: position-independent machine code for this build of the engine
+ * and this kind of CPU. An image is as powerful as the engine itself: give donjon_store_use_image nothing whose maker
+ * has not been authenticated. It checks what would be read out of bounds, and refuses what was made by another build,
+ * for another CPU, or from another module; it cannot tell whether the code does what the module says. */
 enum { DONJON_ID_SIZE = 32 };
 
 struct donjon_compile_options {
@@ -126,26 +127,28 @@ struct donjon_compile_options {
     bool fuel;                      /* for stores with fuel_enabled, and for no others */
     bool bounds_checks;             /* for memories without guard pages; slower */
     unsigned threads;               /* at most; 0 means one. Needs platform->parallel */
-    void (*progress)(void *ctx, uint32_t done, uint32_t all); /* after each function, from any of the threads; or NULL */
+    void (*progress)(void *ctx, uint32_t done,
+                     uint32_t all); /* after each function, from any of the threads; or NULL */
     void *progress_ctx;
 };
-/* False: out of memory, or the engine has no native code for this CPU or this module. The result is a function of the module
- * and the options, and does not depend on threads. */
+/* False: out of memory, or the engine has no native code for this CPU or this module. The result is a function of the
+ * module and the options, and does not depend on threads. */
 bool donjon_module_compile(const wasm_module_t *, const struct donjon_compile_options *, own wasm_byte_vec_t *image);
 
 /* Instances of the module made in this store from now on start with this code; functions that are not in it, and all of
- * them where it does not fit the instance's memory, are compiled when they are called. The bytes are not copied: they have
- * to stay as they are until another image, or NULL, takes their place. One image a store.
- * NULL, or why the image was not taken: static text for messages, "compiled by another build of the engine". */
+ * them where it does not fit the instance's memory, are compiled when they are called. The bytes are not copied: they
+ * have to stay as they are until another image, or NULL, takes their place. One image a store. NULL, or why the image
+ * was not taken: static text for messages, "compiled by another build of the engine". */
 const char *donjon_store_use_image(wasm_store_t *, const wasm_module_t *, const uint8_t digest[DONJON_ID_SIZE],
                                    const void *image, size_t size);
 
-/* What images are made for: changes with every change to the engine. And the kind of CPU, as a number; 0: no native code. */
+/* What images are made for: changes with every change to the engine. And the kind of CPU, as a number; 0: no native
+ * code. */
 const uint8_t *donjon_engine_id(void);
 uint64_t donjon_cpu_id(void);
 
-/* For profilers and debuggers: `seen` is told about every function's code once it is in place. Name is borrowed during the
- * call, not terminated, size 0 when there is none. */
+/* For profilers and debuggers: `seen` is told about every function's code once it is in place. Name is borrowed during
+ * the call, not terminated, size 0 when there is none. */
 struct donjon_code {
     const void *address;
     size_t size;
@@ -155,8 +158,9 @@ struct donjon_code {
 };
 void donjon_store_on_code(wasm_store_t *, void (*seen)(void *ctx, const struct donjon_code *), void *ctx);
 
-/* What the compiler makes of one function, as text: stages "ir" (after building and selection), "ra" (registers) and "asm"
- * (each instruction of the IR, then lines of its bytes: "    1a2b: 48 8b 07"). False: see donjon_module_compile. */
+/* What the compiler makes of one function, as text: stages "ir" (after building and selection), "ra" (registers) and
+ * "asm" (each instruction of the IR, then lines of its bytes: "    1a2b: 48 8b 07"). False: see donjon_module_compile.
+ */
 bool donjon_module_dump(const wasm_module_t *, uint32_t func, const struct donjon_compile_options *,
                         void (*line)(void *ctx, const char *stage, const char *text), void *ctx);
 
@@ -204,7 +208,7 @@ struct donjon_memory_view {
 /* The calling instance's first memory as it is now: ask again after anything that may have grown it. Any function may
  * be given the NULL-instance caller of a direct call by the embedder: it has no memory. */
 struct donjon_memory_view donjon_caller_memory(const donjon_caller_t *);
-wasm_store_t *donjon_caller_store(const donjon_caller_t *);                        /* borrowed */
+wasm_store_t *donjon_caller_store(const donjon_caller_t *);                         /* borrowed */
 own wasm_extern_t *donjon_caller_export(const donjon_caller_t *, const char *name); /* NULL: none of that name */
 
 own wasm_func_t *donjon_func_new(wasm_store_t *, const wasm_functype_t *, donjon_callback_t, void *env,
@@ -290,7 +294,8 @@ bool donjon_trap_exception(const wasm_trap_t *, own donjon_tag_t **tag, own wasm
 /* The backtrace, innermost first, of at most 64 frames; `total` frames were there. */
 size_t donjon_trap_frames(const wasm_trap_t *, size_t *total);
 
-/* What is known of one frame: name from the name section, file and line from DWARF (.debug_line) when the module has it. */
+/* What is known of one frame: name from the name section, file and line from DWARF (.debug_line) when the module has
+ * it. */
 struct donjon_frame_info {
     uint32_t func;
     size_t offset;  /* of the instruction, in the binary */

@@ -1,5 +1,5 @@
-// The only file of the Verifier that knows TOML: walks the tables of a policy and hands every value to the field table in
-// policy.c as text. Unknown keys, wrong types and wrong sizes are errors with their line.
+// The only file of the Verifier that knows TOML: walks the tables of a policy and hands every value to the field table
+// in policy.c as text. Unknown keys, wrong types and wrong sizes are errors with their line.
 #include "toml/hardened.hh"
 
 #include <cstdio>
@@ -45,7 +45,9 @@ bool walk(Reader &r, const toml::table &table, const std::string &prefix) {
             if (!walk(r, *sub, key + ".")) return false;
         } else if (auto list = node.as_array()) {
             attest_policy_reset(r.policy, key.c_str());
-            if (list->empty()) return fail(r, node, key + ": an empty list would allow nothing or everything; leave the key out instead");
+            if (list->empty())
+                return fail(r, node,
+                            key + ": an empty list would allow nothing or everything; leave the key out instead");
             for (auto &&item : *list)
                 if (!set_value(r, key, item)) return false;
         } else {
@@ -83,7 +85,8 @@ bool read(Reader &r, std::string_view text) {
 
 } // namespace
 
-extern "C" bool attest_policy_read(struct attest_policy *policy, const char *text, size_t size, char *error, size_t error_size) {
+extern "C" bool attest_policy_read(struct attest_policy *policy, const char *text, size_t size, char *error,
+                                   size_t error_size) {
     attest_policy_strict(policy);
     Reader r{policy, error, error_size};
     try {

@@ -1,5 +1,5 @@
-/* WASI's functions, in the order of the specification: name, parameters (wasi.h says how they are spelled), whether preview 0
- * lacks it. Everything that must know them all is made from this list. */
+/* WASI's functions, in the order of the specification: name, parameters (wasi.h says how they are spelled), whether
+ * preview 0 lacks it. Everything that must know them all is made from this list. */
 WASI_FUNCTION(args_get, "pp", false)
 WASI_FUNCTION(args_sizes_get, "oo", false)
 WASI_FUNCTION(environ_get, "pp", false)

@@ -336,8 +336,8 @@ static bool run(struct job *j, struct module *m, bool unknown_trap) {
     j->i->store = j->s;
     j->i->module = m;
     module_ref(m);
-    return make_arrays(j) && make_memories(j) && make_globals(j) && make_tables(j) && make_tags(j) && make_native(j) && run_elems(j) &&
-           run_datas(j) && run_start(j);
+    return make_arrays(j) && make_memories(j) && make_globals(j) && make_tables(j) && make_tags(j) && make_native(j) &&
+           run_elems(j) && run_datas(j) && run_start(j);
 }
 
 struct instance *instantiate(struct store *s, struct module *m, const struct extern_ *imports, bool unknown_trap,

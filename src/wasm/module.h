@@ -2,7 +2,8 @@
  *
  * Decoding and validation happen in one pass over the binary, complete before anything else: a `struct module` that
  * exists is valid. It keeps the bytes and points into them: function bodies stay in the binary's own form, and each
- * execution tier (interpreter, native code) translates a body when it needs it, trusting it because it was validated. */
+ * execution tier (interpreter, native code) translates a body when it needs it, trusting it because it was validated.
+ */
 #ifndef DONJON_WASM_MODULE_H
 #define DONJON_WASM_MODULE_H
 
@@ -71,10 +72,10 @@ struct elem_segment {
     enum segment_mode mode;
     valtype type;
     uint32_t table;
-    struct constexpr_ offset;      /* active only */
-    bool as_exprs;                 /* items are constant expressions, else function indices (LEB u32) */
+    struct constexpr_ offset; /* active only */
+    bool as_exprs;            /* items are constant expressions, else function indices (LEB u32) */
     uint32_t n_items;
-    uint32_t items, items_size;    /* piece of the module's bytes */
+    uint32_t items, items_size; /* piece of the module's bytes */
 };
 
 struct data_segment {
@@ -101,7 +102,7 @@ struct module {
     uint32_t n_imports;
     struct import *imports;
     uint32_t n_funcs, n_func_imports;
-    uint32_t *func_types; /* canonical ids, n_funcs */
+    uint32_t *func_types;     /* canonical ids, n_funcs */
     struct func_body *bodies; /* n_funcs - n_func_imports */
     uint32_t n_tables, n_table_imports;
     struct table_def *tables;
@@ -122,7 +123,7 @@ struct module {
     uint32_t n_customs;
     struct custom_section *customs;
     uint32_t code_offset, code_size; /* the code section's payload: DWARF addresses count from here */
-    bool uses_gc;          /* has an instruction that execution tiers do not run yet: refused at instantiation, see gc_offset */
+    bool uses_gc; /* has an instruction that execution tiers do not run yet: refused at instantiation, see gc_offset */
     uint32_t gc_offset, gc_func;
 };
 
@@ -172,7 +173,9 @@ static inline int64_t leb_s64(const uint8_t **p) {
     if (shift < 64 && (b & 0x40)) v |= ~0ull << shift;
     return (int64_t)v;
 }
-static inline int32_t leb_s32(const uint8_t **p) { return (int32_t)leb_s64(p); }
+static inline int32_t leb_s32(const uint8_t **p) {
+    return (int32_t)leb_s64(p);
+}
 
 /* One value type of a validated body (a local's type, select's annotation, a block type): canonical. */
 valtype module_read_valtype(const struct module *m, const uint8_t **p);

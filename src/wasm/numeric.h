@@ -28,6 +28,7 @@ static inline double f64_from_bits(uint64_t b) {
     return v;
 }
 
+// clang-format off
 /* Shifts and rotations take their count modulo the width; signed shifts are arithmetic on every compiler we support. */
 static inline uint32_t i32_shl(uint32_t a, uint32_t n) { return a << (n & 31); }
 static inline uint32_t i32_shr_u(uint32_t a, uint32_t n) { return a >> (n & 31); }
@@ -129,12 +130,18 @@ static inline float f32_nearest(float a) {
 }
 static inline float f32_sqrt(float a) { return __builtin_sqrtf(a); }
 static inline double f64_sqrt(double a) { return __builtin_sqrt(a); }
+// clang-format on
 
-/* Float to integer. The range test compares with the first values outside, which floats represent exactly; f32 is widened
- * to f64, which loses nothing. NAME_ok says whether the value is inside, NAME converts it, NAME_sat saturates (NaN: 0). */
+/* Float to integer. The range test compares with the first values outside, which floats represent exactly; f32 is
+ * widened to f64, which loses nothing. NAME_ok says whether the value is inside, NAME converts it, NAME_sat saturates
+ * (NaN: 0). */
 #define NUMERIC_TRUNC(NAME, INT, BITS, BELOW, ABOVE, MIN, MAX)                                                         \
-    static inline bool NAME##_ok(double a) { return a > (BELOW) && a < (ABOVE); }                                      \
-    static inline BITS NAME(double a) { return (BITS)(INT)a; }                                                         \
+    static inline bool NAME##_ok(double a) {                                                                           \
+        return a > (BELOW) && a < (ABOVE);                                                                             \
+    }                                                                                                                  \
+    static inline BITS NAME(double a) {                                                                                \
+        return (BITS)(INT)a;                                                                                           \
+    }                                                                                                                  \
     static inline BITS NAME##_sat(double a) {                                                                          \
         if (NAME##_ok(a)) return (BITS)(INT)a;                                                                         \
         return a != a ? 0 : a < 0 ? (BITS)(MIN) : (BITS)(MAX);                                                         \

@@ -1,5 +1,5 @@
-/* Every instruction of WebAssembly 3.0 (core specification, section 5.4 and appendix "Index of Instructions") and of the
- * legacy exception handling, in one table: validator, translators, dumps and messages all read this one.
+/* Every instruction of WebAssembly 3.0 (core specification, section 5.4 and appendix "Index of Instructions") and of
+ * the legacy exception handling, in one table: validator, translators, dumps and messages all read this one.
  *
  * X(NAME, text, PREFIX, code, IMMEDIATE, aux, SIGNATURE)
  *   NAME       OP_NAME is the instruction's opcode
@@ -549,45 +549,45 @@ enum opcode {
 
 enum opcode_immediate {
     IMM_NONE,
-    IMM_BLOCK,         /* block type */
-    IMM_LABEL,         /* u32 */
-    IMM_BR_TABLE,      /* vector of labels, default label */
-    IMM_TRY_TABLE,     /* block type, vector of catch clauses */
-    IMM_FUNC,          /* u32 index, as the following */
+    IMM_BLOCK,     /* block type */
+    IMM_LABEL,     /* u32 */
+    IMM_BR_TABLE,  /* vector of labels, default label */
+    IMM_TRY_TABLE, /* block type, vector of catch clauses */
+    IMM_FUNC,      /* u32 index, as the following */
     IMM_TYPE,
-    IMM_TYPE_TABLE,    /* type, then table */
+    IMM_TYPE_TABLE, /* type, then table */
     IMM_TAG,
     IMM_LOCAL,
     IMM_GLOBAL,
     IMM_TABLE,
-    IMM_TABLE_TABLE,   /* destination, source */
+    IMM_TABLE_TABLE, /* destination, source */
     IMM_ELEM,
-    IMM_ELEM_TABLE,    /* segment, then table */
+    IMM_ELEM_TABLE, /* segment, then table */
     IMM_MEMORY,
     IMM_MEMORY_MEMORY, /* destination, source */
     IMM_DATA,
-    IMM_DATA_MEMORY,   /* segment, then memory */
-    IMM_MEMARG,        /* u32 alignment (bit 6: a memory index follows), [u32 memory], u64 offset */
-    IMM_MEMARG_LANE,   /* memarg, then a lane byte */
-    IMM_TYPES,         /* vector of value types (select) */
+    IMM_DATA_MEMORY, /* segment, then memory */
+    IMM_MEMARG,      /* u32 alignment (bit 6: a memory index follows), [u32 memory], u64 offset */
+    IMM_MEMARG_LANE, /* memarg, then a lane byte */
+    IMM_TYPES,       /* vector of value types (select) */
     IMM_HEAPTYPE,
-    IMM_TYPE_FIELD,    /* type, then field */
-    IMM_TYPE_COUNT,    /* type, then number of operands */
+    IMM_TYPE_FIELD, /* type, then field */
+    IMM_TYPE_COUNT, /* type, then number of operands */
     IMM_TYPE_TYPE,
     IMM_TYPE_DATA,
     IMM_TYPE_ELEM,
-    IMM_BR_CAST,       /* flags byte, label, heap type, heap type */
-    IMM_I32,           /* s32 */
-    IMM_I64,           /* s64 */
-    IMM_F32,           /* 4 bytes */
-    IMM_F64,           /* 8 bytes */
-    IMM_V128,          /* 16 bytes */
-    IMM_SHUFFLE,       /* 16 lane bytes */
-    IMM_LANE           /* a lane byte */
+    IMM_BR_CAST, /* flags byte, label, heap type, heap type */
+    IMM_I32,     /* s32 */
+    IMM_I64,     /* s64 */
+    IMM_F32,     /* 4 bytes */
+    IMM_F64,     /* 8 bytes */
+    IMM_V128,    /* 16 bytes */
+    IMM_SHUFFLE, /* 16 lane bytes */
+    IMM_LANE     /* a lane byte */
 };
 
-/* A signature packed into 20 bits: result in bits 0..3, parameters (first is deepest) in bits 4..15, their number in bits
- * 16..17. Types are KIND_* or SIG_ADDR; 0 is no result. */
+/* A signature packed into 20 bits: result in bits 0..3, parameters (first is deepest) in bits 4..15, their number in
+ * bits 16..17. Types are KIND_* or SIG_ADDR; 0 is no result. */
 enum { SIG_ADDR = 6, SIG_SPECIAL = 1 << 20, SIG_NONE = 0 };
 #define SIG(n, p0, p1, p2, r) ((n) << 16 | (p0) << 4 | (p1) << 8 | (p2) << 12 | (r))
 enum opcode_signature {
@@ -650,9 +650,15 @@ enum opcode_signature {
     SIG_vv_v = SIG(2, KIND_V128, KIND_V128, 0, KIND_V128),
     SIG_vvv_v = SIG(3, KIND_V128, KIND_V128, KIND_V128, KIND_V128),
 };
-static inline unsigned sig_params(uint32_t sig) { return sig >> 16 & 3; }
-static inline unsigned sig_param(uint32_t sig, unsigned i) { return sig >> (4 + 4 * i) & 15; }
-static inline unsigned sig_result(uint32_t sig) { return sig & 15; }
+static inline unsigned sig_params(uint32_t sig) {
+    return sig >> 16 & 3;
+}
+static inline unsigned sig_param(uint32_t sig, unsigned i) {
+    return sig >> (4 + 4 * i) & 15;
+}
+static inline unsigned sig_result(uint32_t sig) {
+    return sig & 15;
+}
 
 struct opcode_info {
     const char *text; /* NULL: no such instruction */
@@ -663,7 +669,9 @@ struct opcode_info {
 extern const struct opcode_info opcode_table[OPCODE_LIMIT];
 
 /* GC's instructions: validated, but no tier runs them yet. */
-static inline bool opcode_is_gc(uint32_t op) { return op >= OP_BASE_FB && op < OP_BASE_FC; }
+static inline bool opcode_is_gc(uint32_t op) {
+    return op >= OP_BASE_FB && op < OP_BASE_FC;
+}
 
 /* The opcode at *p of a validated body, which moves past it. */
 static inline uint32_t opcode_read(const uint8_t **p) {

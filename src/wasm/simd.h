@@ -1,6 +1,6 @@
 /* Every fixed-width and relaxed SIMD instruction (core specification, section 4.3.5 and 4.3.6) as a function on values:
- * i8x16.add is i8x16_add(a, b). Lane immediates are ordinary arguments. Written in the compiler's generic vectors, so every
- * CPU gets its own SIMD unit and the same results; a tier that makes code has these to compare with.
+ * i8x16.add is i8x16_add(a, b). Lane immediates are ordinary arguments. Written in the compiler's generic vectors, so
+ * every CPU gets its own SIMD unit and the same results; a tier that makes code has these to compare with.
  *
  * Relaxed instructions are deterministic: they do what the instruction they relax does, as in the specification's
  * deterministic profile (every R_ parameter 0). Floating-point code relies on -ffp-contract=off and round-to-nearest.
@@ -42,7 +42,8 @@ typedef union v128 {
     f64x2 f64;
 } v128;
 
-// clang-format off: most instructions are one line
+// clang-format off
+/* Most instructions are one line. */
 #define SIMD(name) static inline __attribute__((always_inline)) v128 name
 #define SIMD_TO(type, name) static inline __attribute__((always_inline)) type name
 

@@ -183,9 +183,9 @@ enum trap_kind func_call(struct func *f, slot *args) {
 
     s->nesting++;
     /* A wall-time limit is kept by looking at the clock now and then, which only the interpreter does. */
-    enum trap_kind kind = f->kind == FUNC_HOST                ? f->host.callback(f->host.env, s, NULL, args)
+    enum trap_kind kind = f->kind == FUNC_HOST              ? f->host.callback(f->host.env, s, NULL, args)
                           : s->native && !s->limits.wall_ns ? native_call(s->native, f, args)
-                                               : interp_call(s->interp, f, args);
+                                                            : interp_call(s->interp, f, args);
     s->nesting--;
 
     if (kind == TRAP_INTERRUPT) atomic_store_explicit(&s->interrupt, 0, memory_order_relaxed);

@@ -14,9 +14,9 @@ struct instance;
 struct func;
 struct exn;
 
-/* A slot of a frame, a table or an argument array: 8 bytes, little-endian, v128 takes two. A reference is a pointer, null 0:
- * funcref struct func *, exnref struct exn *, externref whatever the embedder gave. i32 and f32 use the low four bytes; the
- * high four are then undefined. */
+/* A slot of a frame, a table or an argument array: 8 bytes, little-endian, v128 takes two. A reference is a pointer,
+ * null 0: funcref struct func *, exnref struct exn *, externref whatever the embedder gave. i32 and f32 use the low
+ * four bytes; the high four are then undefined. */
 typedef union slot {
     uint32_t i32;
     uint64_t i64;
@@ -30,33 +30,33 @@ typedef union slot {
 enum trap_kind {
     TRAP_NONE,
     TRAP_UNREACHABLE,
-    TRAP_MEMORY,           /* out of bounds memory access */
-    TRAP_TABLE,            /* out of bounds table access */
-    TRAP_TABLE_ELEM,       /* undefined element */
-    TRAP_NULL_ELEM,        /* uninitialized element */
-    TRAP_INDIRECT_TYPE,    /* indirect call type mismatch */
-    TRAP_DIV_ZERO,         /* integer divide by zero */
-    TRAP_INT_OVERFLOW,     /* integer overflow */
-    TRAP_INT_CONVERSION,   /* invalid conversion to integer */
-    TRAP_NULL_REF,         /* null reference */
-    TRAP_NULL_FUNC,        /* null function reference */
-    TRAP_NULL_EXN,         /* null exception reference */
-    TRAP_STACK,            /* call stack exhausted */
-    TRAP_FUEL,             /* all fuel consumed */
-    TRAP_INTERRUPT,        /* interrupted */
-    TRAP_WALL,             /* wall time limit reached */
-    TRAP_OUT_OF_MEMORY,    /* the engine's own allocation failed */
-    TRAP_UNKNOWN_IMPORT,   /* an import that nobody provided was called */
-    TRAP_HOST,             /* a host function failed: message in store->trap.message */
-    TRAP_EXCEPTION,        /* not a trap: an exception is on its way up, store->thrown */
+    TRAP_MEMORY,         /* out of bounds memory access */
+    TRAP_TABLE,          /* out of bounds table access */
+    TRAP_TABLE_ELEM,     /* undefined element */
+    TRAP_NULL_ELEM,      /* uninitialized element */
+    TRAP_INDIRECT_TYPE,  /* indirect call type mismatch */
+    TRAP_DIV_ZERO,       /* integer divide by zero */
+    TRAP_INT_OVERFLOW,   /* integer overflow */
+    TRAP_INT_CONVERSION, /* invalid conversion to integer */
+    TRAP_NULL_REF,       /* null reference */
+    TRAP_NULL_FUNC,      /* null function reference */
+    TRAP_NULL_EXN,       /* null exception reference */
+    TRAP_STACK,          /* call stack exhausted */
+    TRAP_FUEL,           /* all fuel consumed */
+    TRAP_INTERRUPT,      /* interrupted */
+    TRAP_WALL,           /* wall time limit reached */
+    TRAP_OUT_OF_MEMORY,  /* the engine's own allocation failed */
+    TRAP_UNKNOWN_IMPORT, /* an import that nobody provided was called */
+    TRAP_HOST,           /* a host function failed: message in store->trap.message */
+    TRAP_EXCEPTION,      /* not a trap: an exception is on its way up, store->thrown */
 };
 const char *trap_message(enum trap_kind kind); /* the specification's wording, as its tests expect it */
 
 struct memory {
     uint8_t *base;
-    uint64_t size;     /* bytes, always whole pages */
-    uint64_t max;      /* pages: what the type and the store's limits allow */
-    uint64_t reserved; /* bytes of address space behind base */
+    uint64_t size;      /* bytes, always whole pages */
+    uint64_t max;       /* pages: what the type and the store's limits allow */
+    uint64_t reserved;  /* bytes of address space behind base */
     struct limits type; /* as declared; min follows growth for import matching */
     void *user;         /* the embedder's, here and below: its handle on the object */
 };
@@ -90,15 +90,15 @@ struct func {
     enum func_kind kind;
     uint32_t type_id;
     struct store *store;
-    void *native;      /* native code: entry; a stub until compiled, and for host functions */
-    struct vmctx *vm;  /* its instance's context; NULL for host functions */
+    void *native;     /* native code: entry; a stub until compiled, and for host functions */
+    struct vmctx *vm; /* its instance's context; NULL for host functions */
     void *user;
     union {
         struct {
             struct instance *instance;
-            uint32_t index;  /* in the module's function index space */
+            uint32_t index;       /* in the module's function index space */
             uint32_t frame_slots; /* interpreter: slots of the frame, 0 until translated */
-            void *code;      /* interpreter: entry of the translated body; starts as the translating stub */
+            void *code;           /* interpreter: entry of the translated body; starts as the translating stub */
         } wasm;
         struct {
             host_callback callback;
@@ -111,16 +111,16 @@ struct func {
 struct instance {
     struct store *store;
     struct module *module;
-    struct memory *memory0;     /* first of memories, or NULL: hot */
-    struct func **funcs;        /* every array in index-space order, imports first */
+    struct memory *memory0; /* first of memories, or NULL: hot */
+    struct func **funcs;    /* every array in index-space order, imports first */
     struct table **tables;
     struct memory **memories;
     struct global **globals;
     struct tag **tags;
-    bool *elem_dropped;         /* segments dropped by elem.drop / data.drop or after an active start */
+    bool *elem_dropped; /* segments dropped by elem.drop / data.drop or after an active start */
     bool *data_dropped;
-    slot **elem_values;         /* evaluated passive and declarative segments, NULL until needed */
-    void *user;                 /* the embedder's */
+    slot **elem_values; /* evaluated passive and declarative segments, NULL until needed */
+    void *user;         /* the embedder's */
 };
 
 struct frame_info { /* one line of a backtrace, innermost first */
@@ -139,16 +139,16 @@ struct trap {
     struct frame_info frames[BACKTRACE_MAX];
 };
 
-struct store_limits {          /* 0: the default named here */
-    uint64_t memory_bytes;     /* all memories together; 4 GiB */
-    uint64_t table_elems;      /* all tables together; 10 million */
-    uint64_t stack_bytes;      /* the interpreter's value stack; 16 MiB */
-    uint32_t call_depth;       /* frames; 100,000 */
-    uint64_t heap_bytes;       /* exceptions (and later GC objects); 256 MiB */
-    uint64_t fuel;             /* with fuel_enabled: units to start with */
+struct store_limits {      /* 0: the default named here */
+    uint64_t memory_bytes; /* all memories together; 4 GiB */
+    uint64_t table_elems;  /* all tables together; 10 million */
+    uint64_t stack_bytes;  /* the interpreter's value stack; 16 MiB */
+    uint32_t call_depth;   /* frames; 100,000 */
+    uint64_t heap_bytes;   /* exceptions (and later GC objects); 256 MiB */
+    uint64_t fuel;         /* with fuel_enabled: units to start with */
     bool fuel_enabled;
-    bool interpret;            /* no native code */
-    uint64_t wall_ns;          /* nanoseconds of wall time per outermost call; 0 none */
+    bool interpret;   /* no native code */
+    uint64_t wall_ns; /* nanoseconds of wall time per outermost call; 0 none */
 };
 
 struct store {
@@ -156,13 +156,13 @@ struct store {
     struct store_limits limits;
     _Atomic uint32_t interrupt; /* set by store_interrupt, looked at on loops and calls */
     uint64_t fuel;
-    uint64_t deadline;          /* platform->now at which the running outermost call has to stop (TRAP_WALL); 0 none */
-    uint32_t nesting;           /* calls from outside that are running: a host function may call back in */
-    struct trap trap;           /* of the last call that failed */
-    struct exn *thrown;         /* with TRAP_EXCEPTION */
-    struct heap *heap;          /* heap.h */
-    struct native *native;      /* native/native.h: NULL when this store interprets */
-    struct interp *interp;      /* interp.h: value stack, frames; one a store */
+    uint64_t deadline;     /* platform->now at which the running outermost call has to stop (TRAP_WALL); 0 none */
+    uint32_t nesting;      /* calls from outside that are running: a host function may call back in */
+    struct trap trap;      /* of the last call that failed */
+    struct exn *thrown;    /* with TRAP_EXCEPTION */
+    struct heap *heap;     /* heap.h */
+    struct native *native; /* native/native.h: NULL when this store interprets */
+    struct interp *interp; /* interp.h: value stack, frames; one a store */
     struct store_objects *objects; /* store.c: everything to be freed */
     void *user;
 };
@@ -201,9 +201,9 @@ struct extern_ {
     };
 };
 
-/* Instantiation (section 4.7.2). `imports` in the module's order. With `unknown_trap`, imported functions whose extern is
- * NULL become functions that trap when called; otherwise every missing import is named in `err`, all at once.
- * NULL on failure: `err` says link error or trap (then store->trap has it). Runs the start function. */
+/* Instantiation (section 4.7.2). `imports` in the module's order. With `unknown_trap`, imported functions whose extern
+ * is NULL become functions that trap when called; otherwise every missing import is named in `err`, all at once. NULL
+ * on failure: `err` says link error or trap (then store->trap has it). Runs the start function. */
 enum instantiate_failure { INSTANTIATE_LINK, INSTANTIATE_TRAP, INSTANTIATE_MEMORY };
 struct instantiate_error {
     enum instantiate_failure what;
@@ -222,7 +222,8 @@ struct extern_ instance_export(const struct instance *i, const char *name, size_
  * TRAP_NONE, or the trap (store->trap filled with its backtrace), or TRAP_EXCEPTION (store->thrown). */
 enum trap_kind func_call(struct func *f, slot *args);
 
-/* The operations instructions and instantiation share; `true` or a trap kind is decided by the caller's table in store.c. */
+/* The operations instructions and instantiation share; `true` or a trap kind is decided by the caller's table in
+ * store.c. */
 enum trap_kind table_init(struct instance *i, uint32_t elem, struct table *t, uint64_t dst, uint64_t src, uint64_t n);
 enum trap_kind memory_init(struct instance *i, uint32_t data, struct memory *m, uint64_t dst, uint64_t src, uint64_t n);
 enum trap_kind table_copy(struct table *dst, struct table *src, uint64_t d, uint64_t s, uint64_t n);

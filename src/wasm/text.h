@@ -1,5 +1,6 @@
-/* Text for messages, without stdio: writes into the caller's buffer, always ends it with NUL, cuts what does not fit. With
- * `grow` the buffer is the platform's (NULL at first, to be freed by its realloc) and grows as long as memory lasts. */
+/* Text for messages, without stdio: writes into the caller's buffer, always ends it with NUL, cuts what does not fit.
+ * With `grow` the buffer is the platform's (NULL at first, to be freed by its realloc) and grows as long as memory
+ * lasts. */
 #ifndef DONJON_WASM_TEXT_H
 #define DONJON_WASM_TEXT_H
 

@@ -1,7 +1,8 @@
 /* WebAssembly 3.0's types (core specification, section 2.3) and the registry that makes them canonical.
  *
  * A recursion group is interned once per engine: two structurally equal groups, from whatever module, get the same type
- * ids. From then on type equality is integer equality and a function's type can be compared across modules by its id. */
+ * ids. From then on type equality is integer equality and a function's type can be compared across modules by its id.
+ */
 #ifndef DONJON_WASM_TYPES_H
 #define DONJON_WASM_TYPES_H
 
@@ -51,16 +52,32 @@ enum heaptype {
 #define VT_EXTERNREF       VT_REF(true, HEAP_EXTERN)
 #define VT_EXNREF          VT_REF(true, HEAP_EXN)
 
-static inline enum valkind vt_kind(valtype t) { return (enum valkind)(t & 7); }
-static inline bool vt_is_ref(valtype t) { return vt_kind(t) == KIND_REF; }
-static inline bool vt_nullable(valtype t) { return (t & 8) != 0; }
-static inline uint32_t vt_heap(valtype t) { return t >> 4; }
-static inline bool vt_concrete(valtype t) { return vt_is_ref(t) && vt_heap(t) >= HEAP_CONCRETE; }
-static inline uint32_t vt_type_id(valtype t) { return vt_heap(t) - HEAP_CONCRETE; } /* vt_concrete only */
-static inline bool vt_defaultable(valtype t) { return !vt_is_ref(t) || vt_nullable(t); }
+static inline enum valkind vt_kind(valtype t) {
+    return (enum valkind)(t & 7);
+}
+static inline bool vt_is_ref(valtype t) {
+    return vt_kind(t) == KIND_REF;
+}
+static inline bool vt_nullable(valtype t) {
+    return (t & 8) != 0;
+}
+static inline uint32_t vt_heap(valtype t) {
+    return t >> 4;
+}
+static inline bool vt_concrete(valtype t) {
+    return vt_is_ref(t) && vt_heap(t) >= HEAP_CONCRETE;
+}
+static inline uint32_t vt_type_id(valtype t) {
+    return vt_heap(t) - HEAP_CONCRETE;
+} /* vt_concrete only */
+static inline bool vt_defaultable(valtype t) {
+    return !vt_is_ref(t) || vt_nullable(t);
+}
 
 /* Slots of 8 bytes that a value takes in frames, globals and argument arrays: v128 two, everything else one. */
-static inline uint32_t vt_slots(valtype t) { return vt_kind(t) == KIND_V128 ? 2 : 1; }
+static inline uint32_t vt_slots(valtype t) {
+    return vt_kind(t) == KIND_V128 ? 2 : 1;
+}
 
 enum comptype_kind { COMP_FUNC, COMP_STRUCT, COMP_ARRAY };
 
@@ -77,12 +94,12 @@ struct functype {
 
 /* One canonical defined type. Lives as long as its engine. */
 struct deftype {
-    uint32_t id;         /* index in the registry */
-    uint32_t group;      /* id of the recursion group's first type: two types of one group share it */
-    uint32_t super;      /* type id, or TYPE_NONE */
-    uint32_t depth;      /* length of the supertype chain: makes subtyping a walk of known length */
+    uint32_t id;    /* index in the registry */
+    uint32_t group; /* id of the recursion group's first type: two types of one group share it */
+    uint32_t super; /* type id, or TYPE_NONE */
+    uint32_t depth; /* length of the supertype chain: makes subtyping a walk of known length */
     bool final;
-    bool defaultable;    /* structures and arrays: every field has a default value */
+    bool defaultable; /* structures and arrays: every field has a default value */
     enum comptype_kind kind;
     union {
         struct functype func;
@@ -97,17 +114,21 @@ struct deftype {
 
 /* The canonical type of an id; `id` must have come from the registry. */
 const struct deftype *type_get(const struct engine *e, uint32_t id);
-static inline const struct functype *type_func(const struct engine *e, uint32_t id) { return &type_get(e, id)->func; }
+static inline const struct functype *type_func(const struct engine *e, uint32_t id) {
+    return &type_get(e, id)->func;
+}
 
 /* Subtyping (section 3.3): value types, and defined types by id. */
 bool type_matches(const struct engine *e, valtype sub, valtype super);
 bool type_id_matches(const struct engine *e, uint32_t sub, uint32_t super);
 
-/* The id of a plain final function type in a group of its own (host functions, block types). TYPE_NONE when out of memory. */
-uint32_t type_intern_func(struct engine *e, const valtype *params, uint32_t n_params, const valtype *results, uint32_t n_results);
+/* The id of a plain final function type in a group of its own (host functions, block types). TYPE_NONE when out of
+ * memory. */
+uint32_t type_intern_func(struct engine *e, const valtype *params, uint32_t n_params, const valtype *results,
+                          uint32_t n_results);
 
-/* A type of a recursion group on its way into the registry. Inside a group, heap type HEAP_CONCRETE + (TYPE_REC | i) and
- * supertype TYPE_REC | i mean the group's own type i; all other ids are canonical already. */
+/* A type of a recursion group on its way into the registry. Inside a group, heap type HEAP_CONCRETE + (TYPE_REC | i)
+ * and supertype TYPE_REC | i mean the group's own type i; all other ids are canonical already. */
 #define TYPE_REC (1u << 26)
 struct rectype {
     enum comptype_kind kind;
@@ -139,7 +160,8 @@ enum intern_status {
 enum intern_status type_intern_group(struct engine *e, const struct rectype *types, uint32_t n, uint32_t *first,
                                      uint32_t *bad);
 
-/* An engine has one registry (engine.c). Interning locks it; reading needs no lock, since types never move or change. */
+/* An engine has one registry (engine.c). Interning locks it; reading needs no lock, since types never move or change.
+ */
 struct donjon_platform;
 struct type_registry *type_registry_new(const struct donjon_platform *p); /* NULL: out of memory */
 void type_registry_delete(const struct donjon_platform *p, struct type_registry *r);

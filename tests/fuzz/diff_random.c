@@ -1,7 +1,7 @@
-/* Differential testing without libFuzzer: diff_random [--mutate | --tiers] [RUNS [FIRST]] makes RUNS (1000) modules from the
- * numbers FIRST, FIRST + 1, ... (1), runs them in both engines and compares. With --mutate a few bytes of each are
- * changed and the engines need to agree only on whether it is valid. With --tiers native code, made
- * function by function and ahead of time, is compared with our own interpreter. Modules that differ are left in diff-NUMBER.wasm.
+/* Differential testing without libFuzzer: diff_random [--mutate | --tiers] [RUNS [FIRST]] makes RUNS (1000) modules
+ * from the numbers FIRST, FIRST + 1, ... (1), runs them in both engines and compares. With --mutate a few bytes of each
+ * are changed and the engines need to agree only on whether it is valid. With --tiers native code, made function by
+ * function and ahead of time, is compared with our own interpreter. Modules that differ are left in diff-NUMBER.wasm.
  * Exit 77 without a second engine. diff_random --reduce NUMBER looks for a smaller module that differs. */
 #include "gen.h"
 #include "outcome.h"

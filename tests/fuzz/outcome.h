@@ -36,7 +36,8 @@ struct outcome {
     char error[256]; /* OUTCOME_INVALID, OUTCOME_OTHER */
 };
 
-/* Runs it in this process, as native code where the CPU has it or in the interpreter; or only says whether it is valid: one record, OUTCOME_VALUE or OUTCOME_INVALID. */
+/* Runs it in this process, as native code where the CPU has it or in the interpreter; or only says whether it is valid:
+ * one record, OUTCOME_VALUE or OUTCOME_INVALID. */
 void outcome_here(const uint8_t *module, size_t size, struct outcome *o);
 void outcome_ahead(const uint8_t *module, size_t size, struct outcome *o); /* native, all compiled before it runs */
 void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o);

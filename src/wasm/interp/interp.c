@@ -24,11 +24,15 @@ const char *const interp_names[IOP_COUNT] = {
 static const word exit_code[] = {{.h = op_exit}};
 static const word lazy_code[] = {{.h = op_lazy}};
 
-void *interp_lazy_entry(void) { return (void *)(uintptr_t)lazy_code; }
+void *interp_lazy_entry(void) {
+    return (void *)(uintptr_t)lazy_code;
+}
 
 /* ---- Life cycle ---- */
 
-static size_t whole_pages(size_t n) { return (n + 65535) & ~(size_t)65535; }
+static size_t whole_pages(size_t n) {
+    return (n + 65535) & ~(size_t)65535;
+}
 
 static void *reserve(const struct donjon_platform *p, size_t size) {
     void *m = p->reserve(p->ctx, size);
@@ -96,7 +100,8 @@ static void add_frame(struct trap *t, struct func *f, const word *pc) {
     const struct func_code *code = f->wasm.code == lazy_code ? NULL : code_of(f);
     const uint32_t body = f->wasm.index - f->wasm.instance->module->n_func_imports;
     uint32_t offset = f->wasm.instance->module->bodies[body].offset;
-    if (code && pc >= code->code && pc < code->code + code->n_words) offset = translate_offset(f, (uint32_t)(pc - code->code));
+    if (code && pc >= code->code && pc < code->code + code->n_words)
+        offset = translate_offset(f, (uint32_t)(pc - code->code));
     t->frames[t->n_frames++] = (struct frame_info){f->wasm.instance, f->wasm.index, offset};
 }
 
@@ -135,8 +140,10 @@ enum trap_kind interp_call(struct interp *i, struct func *f, slot *args) {
     *i->top = (struct frame){exit_code, sp, f};
     i->inner_trap = false;
     enum trap_kind kind = run(i, f, sp);
-    if (kind == TRAP_NONE) memcpy(args, sp, t->result_slots * sizeof(slot));
-    else if (kind != TRAP_EXCEPTION || i->store->nesting == 1) fill_trap(i, kind); /* an exception may be caught yet */
+    if (kind == TRAP_NONE)
+        memcpy(args, sp, t->result_slots * sizeof(slot));
+    else if (kind != TRAP_EXCEPTION || i->store->nesting == 1)
+        fill_trap(i, kind); /* an exception may be caught yet */
     i->top = top;
     i->base = base;
     i->sp = sp;

@@ -1,7 +1,7 @@
 /* Every instruction of slot code, as families: X(name, flags). Included by ops.h, which explains names and operands.
  *
- * Members of a family are numbered in the order of the shape enumerations below; translate.c adds the shape to the number
- * of the family's first member. */
+ * Members of a family are numbered in the order of the shape enumerations below; translate.c adds the shape to the
+ * number of the family's first member. */
 #ifndef DONJON_WASM_INTERP_OPLIST_H
 #define DONJON_WASM_INTERP_OPLIST_H
 

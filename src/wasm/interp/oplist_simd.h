@@ -1,5 +1,5 @@
-/* The interpreter's vector instructions; see oplist.h. F(X, opcode, function of simd.h and name here, ...): opcodes.h and
- * the handlers are tied together by these lists, in the order of the opcodes. */
+/* The interpreter's vector instructions; see oplist.h. F(X, opcode, function of simd.h and name here, ...): opcodes.h
+ * and the handlers are tied together by these lists, in the order of the opcodes. */
 #ifndef DONJON_WASM_INTERP_OPLIST_SIMD_H
 #define DONJON_WASM_INTERP_OPLIST_SIMD_H
 

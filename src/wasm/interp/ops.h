@@ -14,11 +14,13 @@
  *   facc,
  *   dacc      the same for f32 and f64
  *
- * Accumulators are what makes it fast: translate.c knows when an operand is the value an accumulator holds and then uses
- * a variant that takes it from there; when nothing else needs the value in its slot, the producer does not store it.
+ * Accumulators are what makes it fast: translate.c knows when an operand is the value an accumulator holds and then
+ * uses a variant that takes it from there; when nothing else needs the value in its slot, the producer does not store
+ * it.
  *
- * Names: op_<instruction>_<shape>[_n]. A shape has a letter per operand: s slot, i immediate, a accumulator. "_n" stores no
- * result in a slot. Every instruction that can store its result comes with its "_n" twin, whose number is one higher. */
+ * Names: op_<instruction>_<shape>[_n]. A shape has a letter per operand: s slot, i immediate, a accumulator. "_n"
+ * stores no result in a slot. Every instruction that can store its result comes with its "_n" twin, whose number is one
+ * higher. */
 #ifndef DONJON_WASM_INTERP_OPS_H
 #define DONJON_WASM_INTERP_OPS_H
 
@@ -80,7 +82,7 @@ _Static_assert(sizeof(word) == 8 && sizeof(void *) == 8, "slot code is made for 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* Ends with a trap: the cold handler notes pc, from which the wasm offset is found. */
-#define TRAP(kind)     TAIL op_trap_##kind(ARGS)
+#define TRAP(kind) TAIL op_trap_##kind(ARGS)
 #define TRAP_IF(c, kind)                                                                                               \
     do {                                                                                                               \
         if (UNLIKELY(c)) TRAP(kind);                                                                                   \
@@ -98,8 +100,8 @@ _Static_assert(sizeof(word) == 8 && sizeof(void *) == 8, "slot code is made for 
 TRAP_HANDLERS(X)
 #undef X
 
-/* Slots. The first operand word is pc[1]; by convention s[0] is the destination. A handler stores all eight bytes of a slot
- * (i32 zero-extended), because reading eight bytes after a store of four is slow; it reads what the type has. */
+/* Slots. The first operand word is pc[1]; by convention s[0] is the destination. A handler stores all eight bytes of a
+ * slot (i32 zero-extended), because reading eight bytes after a store of four is slow; it reads what the type has. */
 #define S32(n)        (fp[pc[1].s[n]].i32)
 #define S64(n)        (fp[pc[1].s[n]].i64)
 #define SF32(n)       (fp[pc[1].s[n]].f32)
@@ -115,7 +117,7 @@ TRAP_HANDLERS(X)
 /* The same for any memory and 64-bit addresses; operand words m[0] = struct memory *, m[1] = offset. */
 #define MEM64(addr, base_, m, n)                                                                                       \
     const uint64_t addr##_b = (base_), addr##_o = (m)[1].u64, addr##_s = (m)[0].memory->size;                          \
-    TRAP_IF(addr##_s < (n) || addr##_o > addr##_s - (n) || addr##_b > addr##_s - (n) - addr##_o, memory);              \
+    TRAP_IF(addr##_s<(n) || addr##_o> addr##_s - (n) || addr##_b > addr##_s - (n)-addr##_o, memory);                   \
     uint8_t *const addr = (m)[0].memory->base + addr##_b + addr##_o
 
 static inline uint16_t load16(const uint8_t *p) {
@@ -133,9 +135,15 @@ static inline uint64_t load64(const uint8_t *p) {
     __builtin_memcpy(&v, p, 8);
     return v;
 }
-static inline void store16(uint8_t *p, uint16_t v) { __builtin_memcpy(p, &v, 2); }
-static inline void store32(uint8_t *p, uint32_t v) { __builtin_memcpy(p, &v, 4); }
-static inline void store64(uint8_t *p, uint64_t v) { __builtin_memcpy(p, &v, 8); }
+static inline void store16(uint8_t *p, uint16_t v) {
+    __builtin_memcpy(p, &v, 2);
+}
+static inline void store32(uint8_t *p, uint32_t v) {
+    __builtin_memcpy(p, &v, 4);
+}
+static inline void store64(uint8_t *p, uint64_t v) {
+    __builtin_memcpy(p, &v, 8);
+}
 
 #include "oplist.h"
 
@@ -144,7 +152,7 @@ enum iop {
 #define X(name, flags) IOP_##name,
     INTERP_OPS(X)
 #undef X
-    IOP_COUNT
+        IOP_COUNT
 };
 enum { OPF_TWIN = 1 /* stores its result in s[0] of its first operand word; the next number is the "_n" twin */ };
 

@@ -4,10 +4,12 @@
 #include "state.h"
 #include "../limits.h"
 
-#define OPERAND(n) (pc[1].s[3] >> (n) & 1 ? S64(n) : (uint64_t)S32(n))
+#define OPERAND(n) ((pc[1].s[3] >> (n)) & 1 ? S64(n) : (uint64_t)S32(n))
 
 /* Is [at, at + n) inside of `size`? */
-static inline bool inside(uint64_t at, uint64_t n, uint64_t size) { return n <= size && at <= size - n; }
+static inline bool inside(uint64_t at, uint64_t n, uint64_t size) {
+    return n <= size && at <= size - n;
+}
 
 #define CHECK(kind)                                                                                                    \
     do {                                                                                                               \
@@ -18,8 +20,8 @@ static inline bool inside(uint64_t at, uint64_t n, uint64_t size) { return n <= 
         }                                                                                                              \
     } while (0)
 
-/* What moves many bytes takes long: it costs fuel and ticks by the size, and is followed by a look at interrupts, so that
- * code which is nothing but such instructions can be stopped, too. */
+/* What moves many bytes takes long: it costs fuel and ticks by the size, and is followed by a look at interrupts, so
+ * that code which is nothing but such instructions can be stopped, too. */
 static __attribute__((noinline)) enum trap_kind charge_bulk(struct interp *ctx, uint64_t bytes) {
     struct store *s = ctx->store;
     const uint64_t fuel = bytes / BULK_BYTES_PER_FUEL, ticks = bytes / BULK_BYTES_PER_TICK;
@@ -71,8 +73,8 @@ OP(memory_fill) { /* [at value n][memory] */
     NEXT(3);
 }
 
-static __attribute__((noinline)) enum trap_kind copy_memory(struct memory *to, struct memory *from, uint64_t d, uint64_t s,
-                                                            uint64_t n) {
+static __attribute__((noinline)) enum trap_kind copy_memory(struct memory *to, struct memory *from, uint64_t d,
+                                                            uint64_t s, uint64_t n) {
     if (!inside(d, n, to->size) || !inside(s, n, from->size)) return TRAP_MEMORY;
     if (n) __builtin_memmove(to->base + d, from->base + s, n);
     return TRAP_NONE;

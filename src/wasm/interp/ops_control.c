@@ -6,7 +6,9 @@
 
 /* ---- Jumps ---- */
 
-OP(jump) { JUMP(pc + 1); }
+OP(jump) {
+    JUMP(pc + 1);
+}
 
 OP(loop) { /* a jump backwards */
     pc = pc + 1 + pc[1].i[1];
@@ -14,11 +16,12 @@ OP(loop) { /* a jump backwards */
     TAIL pc->h(ARGS);
 }
 
-/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward. */
+/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward.
+ */
 #define BR_TABLE(name, LEN, INDEX)                                                                                     \
     OP(name) {                                                                                                         \
         const uint32_t index = (uint32_t)(INDEX), n = pc[1].u[1];                                                      \
-        pc += (LEN) + (index < n ? index : n);                                                                          \
+        pc += (LEN) + (index < n ? index : n);                                                                         \
         pc += pc->i[1];                                                                                                \
         TAIL pc->h(ARGS);                                                                                              \
     }
@@ -27,7 +30,9 @@ BR_TABLE(br_table_a, 2, acc)
 BR_TABLE(br_table_sp, 3, S32(0) + pc[2].u[0])
 BR_TABLE(br_table_ap, 3, acc + pc[2].u[0])
 
-OP(unreachable) { TRAP(unreachable); }
+OP(unreachable) {
+    TRAP(unreachable);
+}
 
 OP(fuel) {
     struct store *s = ctx->store;
@@ -64,8 +69,8 @@ OP(call) { /* [args][func], a wasm function of this instance */
     ENTER(callee, fp + pc[1].s[0], pc + 3);
 }
 
-/* Calls whose callee may be anything go on, off the fast path, in op_call_any, with the callee in acc. Their operand words:
- * [args operand length tail-slots][instance]..., where `length` is the instruction's in words. */
+/* Calls whose callee may be anything go on, off the fast path, in op_call_any, with the callee in acc. Their operand
+ * words: [args operand length tail-slots][instance]..., where `length` is the instruction's in words. */
 static handler op_call_any, op_return_call_any;
 #define CALL_FUNC(callee)                                                                                              \
     do {                                                                                                               \
@@ -86,8 +91,12 @@ OP(call_import) {
     struct func *callee = pc[3].func;
     CALL_FUNC(callee);
 }
-OP(return_call_import) { TAIL_CALL_FUNC(pc[3].func); }
-OP(return_call) { TAIL_CALL_FUNC(pc[3].func); }
+OP(return_call_import) {
+    TAIL_CALL_FUNC(pc[3].func);
+}
+OP(return_call) {
+    TAIL_CALL_FUNC(pc[3].func);
+}
 
 /* Why an indirect call cannot be made, in the order of the specification (section 4.4.8, "call_indirect"). */
 static __attribute__((cold, noinline)) OP(trap_indirect) {
@@ -169,7 +178,8 @@ OP(restore) {
 }
 
 /* A host function. It may call back into wasm, which then uses the stack from ctx->sp on. */
-static __attribute__((noinline)) enum trap_kind call_host(struct interp *ctx, struct func *f, struct instance *caller, slot *args) {
+static __attribute__((noinline)) enum trap_kind call_host(struct interp *ctx, struct func *f, struct instance *caller,
+                                                          slot *args) {
     const struct functype *t = type_func(ctx->store->engine, f->type_id);
     ctx->sp = args + (t->param_slots > t->result_slots ? t->param_slots : t->result_slots);
     ctx->inner_trap = false;
@@ -222,7 +232,8 @@ static __attribute__((noinline)) OP(return_call_any) {
     }
     struct frame *record = ctx->top;
     if (callee->wasm.instance != here) {
-        /* Our caller expects our instance's memory back: its record is followed by a restoring one, unless there is one. */
+        /* Our caller expects our instance's memory back: its record is followed by a restoring one, unless there is
+         * one. */
         if (record == ctx->base || record->pc != restore_code) {
             if (record >= ctx->frame_limit) TAIL op_trap_stack(ARGS);
             record->func = NULL;
@@ -258,7 +269,9 @@ OP(enter) {
         TAIL pc->h(ARGS);                                                                                              \
     } while (0)
 
-OP(return) { LEAVE; } /* no result, or all in place */
+OP(return ) {
+    LEAVE;
+} /* no result, or all in place */
 OP(return_s) {
     acc = fp->i64 = S64(0);
     LEAVE;
@@ -334,7 +347,8 @@ OP(tick) {
 /* ---- Exceptions ---- */
 
 /* A new exception with the tag's parameters as payload. */
-static __attribute__((noinline)) bool make_exception(struct interp *ctx, struct tag *tag, slot *fp, const slot *payload) {
+static __attribute__((noinline)) bool make_exception(struct interp *ctx, struct tag *tag, slot *fp,
+                                                     const slot *payload) {
     ctx->sp = fp + ctx->top->func->wasm.frame_slots;
     struct exn *e = heap_new_exn(ctx->store->heap, tag);
     if (!e) return false;
@@ -364,8 +378,10 @@ static const struct catch_entry *find_catch(const struct func *f, const word *pc
     for (uint32_t i = 0; i < code->n_catches; i++) {
         const struct catch_entry *c = &code->catches[i];
         if (at < c->start || at >= c->end || c->level >= outside) continue;
-        if (c->delegate) outside = c->delegate;
-        else if (!c->tag || c->tag == e->tag) return c;
+        if (c->delegate)
+            outside = c->delegate;
+        else if (!c->tag || c->tag == e->tag)
+            return c;
     }
     return NULL;
 }

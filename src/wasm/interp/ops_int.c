@@ -46,11 +46,10 @@ typedef uint64_t u64;
     BINARY(i##W##_shr_u, W, , i##W##_shr_u(a, b))                                                                      \
     BINARY(i##W##_rotl, W, , i##W##_rotl(a, b))                                                                        \
     BINARY(i##W##_rotr, W, , i##W##_rotr(a, b))                                                                        \
-    BINARY(i##W##_div_s, W, TRAP_IF(b == 0, div_zero); TRAP_IF(a == (u##W)INT##W##_MIN && b == (u##W) - 1, int_overflow), \
-           (u##W)((int##W##_t)a / (int##W##_t)b))                                                                      \
+    BINARY(i##W##_div_s, W, TRAP_IF(b == 0, div_zero);                                                                 \
+           TRAP_IF(a == (u##W)INT##W##_MIN && b == (u##W) - 1, int_overflow), (u##W)((int##W##_t)a / (int##W##_t)b))   \
     BINARY(i##W##_div_u, W, TRAP_IF(b == 0, div_zero), a / b)                                                          \
-    BINARY(i##W##_rem_s, W, TRAP_IF(b == 0, div_zero),                                                                 \
-           b == (u##W) - 1 ? 0 : (u##W)((int##W##_t)a % (int##W##_t)b))                                                \
+    BINARY(i##W##_rem_s, W, TRAP_IF(b == 0, div_zero), b == (u##W) - 1 ? 0 : (u##W)((int##W##_t)a % (int##W##_t)b))    \
     BINARY(i##W##_rem_u, W, TRAP_IF(b == 0, div_zero), a % b)
 ARITHMETIC(32)
 ARITHMETIC(64)
@@ -126,8 +125,8 @@ COMPARES(64)
     ROTATED(i##W##_xor, W, a ^ b)                                                                                      \
     DEFINE_FIELD(i##W##_shr_u_and_s, W, S##W(1), i##W##_shr_u(a, n) & mask)                                            \
     DEFINE_FIELD(i##W##_shr_u_and_a, W, acc, i##W##_shr_u(a, n) & mask)                                                \
-    DEFINE_FIELD(i##W##_and_shl_s, W, S##W(1), i##W##_shl(a & mask, n))                                                \
-    DEFINE_FIELD(i##W##_and_shl_a, W, acc, i##W##_shl(a & mask, n))
+    DEFINE_FIELD(i##W##_and_shl_s, W, S##W(1), i##W##_shl((a & mask), n))                                              \
+    DEFINE_FIELD(i##W##_and_shl_a, W, acc, i##W##_shl((a & mask), n))
 BITS(32)
 BITS(64)
 

@@ -14,8 +14,8 @@
         TO = (EXPR);                                                                                                   \
         NEXT(LEN);                                                                                                     \
     }
-#define AT_SLOT(p, size) MEM32(p, S32(1), pc[1].u[1], size)
-#define AT_ACC(p, size)  MEM32(p, acc, pc[1].u[1], size)
+#define AT_SLOT(p, size)      MEM32(p, S32(1), pc[1].u[1], size)
+#define AT_ACC(p, size)       MEM32(p, acc, pc[1].u[1], size)
 #define AT_SLOT_PLUS(p, size) MEM32(p, S32(1) + pc[2].u[0], pc[1].u[1], size)
 #define AT_ACC_PLUS(p, size)  MEM32(p, acc + pc[2].u[0], pc[1].u[1], size)
 #define AT_SUM(p, sum, size)  MEM32(p, (sum) + pc[2].u[0], pc[2].u[1], size)
@@ -25,7 +25,7 @@
 #define AT_SLA(p, size)       AT_SUM(p, S32(1) + ((uint32_t)acc << (pc[1].s[3] & 31)), size)
 #define AT_LS(p, size)        AT_SUM(p, S32(2) << (pc[1].s[3] & 31), size)
 #define AT_LA(p, size)        AT_SUM(p, (uint32_t)acc << (pc[1].s[3] & 31), size)
-#define AT_FIXED(p, size) const uint8_t *const p = mem + pc[1].u[1]
+#define AT_FIXED(p, size)     const uint8_t *const p = mem + pc[1].u[1]
 #define AT_FAR(p, size)                                                                                                \
     const uint64_t base = pc[1].s[2] ? S64(1) : S32(1);                                                                \
     MEM64(p, base, pc + 2, size)
@@ -101,7 +101,7 @@ OP(i32_load_2) {
 #define LOAD_BRS(name, SIZE, LOAD)                                                                                     \
     DEFINE_LOAD_BR(name##_br_eq, SIZE, LOAD, acc == b)                                                                 \
     DEFINE_LOAD_BR(name##_br_ne, SIZE, LOAD, acc != b)                                                                 \
-    DEFINE_LOAD_BR(name##_br_tst, SIZE, LOAD, acc & b)                                                                 \
+    DEFINE_LOAD_BR(name##_br_tst, SIZE, LOAD, (acc & b))                                                               \
     DEFINE_LOAD_BR(name##_br_ntst, SIZE, LOAD, !(acc & b))
 LOAD_BRS(i32_load, 4, load32(p))
 LOAD_BRS(i32_load8_u, 1, *p)
@@ -114,11 +114,11 @@ LOAD_BRS(i32_load8_u, 1, *p)
         STORE;                                                                                                         \
         NEXT(LEN);                                                                                                     \
     }
-#define TO_SLOT(p, size) MEM32(p, S32(0), pc[1].u[1], size)
-#define TO_ACC(p, size)  MEM32(p, acc, pc[1].u[1], size)
-#define TO_PLUS(p, size) MEM32(p, S32(0) + pc[2].u[0], pc[1].u[1], size)
+#define TO_SLOT(p, size)  MEM32(p, S32(0), pc[1].u[1], size)
+#define TO_ACC(p, size)   MEM32(p, acc, pc[1].u[1], size)
+#define TO_PLUS(p, size)  MEM32(p, S32(0) + pc[2].u[0], pc[1].u[1], size)
 #define TO_FIXED(p, size) uint8_t *const p = mem + pc[1].u[1]
-#define TO_FAR(p, size)  AT_FAR(p, size)
+#define TO_FAR(p, size)   AT_FAR(p, size)
 #define STORE(name, SIZE, STORE)                                                                                       \
     DEFINE_STORE(name##_ss, SIZE, TO_SLOT, 2, S64(1), STORE)                                                           \
     DEFINE_STORE(name##_si, SIZE, TO_SLOT, 3, pc[2].u64, STORE)                                                        \
@@ -137,7 +137,7 @@ STORE(store16, 2, store16(p, (uint16_t)value))
 STORE(store32, 4, store32(p, (uint32_t)value))
 STORE(store64, 8, store64(p, value))
 
-#define FLOAT_STORE(name, ADDRESS, SIZE, LEN, FROM)                                                                         \
+#define FLOAT_STORE(name, ADDRESS, SIZE, LEN, FROM)                                                                    \
     OP(name) {                                                                                                         \
         ADDRESS(p, SIZE);                                                                                              \
         __builtin_memcpy(p, &FROM, SIZE);                                                                              \

@@ -7,8 +7,8 @@
 #include "donjon/platform.h"
 #include "ops.h"
 
-/* One running function: where its caller goes on, and who it is. A record whose func is NULL is the lower half of a call
- * into another instance: returning through it (op_restore) gives the caller its memory back. */
+/* One running function: where its caller goes on, and who it is. A record whose func is NULL is the lower half of a
+ * call into another instance: returning through it (op_restore) gives the caller its memory back. */
 struct frame {
     const word *pc; /* return address, in the caller */
     slot *fp;       /* the caller's */
@@ -16,20 +16,20 @@ struct frame {
 };
 
 enum {
-    INTERP_MAX_SLOTS = 65535,     /* of one frame: slot numbers are u16 */
-    INTERP_TICKS = 4096,          /* loops and calls between two looks at interrupts and the clock */
+    INTERP_MAX_SLOTS = 65535, /* of one frame: slot numbers are u16 */
+    INTERP_TICKS = 4096,      /* loops and calls between two looks at interrupts and the clock */
 };
 
 struct interp {
-    struct frame *top; /* record of the running function */
+    struct frame *top;         /* record of the running function */
     struct frame *frame_limit; /* last record there is */
-    slot *stack_limit; /* highest fp a call may have: a whole frame of the largest size fits above it */
+    slot *stack_limit;         /* highest fp a call may have: a whole frame of the largest size fits above it */
     int32_t ticks;
     struct store *store;
     struct frame *base; /* record of the function that the innermost interp_call called */
     slot *sp;           /* end of what is in use; right while host functions run and at collections */
     const word *trap_pc;
-    bool inner_trap;    /* a trap that came up through a host function already has frames in its backtrace */
+    bool inner_trap; /* a trap that came up through a host function already has frames in its backtrace */
     slot *stack;
     struct frame *frames;
     size_t stack_size, frames_size; /* bytes reserved */

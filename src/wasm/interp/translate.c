@@ -5,14 +5,18 @@
 
 /* ---- Blocks ---- */
 
-static const struct functype *type_of(const struct control *c) { return c->own_type ? &c->buf.type : c->type; }
+static const struct functype *type_of(const struct control *c) {
+    return c->own_type ? &c->buf.type : c->type;
+}
 
 /* Values that a jump to the block takes along. */
 static uint32_t label_arity(const struct control *c) {
     return c->kind == CONTROL_LOOP ? type_of(c)->n_params : type_of(c)->n_results;
 }
 
-static struct control *label(struct translator *t, uint32_t depth) { return &t->controls[t->n_controls - 1 - depth]; }
+static struct control *label(struct translator *t, uint32_t depth) {
+    return &t->controls[t->n_controls - 1 - depth];
+}
 
 static void push_values(struct translator *t, const valtype *types, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
@@ -45,7 +49,9 @@ static struct control *begin(struct translator *t, enum control_kind kind) {
     return c;
 }
 
-static const valtype *results_of(const struct control *c) { return c->own_type ? &c->buf.result : c->type->results; }
+static const valtype *results_of(const struct control *c) {
+    return c->own_type ? &c->buf.result : c->type->results;
+}
 
 /* ---- Jumps ---- */
 
@@ -54,8 +60,8 @@ static bool in_place(const struct translator *t, const struct control *to, uint3
     return n == 0 || t->stack[t->depth - n].home == to->height;
 }
 
-/* Copies the topmost `n` values to consecutive slots from `slot` on, which are not above their homes: in ascending order
- * none is overwritten before it was read. */
+/* Copies the topmost `n` values to consecutive slots from `slot` on, which are not above their homes: in ascending
+ * order none is overwritten before it was read. */
 static void move_values(struct translator *t, uint32_t n, uint32_t slot) {
     for (uint32_t i = t->depth - n; i < t->depth; i++) {
         move_to(t, t->stack[i], (uint16_t)slot);
@@ -143,7 +149,8 @@ static void emit_jump_if(struct translator *t, struct control *to, bool when) {
     const struct accumulator acc = t->acc, facc = t->facc, dacc = t->dacc;
     emit_jump(t, to);
     resolve(t, skip);
-    t->acc = acc, t->facc = facc, t->dacc = dacc; /* the jump not taken changed nothing; stores above are not dropped any more */
+    t->acc = acc, t->facc = facc,
+    t->dacc = dacc; /* the jump not taken changed nothing; stores above are not dropped any more */
     pin(t);
 }
 
@@ -162,7 +169,8 @@ static void br_table(struct translator *t) {
     const uint32_t first = t->n;
     for (uint32_t i = 0; i <= n; i++)
         emit(t, IOP_jump, 0); /* room for the distances */
-    /* Jumps that do more than to jump forward go through an instruction behind the table; one for all with that target. */
+    /* Jumps that do more than to jump forward go through an instruction behind the table; one for all with that target.
+     */
     for (uint32_t i = 0; i <= n && !t->error; i++) {
         struct control *to = label(t, leb_u32(&t->p));
         const uint32_t w = first + i;
@@ -202,7 +210,8 @@ static void push_call_results(struct translator *t, const struct functype *f, ui
 enum callee { CALLEE_KNOWN, CALLEE_INDIRECT, CALLEE_REF };
 
 /* [args operand length tail-slots][instance]..., see ops_control.c. */
-static void emit_call(struct translator *t, enum callee how, const struct functype *f, bool tail, uint64_t word3, uint64_t word4) {
+static void emit_call(struct translator *t, enum callee how, const struct functype *f, bool tail, uint64_t word3,
+                      uint64_t word4) {
     static const uint16_t ops[][2] = {{IOP_call_import, IOP_return_call_import},
                                       {IOP_call_indirect, IOP_return_call_indirect},
                                       {IOP_call_ref, IOP_return_call_ref}};
@@ -214,8 +223,10 @@ static void emit_call(struct translator *t, enum callee how, const struct functy
     if (words > 2) t->code[at + 3].u64 = word3;
     if (words > 3) t->code[at + 4].u64 = word4;
     if (t->max_height < f->param_slots) t->max_height = f->param_slots; /* a tail call's, in this frame */
-    if (tail) t->controls[t->n_controls - 1].dead = true;
-    else push_call_results(t, f, args);
+    if (tail)
+        t->controls[t->n_controls - 1].dead = true;
+    else
+        push_call_results(t, f, args);
 }
 
 static void call_known(struct translator *t, bool tail) {
@@ -288,7 +299,7 @@ static const struct functype *tag_type(const struct translator *t, const struct 
     return type_func(t->instance->store->engine, tag->type_id);
 }
 
-static void throw(struct translator *t) {
+static void throw(struct translator * t) {
     struct tag *tag = t->instance->tags[leb_u32(&t->p)];
     const uint32_t payload = place_arguments(t, tag_type(t, tag));
     uint32_t at = emit4(t, IOP_throw, payload, 0, 0, 0, 2);
@@ -333,8 +344,13 @@ static void end_try_table(struct translator *t, const struct control *c) {
         if (tag) push_values(t, tag_type(t, tag)->params, tag_type(t, tag)->n_params);
         const uint32_t exn = t->height;
         if (ref) push_home(t, KIND_REF);
-        add_catch(t, (struct catch_entry){.start = c->start, .end = end, .target = t->n, .tag = tag, .level = t->n_controls,
-                                          .payload_slot = (uint16_t)c->height, .exn_slot = ref ? (uint16_t)exn : NO_SLOT});
+        add_catch(t, (struct catch_entry){.start = c->start,
+                                          .end = end,
+                                          .target = t->n,
+                                          .tag = tag,
+                                          .level = t->n_controls,
+                                          .payload_slot = (uint16_t)c->height,
+                                          .exn_slot = ref ? (uint16_t)exn : NO_SLOT});
         emit_jump(t, to);
     }
 }
@@ -349,8 +365,13 @@ static void catch_legacy(struct translator *t, struct tag *tag) {
     label_here(t);
     forget_assignments(t, c->assignments);
     cut_stack(t, c->depth, c->height);
-    add_catch(t, (struct catch_entry){.start = c->start, .end = c->try_end, .target = t->n, .tag = tag, .level = t->n_controls - 1,
-                                      .payload_slot = (uint16_t)(c->height + 1), .exn_slot = (uint16_t)c->height});
+    add_catch(t, (struct catch_entry){.start = c->start,
+                                      .end = c->try_end,
+                                      .target = t->n,
+                                      .tag = tag,
+                                      .level = t->n_controls - 1,
+                                      .payload_slot = (uint16_t)(c->height + 1),
+                                      .exn_slot = (uint16_t)c->height});
     push_home(t, KIND_REF);
     if (tag) push_values(t, tag_type(t, tag)->params, tag_type(t, tag)->n_params);
 }
@@ -394,7 +415,8 @@ static void delegate(struct translator *t) {
     const struct control *c = &t->controls[t->n_controls - 1];
     const uint32_t level = t->n_controls - 1, target = leb_u32(&t->p);
     t->last = t->prev = NO_WORD;
-    add_catch(t, (struct catch_entry){.start = c->start, .end = t->n, .level = level, .delegate = level - target, .exn_slot = NO_SLOT});
+    add_catch(t, (struct catch_entry){
+                     .start = c->start, .end = t->n, .level = level, .delegate = level - target, .exn_slot = NO_SLOT});
     end_block(t);
 }
 
@@ -496,7 +518,8 @@ static void skip_dead(struct translator *t) {
     for (uint32_t nested = 0;;) {
         const uint8_t *at = t->p;
         const uint32_t op = opcode_read(&t->p);
-        const bool ends = op == OP_END || op == OP_DELEGATE, splits = op == OP_ELSE || op == OP_CATCH || op == OP_CATCH_ALL;
+        const bool ends = op == OP_END || op == OP_DELEGATE,
+                   splits = op == OP_ELSE || op == OP_CATCH || op == OP_CATCH_ALL;
         if (nested == 0 && (ends || splits)) {
             t->p = at;
             return;
@@ -587,8 +610,8 @@ static void translate_body(struct translator *t) {
 
 enum { ENTER_WORDS = 2 };
 
-/* Locals: parameters, then what the body declares. Code begins with op_enter, which zeroes those that need it; without any
- * it is left out when all is done. */
+/* Locals: parameters, then what the body declares. Code begins with op_enter, which zeroes those that need it; without
+ * any it is left out when all is done. */
 static void read_locals(struct translator *t) {
     const struct functype *f = type_func(t->instance->store->engine, t->func->type_id);
     const uint8_t *p = t->p;
@@ -654,8 +677,8 @@ static void translate_func(struct translator *t) {
     forget(t);
     read_locals(t);
     if (t->error) return;
-    t->controls[t->n_controls++] = (struct control){.kind = CONTROL_FUNC, .type = f, .fixups = NO_WORD, .else_fixups = NO_WORD,
-                                                    .depth = 0, .height = t->height};
+    t->controls[t->n_controls++] = (struct control){
+        .kind = CONTROL_FUNC, .type = f, .fixups = NO_WORD, .else_fixups = NO_WORD, .depth = 0, .height = t->height};
     translate_body(t);
     t->code[1].s[0] = (uint16_t)t->zero_begin;
     t->code[1].u[1] = t->zero_end ? (t->zero_end - t->zero_begin + 3) / 4 : 0;
@@ -665,19 +688,29 @@ static void translate_func(struct translator *t) {
 }
 
 /* Words to leave out at the beginning. */
-static uint32_t unused_words(const struct translator *t) { return t->zero_end ? 0 : ENTER_WORDS; }
+static uint32_t unused_words(const struct translator *t) {
+    return t->zero_end ? 0 : ENTER_WORDS;
+}
 
 static void free_scratch(struct translator *t) {
-    void *blocks[] = {t->code, t->stack, t->controls, t->catches, t->locals, t->local_refs, t->assigned, t->assignments, t->map};
+    void *blocks[] = {t->code,       t->stack,    t->controls,    t->catches, t->locals,
+                      t->local_refs, t->assigned, t->assignments, t->map};
     for (unsigned i = 0; i < sizeof blocks / sizeof *blocks; i++)
         t->platform->realloc(t->platform->ctx, blocks[i], 0);
 }
 
 static struct translator translator_for(struct func *f, bool recording) {
     struct instance *i = f->wasm.instance;
-    return (struct translator){.func = f, .instance = i, .module = i->module, .platform = i->store->engine->platform,
-                               .recording = recording, .fuel = i->store->limits.fuel_enabled, .fuel_at = NO_WORD,
-                               .last = NO_WORD, .prev = NO_WORD, .result_at = NO_WORD};
+    return (struct translator){.func = f,
+                               .instance = i,
+                               .module = i->module,
+                               .platform = i->store->engine->platform,
+                               .recording = recording,
+                               .fuel = i->store->limits.fuel_enabled,
+                               .fuel_at = NO_WORD,
+                               .last = NO_WORD,
+                               .prev = NO_WORD,
+                               .result_at = NO_WORD};
 }
 
 enum trap_kind translate(struct func *f) {

@@ -59,7 +59,8 @@ static const struct numeric_op numeric_ops[OP_BASE_FD] = {
 
 /* ---- Operands ---- */
 
-/* Sorts two operands into one of the shapes that the family has and fills a, b and imm with what goes into the words. */
+/* Sorts two operands into one of the shapes that the family has and fills a, b and imm with what goes into the words.
+ */
 struct operands {
     enum shape shape;
     uint16_t a, b;
@@ -75,9 +76,12 @@ static struct operands choose(struct translator *t, struct entry a, struct entry
     }
     struct operands o = {.a = a.slot, .b = b.slot, .imm = immediate(b) ? b.bits : a.bits};
     const bool a_acc = in_accumulator(t, a), b_acc = in_accumulator(t, b);
-    if (immediate(b)) o.shape = a_acc ? SHAPE_AI : SHAPE_SI;
-    else if (immediate(a)) o.shape = b_acc ? SHAPE_IA : SHAPE_IS;
-    else o.shape = a_acc ? SHAPE_AS : b_acc ? SHAPE_SA : SHAPE_SS;
+    if (immediate(b))
+        o.shape = a_acc ? SHAPE_AI : SHAPE_SI;
+    else if (immediate(a))
+        o.shape = b_acc ? SHAPE_IA : SHAPE_IS;
+    else
+        o.shape = a_acc ? SHAPE_AS : b_acc ? SHAPE_SA : SHAPE_SS;
     if (o.shape == SHAPE_AI || o.shape == SHAPE_AS) take_accumulator(t, a);
     if (o.shape == SHAPE_IA || o.shape == SHAPE_SA) take_accumulator(t, b);
     return o;
@@ -100,13 +104,16 @@ static void push_binary(struct translator *t, uint32_t op, struct operands o, ui
     push_result(t, at, op, kind);
 }
 
-/* Has the latest instruction made this popped entry, for nobody else? Then the two may become one. (Its `plus` apart.) */
+/* Has the latest instruction made this popped entry, for nobody else? Then the two may become one. (Its `plus` apart.)
+ */
 static bool made_by_last(struct translator *t, struct entry e) {
     const struct accumulator *a = accumulator_of(t, e.kind);
-    return a && t->last != NO_WORD && e.where == IN_HOME && a->slot == e.slot && a->at == t->last && a->op == t->last_op &&
-           (interp_flags[t->last_op] & OPF_TWIN);
+    return a && t->last != NO_WORD && e.where == IN_HOME && a->slot == e.slot && a->at == t->last &&
+           a->op == t->last_op && (interp_flags[t->last_op] & OPF_TWIN);
 }
-static bool is_plain(struct entry e) { return e.where != IN_CONST && !e.plus; }
+static bool is_plain(struct entry e) {
+    return e.where != IN_CONST && !e.plus;
+}
 /* Is `op` member `shape` or `shape2` of the family that begins with `first`? */
 static bool is_shape(uint32_t op, uint32_t first, enum shape shape, enum shape shape2) {
     return op == first + 2u * shape || op == first + 2u * shape2;
@@ -167,21 +174,23 @@ static bool of_result(struct translator *t, uint32_t iop, struct entry a, struct
     const word o = t->code[t->last + 1];
     const uint32_t bits = wide ? 63 : 31, last = t->last_op;
     if (iop == (wide ? IOP_i64_rotl_ss : IOP_i32_rotl_ss)) {
-        const uint32_t add = wide ? IOP_i64_add_ss : IOP_i32_add_ss, xor = wide ? IOP_i64_xor_ss : IOP_i32_xor_ss;
-        const bool sum = is_shape(last, add, SHAPE_SS, SHAPE_AS);
-        if (!sum && !is_shape(last, xor, SHAPE_SS, SHAPE_AS)) return false;
-        uint32_t op = wide ? (sum ? IOP_i64_add_rotl_ss : IOP_i64_xor_rotl_ss) : (sum ? IOP_i32_add_rotl_ss : IOP_i32_xor_rotl_ss);
-        if (last == (sum ? add : xor) + 2 * SHAPE_AS) op += 2 * UNARY_A;
+        const uint32_t add_ss = wide ? IOP_i64_add_ss : IOP_i32_add_ss, xor_ss = wide ? IOP_i64_xor_ss : IOP_i32_xor_ss;
+        const bool sum = is_shape(last, add_ss, SHAPE_SS, SHAPE_AS);
+        if (!sum && !is_shape(last, xor_ss, SHAPE_SS, SHAPE_AS)) return false;
+        uint32_t op = wide ? (sum ? IOP_i64_add_rotl_ss : IOP_i64_xor_rotl_ss)
+                           : (sum ? IOP_i32_add_rotl_ss : IOP_i32_xor_rotl_ss);
+        if (last == (sum ? add_ss : xor_ss) + 2 * SHAPE_AS) op += 2 * UNARY_A;
         take_back_last(t);
         push_result(t, emit4(t, op, 0, o.s[1], o.s[2], (uint32_t)b.bits & bits, 1), op, kind);
         return true;
     }
-    const uint32_t and = wide ? IOP_i64_and_ss : IOP_i32_and_ss, shl = wide ? IOP_i64_shl_ss : IOP_i32_shl_ss;
-    const uint32_t shr = wide ? IOP_i64_shr_u_ss : IOP_i32_shr_u_ss;
-    const bool field = iop == and && is_shape(last, shr, SHAPE_SI, SHAPE_AI);
-    if (!field && !(iop == shl && is_shape(last, and, SHAPE_SI, SHAPE_AI))) return false;
-    uint32_t op = wide ? (field ? IOP_i64_shr_u_and_s : IOP_i64_and_shl_s) : (field ? IOP_i32_shr_u_and_s : IOP_i32_and_shl_s);
-    if (last == (field ? shr : and) + 2 * SHAPE_AI) op += 2 * UNARY_A;
+    const uint32_t and_ss = wide ? IOP_i64_and_ss : IOP_i32_and_ss, shl_ss = wide ? IOP_i64_shl_ss : IOP_i32_shl_ss;
+    const uint32_t shr_ss = wide ? IOP_i64_shr_u_ss : IOP_i32_shr_u_ss;
+    const bool field = iop == and_ss && is_shape(last, shr_ss, SHAPE_SI, SHAPE_AI);
+    if (!field && !(iop == shl_ss && is_shape(last, and_ss, SHAPE_SI, SHAPE_AI))) return false;
+    uint32_t op =
+        wide ? (field ? IOP_i64_shr_u_and_s : IOP_i64_and_shl_s) : (field ? IOP_i32_shr_u_and_s : IOP_i32_and_shl_s);
+    if (last == (field ? shr_ss : and_ss) + 2 * SHAPE_AI) op += 2 * UNARY_A;
     take_back_last(t);
     const uint64_t imm = (uint64_t)(int64_t)o.i[1];
     const uint32_t at = emit4(t, op, 0, o.s[1], (uint32_t)(field ? imm : b.bits) & bits, 0, 2);
@@ -228,7 +237,8 @@ static void binary(struct translator *t, const struct numeric_op *n, uint8_t kin
 }
 
 enum { CMP_MEMBERS = 8, FCMP_MEMBERS = 4 }; /* shapes and twins of one comparison */
-static const uint8_t swapped_cmp[] = {0, 1, 6, 7, 8, 9, 2, 3, 4, 5, 10, 11}; /* b ? a for a ? b, by place in the family */
+static const uint8_t swapped_cmp[] = {0, 1, 6, 7, 8,  9,
+                                      2, 3, 4, 5, 10, 11}; /* b ? a for a ? b, by place in the family */
 static const uint8_t swapped_fcmp[] = {0, 1, 4, 5, 2, 3, 8, 9, 6, 7};
 
 static void compare_entries(struct translator *t, uint32_t iop, struct entry a, struct entry b) {
@@ -263,10 +273,15 @@ static void compare_floats(struct translator *t, uint32_t iop) {
 /* Is the topmost entry what the latest instruction left, for nobody else? Then that instruction may be changed. */
 static bool top_is_last(const struct translator *t) {
     return t->depth && t->result_at != NO_WORD && t->result_at == t->last && t->stack[t->depth - 1].where == IN_HOME &&
-           !t->stack[t->depth - 1].plus && t->code[t->last + 1].s[0] == t->stack[t->depth - 1].home && (interp_flags[t->last_op] & OPF_TWIN);
+           !t->stack[t->depth - 1].plus && t->code[t->last + 1].s[0] == t->stack[t->depth - 1].home &&
+           (interp_flags[t->last_op] & OPF_TWIN);
 }
-static bool is_compare(uint32_t op) { return op >= IOP_i32_eq_ss && op < IOP_f32_eq_ss; }
-static bool is_fcompare(uint32_t op) { return op >= IOP_f32_eq_ss && op <= IOP_f64_nge_as_n; }
+static bool is_compare(uint32_t op) {
+    return op >= IOP_i32_eq_ss && op < IOP_f32_eq_ss;
+}
+static bool is_fcompare(uint32_t op) {
+    return op >= IOP_f32_eq_ss && op <= IOP_f64_nge_as_n;
+}
 /* (A wrapped i64.and is on the stack as i32, but its instruction looks at 64 bits.) */
 static bool top_is_and(const struct translator *t) {
     if (!top_is_last(t)) return false;
@@ -304,8 +319,9 @@ static void eqz(struct translator *t, uint32_t iop) {
     compare_entries(t, iop, operand(t, a), zero);
 }
 
-/* The comparison that was the latest instruction has been taken back; it compared `o.s[1]`, then in the accumulator, with an
- * immediate or a slot. If the instruction before has just computed that, it joins the branch. 0: it does not. */
+/* The comparison that was the latest instruction has been taken back; it compared `o.s[1]`, then in the accumulator,
+ * with an immediate or a slot. If the instruction before has just computed that, it joins the branch. 0: it does not.
+ */
 static uint32_t join_branch(struct translator *t, uint32_t which, uint32_t shape, word o, bool loop) {
     if (t->last == NO_WORD || (shape != SHAPE_AI && shape != SHAPE_AS)) return 0;
     const uint32_t before = t->last_op, offset = t->recording ? t->map[t->last] : 0;
@@ -317,8 +333,11 @@ static uint32_t join_branch(struct translator *t, uint32_t which, uint32_t shape
     if (before == IOP_i32_add_si && which < 10) {
         op = IOP_add_br_i32_eq_s + which * 4 + imm + (loop ? ADD_BR_LOOP : 0);
     } else if ((before == IOP_i32_add_si_n || before == IOP_i32_add_ai_n) && imm && !loop) {
-        const uint32_t ranges[] = {[4] = IOP_range_br_i32_lt_u_s, [5] = IOP_range_br_i32_ge_u_s, [8] = IOP_range_br_i32_gt_u_s,
-                                   [9] = IOP_range_br_i32_le_u_s, [11] = 0};
+        const uint32_t ranges[] = {[4] = IOP_range_br_i32_lt_u_s,
+                                   [5] = IOP_range_br_i32_ge_u_s,
+                                   [8] = IOP_range_br_i32_gt_u_s,
+                                   [9] = IOP_range_br_i32_le_u_s,
+                                   [11] = 0};
         op = ranges[which];
         if (op && before == IOP_i32_add_ai_n) op++;
     } else if (imm && (which < 2 || which >= 10)) {
@@ -402,11 +421,12 @@ static bool fixed_address(const struct memarg *m, struct entry address, uint32_t
 }
 
 /* An address that the latest instruction has added up is added up by the load instead. */
-static bool load_from_sum(struct translator *t, const struct numeric_op *n, const struct memarg *m, struct entry address, uint8_t kind) {
+static bool load_from_sum(struct translator *t, const struct numeric_op *n, const struct memarg *m,
+                          struct entry address, uint8_t kind) {
     static const struct {
         uint16_t op, mode;
-    } modes[] = {{IOP_i32_add_ss, LOAD_SS}, {IOP_i32_add_as, LOAD_AS}, {IOP_i32_add_shl_s, LOAD_SLS}, {IOP_i32_add_shl_a, LOAD_SLA},
-                 {IOP_i32_shl_si, LOAD_LS}, {IOP_i32_shl_ai, LOAD_LA}};
+    } modes[] = {{IOP_i32_add_ss, LOAD_SS},     {IOP_i32_add_as, LOAD_AS}, {IOP_i32_add_shl_s, LOAD_SLS},
+                 {IOP_i32_add_shl_a, LOAD_SLA}, {IOP_i32_shl_si, LOAD_LS}, {IOP_i32_shl_ai, LOAD_LA}};
     if (!made_by_last(t, address)) return false;
     for (unsigned i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (modes[i].op != t->last_op) continue;
@@ -474,9 +494,12 @@ static void store(struct translator *t, const struct numeric_op *n) {
     if (!fixed) address = operand(t, address);
     const bool value_acc = in_accumulator(t, value), address_acc = !fixed && !plus && in_accumulator(t, address);
     uint32_t shape;
-    if (constant) shape = fixed ? STORE_KI : plus ? STORE_PI : address_acc ? STORE_AI : STORE_SI;
-    else if (value_acc) shape = fixed ? STORE_KA : plus ? STORE_PA : STORE_SA;
-    else shape = fixed ? STORE_KS : plus ? STORE_PS : address_acc ? STORE_AS : STORE_SS;
+    if (constant)
+        shape = fixed ? STORE_KI : plus ? STORE_PI : address_acc ? STORE_AI : STORE_SI;
+    else if (value_acc)
+        shape = fixed ? STORE_KA : plus ? STORE_PA : STORE_SA;
+    else
+        shape = fixed ? STORE_KS : plus ? STORE_PS : address_acc ? STORE_AS : STORE_SS;
     if (shape == STORE_AI || shape == STORE_AS) take_accumulator(t, address);
     if (shape == STORE_SA || shape == STORE_KA || shape == STORE_PA) take_accumulator(t, value);
     uint32_t op = n->iop + shape;
@@ -487,8 +510,8 @@ static void store(struct translator *t, const struct numeric_op *n) {
     if (constant) t->code[at + 2 + (plus != 0)].u64 = value.bits;
 }
 
-/* Instructions of ops_bulk.c: operands in slots, which of them are 64 bits wide in s[3]; with or without a result, which
- * then is operand 0. */
+/* Instructions of ops_bulk.c: operands in slots, which of them are 64 bits wide in s[3]; with or without a result,
+ * which then is operand 0. */
 static uint32_t bulk(struct translator *t, uint32_t op, unsigned operands, bool result, uint8_t kind, unsigned wide,
                      uint32_t words) {
     uint16_t s[3] = {0};
@@ -585,17 +608,23 @@ static void set_local(struct translator *t, uint32_t index, bool tee) {
         if (tee) push_local(t, index);
         return;
     }
-    const bool sum = e.plus, moved_from_acc = !sum && e.where == IN_HOME && in_accumulator(t, e) && accumulator_of(t, e.kind) == &t->acc;
+    const bool sum = e.plus, moved_from_acc = !sum && e.where == IN_HOME && in_accumulator(t, e) &&
+                                              accumulator_of(t, e.kind) == &t->acc;
     if (moved_from_acc) take_accumulator(t, e);
     move_to(t, e, l.slot);
-    if (moved_from_acc) t->acc.slot = l.slot;
-    else if (tee && !sum && in_accumulator(t, e)) pin(t); /* the copy has read e's slot: it must go on being written */
-    if (tee && (sum || moved_from_acc)) push_local(t, index);
-    else if (tee) push_entry(t, e);
+    if (moved_from_acc)
+        t->acc.slot = l.slot;
+    else if (tee && !sum && in_accumulator(t, e))
+        pin(t); /* the copy has read e's slot: it must go on being written */
+    if (tee && (sum || moved_from_acc))
+        push_local(t, index);
+    else if (tee)
+        push_entry(t, e);
 }
 
 static void get_global(struct translator *t, uint32_t index) {
-    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_global_get, [KIND_F64] = IOP_f64_global_get, [KIND_V128] = IOP_v128_global_get};
+    static const uint16_t ops[] = {
+        [KIND_F32] = IOP_f32_global_get, [KIND_F64] = IOP_f64_global_get, [KIND_V128] = IOP_v128_global_get};
     const struct global *g = t->instance->globals[index];
     const uint8_t kind = (uint8_t)vt_kind(g->type.type);
     if (!g->type.mutable_ && kind != KIND_V128) {
@@ -612,9 +641,13 @@ static void get_global(struct translator *t, uint32_t index) {
 static void set_global(struct translator *t, uint32_t index) {
     struct entry e = pop(t);
     const bool ints = e.kind != KIND_F32 && e.kind != KIND_F64 && e.kind != KIND_V128;
-    uint32_t op = e.kind == KIND_F32 ? IOP_f32_global_set_s : e.kind == KIND_V128 ? IOP_v128_global_set_s : IOP_global_set_s;
-    if (ints) e = operand(t, e);
-    else to_slot(t, e);
+    uint32_t op = e.kind == KIND_F32    ? IOP_f32_global_set_s
+                  : e.kind == KIND_V128 ? IOP_v128_global_set_s
+                                        : IOP_global_set_s;
+    if (ints)
+        e = operand(t, e);
+    else
+        to_slot(t, e);
     if (ints && in_accumulator(t, e)) {
         op = IOP_global_set_a;
         take_accumulator(t, e);
@@ -628,7 +661,8 @@ static void set_global(struct translator *t, uint32_t index) {
 static void select(struct translator *t) {
     struct entry c = pop(t), b = pop(t), a = pop(t);
     const uint16_t a_slot = to_slot(t, a), b_slot = to_slot(t, b);
-    static const uint16_t ops[] = {[KIND_F32] = IOP_f32_select_s, [KIND_F64] = IOP_f64_select_s, [KIND_V128] = IOP_v128_select_s};
+    static const uint16_t ops[] = {
+        [KIND_F32] = IOP_f32_select_s, [KIND_F64] = IOP_f64_select_s, [KIND_V128] = IOP_v128_select_s};
     uint32_t op = a.kind == KIND_F32 || a.kind == KIND_F64 || a.kind == KIND_V128 ? ops[a.kind] : IOP_select_s;
     if (c.where != IN_CONST) c = operand(t, c);
     const uint16_t c_slot = to_slot(t, c);
@@ -731,7 +765,9 @@ void translate_plain(struct translator *t, uint32_t op) {
     case OP_TABLE_INIT: table_op(t, op); break;
     case OP_ELEM_DROP: drop_segment(t, IOP_elem_drop); break;
     default:
-        if (op >= OP_BASE_FD) translate_simd(t, op);
-        else numeric(t, op);
+        if (op >= OP_BASE_FD)
+            translate_simd(t, op);
+        else
+            numeric(t, op);
     }
 }

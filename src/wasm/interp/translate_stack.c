@@ -31,7 +31,8 @@ static void reserve_words(struct translator *t, uint32_t words) {
     if (wanted <= INT32_MAX / 2) {
         word *code = t->platform->realloc(t->platform->ctx, t->code, wanted * sizeof(word));
         if (code) t->code = code;
-        uint32_t *map = code && t->recording ? t->platform->realloc(t->platform->ctx, t->map, wanted * sizeof *map) : t->map;
+        uint32_t *map =
+            code && t->recording ? t->platform->realloc(t->platform->ctx, t->map, wanted * sizeof *map) : t->map;
         if (map) t->map = map;
         if (code && (map || !t->recording)) {
             t->capacity = wanted;
@@ -45,7 +46,9 @@ static void reserve_words(struct translator *t, uint32_t words) {
 /* Two like instructions in a row, both final, become one: [d a imm] and [d2 a2 imm2] make [d a d2 a2][imm imm2]. */
 static void merge_pair(struct translator *t) {
     if (t->prev == NO_WORD || t->last == NO_WORD || t->prev_op != t->last_op) return;
-    const uint32_t op = t->last_op == IOP_i32_add_si ? IOP_i32_add_2 : t->last_op == IOP_i32_load_s ? IOP_i32_load_2 : 0;
+    const uint32_t op = t->last_op == IOP_i32_add_si   ? IOP_i32_add_2
+                        : t->last_op == IOP_i32_load_s ? IOP_i32_load_2
+                                                       : 0;
     if (!op) return;
     word *first = &t->code[t->prev], *second = &t->code[t->last];
     const word a = first[1], b = second[1];
@@ -135,7 +138,9 @@ void take_accumulator(struct translator *t, struct entry e) {
     a->op = IOP_COUNT;
 }
 
-void pin(struct translator *t) { t->acc.op = t->facc.op = t->dacc.op = IOP_COUNT; }
+void pin(struct translator *t) {
+    t->acc.op = t->facc.op = t->dacc.op = IOP_COUNT;
+}
 
 void forget(struct translator *t) {
     t->acc.slot = t->facc.slot = t->dacc.slot = ACC_EMPTY;
@@ -195,7 +200,9 @@ void push_local(struct translator *t, uint32_t local) {
     t->n_local_refs++;
 }
 
-void push_home(struct translator *t, uint8_t kind) { push(t, kind); }
+void push_home(struct translator *t, uint8_t kind) {
+    push(t, kind);
+}
 
 void push_entry(struct translator *t, struct entry e) {
     struct entry *to = push(t, e.kind);
@@ -246,7 +253,9 @@ bool immediate(struct entry e) {
 struct entry operand(struct translator *t, struct entry e) {
     static const uint16_t ops[] = {[KIND_F32] = IOP_f32_const, [KIND_F64] = IOP_f64_const};
     if (e.where == IN_CONST) {
-        const uint32_t op = e.kind == KIND_F32 || e.kind == KIND_F64 ? ops[e.kind] : immediate(e) ? IOP_const : IOP_const64;
+        const uint32_t op = e.kind == KIND_F32 || e.kind == KIND_F64 ? ops[e.kind]
+                            : immediate(e)                           ? IOP_const
+                                                                     : IOP_const64;
         const uint32_t at = emit_imm(t, op, e.home, 0, (int32_t)e.bits, op == IOP_const ? 1 : 2);
         if (op != IOP_const) t->code[at + 2].u64 = e.bits;
         overwritten(t, e.home);
@@ -299,8 +308,10 @@ void move_to(struct translator *t, struct entry e, uint16_t slot) {
     case KIND_F32: emit4(t, IOP_copy32, slot, e.slot, 0, 0, 1); break;
     case KIND_F64: copy64(t, slot, e.slot); break;
     default:
-        if (in_accumulator(t, e)) emit4(t, IOP_copy64_a, slot, 0, 0, 0, 1);
-        else copy64(t, slot, e.slot);
+        if (in_accumulator(t, e))
+            emit4(t, IOP_copy64_a, slot, 0, 0, 0, 1);
+        else
+            copy64(t, slot, e.slot);
     }
     overwritten(t, slot);
 }
@@ -330,7 +341,8 @@ void settle_locals(struct translator *t, uint32_t below) {
 
 void local_assigned(struct translator *t, uint32_t local) {
     if (t->assigned[local]) return;
-    if (!grow_array(t, (void **)&t->assignments, t->n_assignments, &t->assignments_capacity, sizeof *t->assignments)) return;
+    if (!grow_array(t, (void **)&t->assignments, t->n_assignments, &t->assignments_capacity, sizeof *t->assignments))
+        return;
     t->assignments[t->n_assignments++] = local;
     t->assigned[local] = true;
 }

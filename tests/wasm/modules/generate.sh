@@ -12,6 +12,7 @@ array() { # NAME FILE
 }
 {
     echo '/* Made by generate.sh from the files beside it. */'
+    echo '// clang-format off'
     echo '#include <stdint.h>'
     for wat in *.wat; do
         name=${wat%.wat}

@@ -47,7 +47,7 @@ struct emitter {
     uint32_t ins;
     uint32_t frame, locals, spills; /* bytes; offsets of the memory-held locals and of the slot area from RSP */
     uint32_t *block_at;
-    VEC(uint32_t) jumps;        /* where each jump to a block stands */
+    VEC(uint32_t) jumps;                          /* where each jump to a block stands */
     const uint32_t *first_block_at, *first_jumps; /* of the first of two emissions, NULL while that is made */
     VEC(struct trap_jump) traps;
     VEC(struct detour) detours;
