@@ -410,6 +410,12 @@ static void branch_edge(struct builder *b, struct label *l, uint32_t edge) {
     vec_push(f, b->pending, pe);
 }
 
+/* An i64 whose upper half is known to be zero has the type of an i32 (fold.c); meeting one of which that is not known,
+ * it has to be an i64 again. */
+static uint8_t joined_type(uint8_t x, uint8_t y) {
+    return x == y ? x : KIND_I64;
+}
+
 /* A phi of the current block unless all `n` values at matrix[0], matrix[stride].. agree. */
 static ref join(struct builder *b, const ref *values, uint32_t n, uint32_t stride, uint8_t type, uint32_t *phi) {
     for (uint32_t k = 1; k < n; k++)
@@ -470,6 +476,8 @@ static void bind(struct builder *b, struct label *l) {
     for (uint32_t k = 0; k < columns; k++) {
         uint32_t x = k < n_results ? NONE32 : b->pool.v[changed + k - n_results];
         uint8_t type = k < n_results ? f->ins.v[m[k]].type : kind_of(b->types.v[x]);
+        for (uint32_t other = 1; k < n_results && other < n; other++)
+            type = joined_type(type, f->ins.v[m[other * columns + k]].type);
         ref v = join(b, m + k, n, columns, type, &phis[k]);
         if (x == NONE32)
             push(b, v);
@@ -523,7 +531,7 @@ static void open_loop(struct builder *b, const struct functype *t) {
     for (uint32_t k = 0; k < t->n_params; k++) {
         ref *operand = &b->stack.v[l->height + k];
         vec_push(f, f->args, *operand);
-        *operand = append(b, IR_PHI, f->ins.v[*operand].type, 0, 0, 0, f->blocks.v[b->block].n_phis++);
+        *operand = append(b, IR_PHI, kind_of(t->params[k]), 0, 0, 0, f->blocks.v[b->block].n_phis++);
     }
     b->epoch++;
     for (uint32_t k = 0; k < s->n && !b->memory_locals && !f->failed; k++) {
@@ -718,7 +726,8 @@ static void numeric(struct builder *b, uint32_t op, uint64_t imm) {
 
 static void select_(struct builder *b) {
     ref c = pop(b), y = pop(b), x = pop(b);
-    push(b, make(b, IR_SELECT, b->f->ins.v[x].type, x, y, c, 0));
+    const struct ins *ins = b->f->ins.v;
+    push(b, make(b, IR_SELECT, joined_type(ins[x].type, ins[y].type), x, y, c, 0));
 }
 
 static void switch_(struct builder *b) {
