@@ -27,6 +27,8 @@ struct keep_end {
     bool signalled;
     bool out_of_memory; /* killed by the limit on its memory */
     int code;           /* exit status or signal number */
+    bool wrong_mode;    /* kvm: this machine's SYSCALL is of the other kind; it has not run */
+    char reason[128];   /* why it died, where that is known better; else empty */
 };
 
 struct keep; /* each backend's own */
@@ -53,5 +55,8 @@ struct backend {
 };
 
 extern const struct backend backend_process;
+#if defined __x86_64__
+extern const struct backend backend_kvm;
+#endif
 
 #endif

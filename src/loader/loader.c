@@ -13,7 +13,12 @@
 #include <unistd.h>
 
 /* From the strongest to the weakest. */
-static const struct backend *const backends[] = {&backend_process};
+static const struct backend *const backends[] = {
+    &backend_process,
+#if defined __x86_64__
+    &backend_kvm,
+#endif
+};
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
 /* Fixed in docs/cli.md. */
@@ -176,6 +181,10 @@ static void explain(struct keep_result *result, const struct server *s, struct k
     }
     if (end.out_of_memory) {
         failed(result, "the keep was killed: it used more memory than all its limits together allow");
+        return;
+    }
+    if (end.reason[0]) {
+        failed(result, "the keep died: %s", end.reason);
         return;
     }
     switch (end.code) {

@@ -196,17 +196,7 @@ static struct keep *process_start(const struct keep_image *image, char *error, s
 }
 
 static bool process_serve(struct keep *k, struct server *server) {
-    server->gate = &k->gate;
-    bool go_on = true;
-    while (go_on) {
-        struct gate_request q;
-        struct gate_reply r;
-        if (gate_host_wait(&k->gate, server->deadline_ns) != GATE_ASKED) return false;
-        if (!gate_host_take(&k->gate, &q)) continue;
-        go_on = server_request(server, &q, &r, k->block->data);
-        gate_host_answer(&k->gate, &r);
-    }
-    return server->exit_kind != 0;
+    return server_loop(server, &k->gate);
 }
 
 static void process_kill(struct keep *k) {

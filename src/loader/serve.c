@@ -318,3 +318,17 @@ bool server_request(struct server *s, const struct gate_request *q, struct gate_
     if (r->error != GATE_OK) *r = (struct gate_reply){.error = r->error};
     return s->exit_kind == 0 && !s->broken_pipe;
 }
+
+bool server_loop(struct server *s, struct gate_host *gate) {
+    s->gate = gate;
+    bool go_on = true;
+    while (go_on) {
+        struct gate_request q;
+        struct gate_reply r;
+        if (gate_host_wait(gate, s->deadline_ns) != GATE_ASKED) return false;
+        if (!gate_host_take(gate, &q)) continue;
+        go_on = server_request(s, &q, &r, gate->block->data);
+        gate_host_answer(gate, &r);
+    }
+    return s->exit_kind != 0;
+}

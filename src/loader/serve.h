@@ -56,6 +56,9 @@ void server_delete(struct server *s);
  * (it reported, or broken_pipe): the reply has still to be sent. */
 bool server_request(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data);
 
+/* Serves whatever comes through the gate until the keep has reported (true) or has gone, is late, or broke its pipe. */
+bool server_loop(struct server *s, struct gate_host *gate);
+
 /* ---- between serve.c, files.c and sockets.c ---- */
 
 /* The handle of a request, of the kind wanted; NULL otherwise. */

@@ -1,0 +1,438 @@
+/* The `kvm` keep: the warden in a virtual machine of its own, with no kernel but the shim (src/shim). The machine lives in this
+ * process: one thread is its CPU, the caller's serves the gate. Whatever ends this process ends the machine. */
+#define _GNU_SOURCE
+#include "kvm_vm.h"
+#include "backend.h"
+#include "kvm_crash.h"
+#include "serve.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LARGE       UINT64_C(0x200000)
+#define SECOND      UINT64_C(1000000000)
+#define AGAIN_NS    1000000        /* when the kick found the CPU in the shim */
+#define MEMORY_MOST (UINT64_C(256) << 30)
+
+struct keep {
+    struct vm vm;
+    pthread_t thread;
+    int bell, keep_bell; /* two ends of one socket: the gate's, and the shim's through us */
+    int files[2];        /* enum shim_file */
+    uint64_t memory_limit;
+    struct gate_host gate;
+    bool debug;
+    unsigned mode;
+    uint8_t *shim;
+    struct shim_digests digests;
+    timer_t timer;
+    bool have_timer;
+    _Atomic bool dying, ended; /* is to end; the thread is at its end */
+    bool joined; /* there is no thread any more */
+    struct keep_end end;
+};
+
+/* A signal that only ever interrupts KVM_RUN: blocked everywhere else, so that it needs no handler. */
+static int kick_signal(void) {
+    return SIGRTMIN;
+}
+
+/* ---- probing ---- */
+
+/* Which way SYSCALL works here: a guess that a start corrects (SHIM_WRONG_MODE). */
+static unsigned guess_mode(void) {
+    const char *given = getenv("DONJON_KVM_MODE");
+    if (given && (*given == '0' || *given == '3')) return *given == '0' ? SHIM_MODE_RING0 : SHIM_MODE_PARA;
+    if (access("/sys/module/kvm_pvm", F_OK) == 0) return SHIM_MODE_PARA;
+    return SHIM_MODE_RING0;
+}
+
+static bool kvm_probe(char *missing, size_t size) {
+    missing[0] = 0;
+    if (DONJON_SANITIZED) {
+        snprintf(missing, size, "the sanitised build's warden is not a static program");
+        return false;
+    }
+    if (access("/dev/kvm", R_OK | W_OK) == 0) return true;
+    if (errno == ENOENT)
+        snprintf(missing, size, "there is no /dev/kvm: no KVM in this kernel, or no virtualization in this processor");
+    else
+        snprintf(missing, size, "/dev/kvm is there, but not accessible to this user (%s)", strerror(errno));
+    return false;
+}
+
+/* ---- what it is started with ---- */
+
+static uint8_t *read_whole(const char *path, size_t most, size_t *size, char *error, size_t error_size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    uint8_t *bytes = NULL;
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && (uint64_t)st.st_size <= most) {
+        bytes = malloc((size_t)st.st_size);
+        *size = (size_t)st.st_size;
+        if (bytes && pread(fd, bytes, *size, 0) != (ssize_t)*size) {
+            free(bytes);
+            bytes = NULL;
+        }
+    }
+    if (!bytes) snprintf(error, error_size, "cannot read %s: %s", path, fd < 0 ? strerror(errno) : "not a file of a sensible size");
+    if (fd >= 0) close(fd);
+    return bytes;
+}
+
+/* A file beside the warden, or what the environment says. */
+static bool beside(const char *warden, const char *name, const char *variable, char *path, size_t size) {
+    const char *given = variable ? getenv(variable) : NULL, *slash = strrchr(warden, '/');
+    if (given && *given) return snprintf(path, size, "%s", given) < (int)size;
+    return snprintf(path, size, "%.*s%s", slash ? (int)(slash + 1 - warden) : 0, warden, name) < (int)size;
+}
+
+/* The page of digests that was made with the warden; where there is none, from the warden itself. */
+static bool find_digests(struct keep *k, const char *warden, char *error, size_t size) {
+    char path[4096];
+    size_t n;
+    snprintf(path, sizeof path, "%s.digests", warden);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        bool ok = read(fd, &k->digests, sizeof k->digests) == (ssize_t)sizeof k->digests;
+        close(fd);
+        if (!ok) snprintf(error, size, "%s is not a page of digests", path);
+        return ok;
+    }
+    uint8_t *bytes = read_whole(warden, UINT32_MAX, &n, error, size);
+    bool ok = bytes && kvm_digests(bytes, n, &k->digests);
+    if (bytes && !ok) snprintf(error, size, "%s is not a program", warden);
+    free(bytes);
+    return ok;
+}
+
+static bool find_shim(struct keep *k, const char *warden, char *error, size_t size) {
+    char path[4096];
+    size_t n;
+    if (!beside(warden, "donjon-shim", "DONJON_SHIM", path, sizeof path)) return false;
+    k->shim = read_whole(path, KVM_SHIM_MOST, &n, error, size);
+    if (!k->shim) return false;
+    const char *wrong = kvm_shim_check(k->shim, n);
+    if (wrong) snprintf(error, size, "%s %s", path, wrong);
+    return !wrong;
+}
+
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+static void tell(const struct keep *k) {
+    struct shim_boot *b = &vm_shared(&k->vm)->boot;
+    *b = (struct shim_boot){.version = SHIM_VERSION,
+                            .flags = k->debug ? SHIM_FLAG_DEBUG : 0,
+                            .memory = k->vm.memory,
+                            .memory_limit = k->memory_limit,
+                            .tsc_khz = k->vm.tsc_khz,
+                            .realtime_ns = clock_ns(CLOCK_REALTIME),
+                            .monotonic_ns = clock_ns(CLOCK_MONOTONIC)};
+    (void)!getrandom(b->random, sizeof b->random, 0);
+}
+
+/* ---- calls of the shim's ---- */
+
+static void end_exited(struct keep *k, int code) {
+    k->end = (struct keep_end){.code = code};
+}
+
+__attribute__((format(printf, 2, 3))) static void end_broken(struct keep *k, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    k->end = (struct keep_end){.signalled = true, .code = SIGABRT};
+    vsnprintf(k->end.reason, sizeof k->end.reason, format, args);
+    va_end(args);
+}
+
+static int64_t read_file(struct keep *k, uint64_t which, uint64_t offset, uint64_t most) {
+    if (which > SHIM_FILE_BOOT || most > SHIM_TRANSFER_SIZE || offset > INT64_MAX) return -EINVAL;
+    ssize_t n;
+    do
+        n = pread(k->files[which], vm_transfer(&k->vm), most, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -EIO : n;
+}
+
+/* Sleeps until the bell rings (if asked to listen), time is up, or the keep is to end. */
+static int64_t wait_bell(struct keep *k, uint64_t ns, bool listen) {
+    struct pollfd p = {.fd = k->keep_bell, .events = listen ? POLLIN : 0};
+    struct timespec t = {.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
+    int ready = ppoll(&p, 1, ns == UINT64_MAX ? NULL : &t, NULL);
+    if (!listen) return 0;
+    if (ready <= 0) return -EINTR;
+    uint8_t byte;
+    ssize_t n = recv(k->keep_bell, &byte, 1, MSG_DONTWAIT);
+    return n > 0 ? 1 : n == 0 ? 0 : -EINTR;
+}
+
+static void arm(struct keep *k, uint64_t ns) {
+    if (!k->have_timer) {
+        struct sigevent e = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = kick_signal()};
+        e._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+        k->have_timer = timer_create(CLOCK_MONOTONIC, &e, &k->timer) == 0;
+    }
+    if (ns == 0) ns = 1;
+    struct itimerspec t = {0};
+    if (ns != UINT64_MAX) t.it_value = (struct timespec){(time_t)(ns / SECOND), (long)(ns % SECOND)};
+    if (k->have_timer) timer_settime(k->timer, 0, &t, NULL);
+}
+
+static int64_t grow(struct keep *k, uint64_t least) {
+    uint64_t left = k->memory_limit - k->vm.memory, size = k->vm.memory, most = UINT64_C(4) << 30;
+    if (size < least) size = least;
+    if (size > most) size = most;
+    if (size > left) size = left;
+    size &= ~(LARGE - 1);
+    return size > 0 && vm_grow(&k->vm, size) ? (int64_t)size : -ENOMEM;
+}
+
+static int64_t show(const struct keep *k, uint64_t n, const char *prefix) {
+    char text[4096];
+    if (n > sizeof text) n = sizeof text;
+    memcpy(text, vm_transfer(&k->vm), n);
+    for (uint64_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] < ' ' && text[i] != '\n' && text[i] != '\t') text[i] = '?';
+    if (k->debug) dprintf(STDERR_FILENO, "%s%.*s%s", prefix, (int)n, text, *prefix ? "\n" : "");
+    return (int64_t)n;
+}
+
+static void crashed(struct keep *k) {
+    static struct shim_crash c;
+    memcpy(&c, vm_transfer(&k->vm), sizeof c);
+    c.reason[sizeof c.reason - 1] = 0;
+    for (char *p = c.reason; *p; p++)
+        if (*p < ' ' || *p > '~') *p = '?';
+    end_broken(k, "%s", c.reason);
+    if (c.signal > 0 && c.signal < 32) k->end = (struct keep_end){.signalled = true, .code = (int)c.signal};
+    if (k->debug) kvm_show_crash(&c);
+}
+
+/* Serves a call; false: the machine has ended. */
+static bool serve_call(struct keep *k) {
+    struct shim_call *c = &vm_shared(&k->vm)->call, q;
+    memcpy(&q, c, sizeof q);
+    __asm__ volatile("" : "+m"(q)); /* one copy */
+    int64_t result = 0;
+    switch (q.op) {
+    case SHIM_READ: result = read_file(k, q.args[0], q.args[1], q.args[2]); break;
+    case SHIM_BELL_READ: result = wait_bell(k, q.args[0], true); break;
+    case SHIM_SLEEP: result = wait_bell(k, q.args[0], false); break;
+    case SHIM_TIMER: arm(k, q.args[0]); break;
+    case SHIM_GROW: result = grow(k, q.args[0]); break;
+    case SHIM_BOOT_DONE: madvise(vm_transfer(&k->vm), SHIM_TRANSFER_SIZE, MADV_DONTNEED); break;
+    case SHIM_LOG: result = show(k, q.args[0], "shim: "); break;
+    case SHIM_STDERR: result = show(k, q.args[0], ""); break;
+    case SHIM_EXIT: end_exited(k, (int)(q.args[0] & 0xff)); return false;
+    case SHIM_CRASH: crashed(k); return false;
+    case SHIM_WRONG_MODE: k->end.wrong_mode = true; return false;
+    default: result = -ENOSYS;
+    }
+    c->result = result;
+    return true;
+}
+
+/* ---- the virtual CPU's thread ---- */
+
+/* The kick: an interrupt, if the CPU is in the warden's code; else once more a little later (in the shim interrupts are
+ * off, or, in its paravirtual mode, would not be expected). */
+static void interrupt(struct keep *k) {
+    struct kvm_regs r;
+    struct kvm_interrupt irq = {.irq = SHIM_VECTOR_KICK};
+    sigset_t set;
+    struct timespec none = {0, 0};
+    sigemptyset(&set);
+    sigaddset(&set, kick_signal());
+    while (sigtimedwait(&set, NULL, &none) > 0) {
+    }
+    bool user = ioctl(k->vm.vcpu, KVM_GET_REGS, &r) == 0 && r.rip < UINT64_C(1) << 47;
+    if (!user || !k->vm.run->ready_for_interrupt_injection || ioctl(k->vm.vcpu, KVM_INTERRUPT, &irq) != 0)
+        arm(k, AGAIN_NS);
+}
+
+static bool serve_exit(struct keep *k) {
+    const struct kvm_run *run = k->vm.run;
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        if (run->io.direction != KVM_EXIT_IO_OUT) break;
+        if (run->io.port == SHIM_PORT) return serve_call(k);
+        if (run->io.port != SHIM_PORT_BELL) break;
+        (void)!send(k->keep_bell, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        return true;
+    case KVM_EXIT_INTR: return true;
+    case KVM_EXIT_INTERNAL_ERROR:
+        end_broken(k, "KVM could not go on (internal error %u)", run->internal.suberror);
+        return false;
+    case KVM_EXIT_SHUTDOWN: end_broken(k, "the virtual CPU shut down (triple fault)"); return false;
+    default: break;
+    }
+    end_broken(k, "the virtual CPU stopped for reason %u", run->exit_reason);
+    return false;
+}
+
+static void *cpu_thread(void *arg) {
+    struct keep *k = arg;
+    while (!k->dying) {
+        if (ioctl(k->vm.vcpu, KVM_RUN, 0) == 0) {
+            if (!serve_exit(k)) break;
+        } else if (errno == EINTR || errno == EAGAIN) {
+            if (!k->dying) interrupt(k);
+        } else {
+            end_broken(k, "the virtual CPU does not run: %s", strerror(errno));
+            break;
+        }
+    }
+    k->ended = true;
+    shutdown(k->keep_bell, SHUT_RDWR);
+    return NULL;
+}
+
+/* ---- the backend ---- */
+
+static bool set_kick_mask(struct keep *k) {
+    struct {
+        struct kvm_signal_mask head;
+        uint8_t set[8];
+    } m = {.head.len = 8};
+    uint64_t mask = ~(UINT64_C(1) << (kick_signal() - 1));
+    memcpy(m.head.sigset, &mask, sizeof mask);
+    return ioctl(k->vm.vcpu, KVM_SET_SIGNAL_MASK, &m) == 0;
+}
+
+static bool start_thread(struct keep *k) {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&k->thread, NULL, cpu_thread, k);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return rc == 0;
+}
+
+static uint32_t spin_ns(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return 0;
+    return GATE_SPIN_MOST_NS;
+}
+
+static bool start_machine(struct keep *k, char *error, size_t size) {
+    const char *what = vm_create(&k->vm);
+    if (!what) {
+        kvm_image_build(vm_memory(&k->vm), k->shim, &k->digests, k->mode);
+        tell(k);
+        gate_host_init(&k->gate, (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET), k->bell, spin_ns());
+        what = vm_start(&k->vm, (const struct shim_header *)(const void *)k->shim, k->mode);
+    }
+    if (!what && !set_kick_mask(k)) what = "set the virtual CPU's signal mask";
+    if (!what && !start_thread(k)) what = "start a thread for the virtual CPU";
+    if (what) snprintf(error, size, "cannot %s: %s", what, strerror(errno));
+    return !what;
+}
+
+static void free_keep(struct keep *k) {
+    vm_destroy(&k->vm);
+    for (int i = 0; i < 2; i++)
+        if (k->files[i] >= 0) close(k->files[i]);
+    if (k->bell >= 0) close(k->bell);
+    if (k->keep_bell >= 0) close(k->keep_bell);
+    if (k->have_timer) timer_delete(k->timer);
+    free(k->shim);
+    free(k);
+}
+
+static struct keep *kvm_start(const struct keep_image *image, char *error, size_t size) {
+    struct keep *k = calloc(1, sizeof *k);
+    int pair[2] = {-1, -1};
+    snprintf(error, size, "out of memory");
+    if (!k) return NULL;
+    uint64_t limit = image->memory_limit ? image->memory_limit : MEMORY_MOST;
+    if (limit > MEMORY_MOST) limit = MEMORY_MOST;
+    k->memory_limit = (limit + KVM_FIRST_MEMORY + LARGE - 1) & ~(LARGE - 1);
+    k->debug = image->debug;
+    k->mode = guess_mode();
+    k->vm.kvm = k->vm.vm = k->vm.vcpu = -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) pair[0] = pair[1] = -1;
+    k->bell = pair[0];
+    k->keep_bell = pair[1];
+    k->files[SHIM_FILE_WARDEN] = open(image->warden, O_RDONLY | O_CLOEXEC);
+    k->files[SHIM_FILE_BOOT] = fcntl(image->boot_fd, F_DUPFD_CLOEXEC, 3);
+    if (k->files[SHIM_FILE_WARDEN] < 0)
+        snprintf(error, size, "cannot start the warden %s: %s", image->warden, strerror(errno));
+    else if (find_shim(k, image->warden, error, size) && find_digests(k, image->warden, error, size) &&
+             start_machine(k, error, size))
+        return k;
+    free_keep(k);
+    return NULL;
+}
+
+/* The shim has found that SYSCALL here is of the other kind: once more, the other way. */
+static bool start_again(struct keep *k) {
+    char error[256];
+    int pair[2];
+    pthread_join(k->thread, NULL);
+    vm_destroy(&k->vm);
+    close(k->bell);
+    close(k->keep_bell);
+    k->bell = k->keep_bell = -1;
+    k->mode = k->mode == SHIM_MODE_RING0 ? SHIM_MODE_PARA : SHIM_MODE_RING0;
+    k->ended = false;
+    k->joined = true;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return false;
+    k->bell = pair[0];
+    k->keep_bell = pair[1];
+    k->joined = !start_machine(k, error, sizeof error);
+    if (k->joined) end_broken(k, "%s", error);
+    return !k->joined;
+}
+
+static bool kvm_serve(struct keep *k, struct server *server) {
+    bool reported = server_loop(server, &k->gate);
+    if (reported || !k->ended || !k->end.wrong_mode) return reported;
+    k->end.wrong_mode = false;
+    return start_again(k) && server_loop(server, &k->gate);
+}
+
+static void kvm_kill(struct keep *k) {
+    k->dying = true;
+    if (k->joined) return;
+    k->vm.run->immediate_exit = 1;
+    shutdown(k->bell, SHUT_RDWR);
+    pthread_kill(k->thread, kick_signal());
+}
+
+static struct keep_end kvm_wait(struct keep *k) {
+    if (!k->joined) pthread_join(k->thread, NULL);
+    struct keep_end end = k->end;
+    free_keep(k);
+    return end;
+}
+
+const struct backend backend_kvm = {
+    .name = "kvm",
+    .protects = "this machine from the workload, by a virtual machine around the sealed warden; not the workload from this "
+                "machine",
+    .probe = kvm_probe,
+    .start = kvm_start,
+    .serve = kvm_serve,
+    .wait = kvm_wait,
+    .kill = kvm_kill,
+};

@@ -1,0 +1,97 @@
+#include "kvm_image.h"
+#include "../shim/x86_64/sha256.h"
+#include <elf.h>
+#include <string.h>
+
+/* Page table entries: AMD APM 2, 5.3. */
+#define P         UINT64_C(0x001)
+#define W         UINT64_C(0x002)
+#define U         UINT64_C(0x004)
+#define A         UINT64_C(0x020)
+#define D         UINT64_C(0x040)
+#define PS        UINT64_C(0x080)
+#define NX        (UINT64_C(1) << 63)
+#define LARGE     UINT64_C(0x200000)
+#define SLOT(va)  ((va) >> 39 & 511)
+#define SLOT3(va) ((va) >> 30 & 511)
+
+const char *kvm_shim_check(const uint8_t *file, size_t size) {
+    struct shim_header h;
+    if (size < sizeof h || size > KVM_SHIM_MOST) return "is not a shim";
+    memcpy(&h, file, sizeof h);
+    if (h.magic != SHIM_MAGIC) return "is not a shim";
+    if (h.version != SHIM_VERSION) return "is a shim of another version";
+    bool ordered = h.text <= h.user_text && h.user_text <= h.data && h.data <= h.file_size &&
+                   h.file_size <= h.memory_size && h.memory_size <= KVM_SHIM_MOST;
+    bool pages = (h.text | h.user_text | h.data | h.memory_size) % KVM_PAGE == 0;
+    bool inside = h.entry < h.memory_size && h.stack <= h.memory_size && h.syscall < h.memory_size &&
+                  h.gdt < h.memory_size && h.idt < h.memory_size && h.tss < h.memory_size;
+    if (!ordered || !pages || !inside || h.file_size != size) return "is a damaged shim";
+    return NULL;
+}
+
+static const struct shim_header *header(const uint8_t *shim) {
+    return (const struct shim_header *)(const void *)shim;
+}
+
+size_t kvm_image_size(const uint8_t *shim) {
+    return header(shim)->memory_size + sizeof(struct shim_digests) + KVM_TABLES * KVM_PAGE;
+}
+
+static uint64_t image_flags(const struct shim_header *h, uint64_t offset) {
+    if (offset >= h->memory_size || offset < h->text) return P | U | A | NX; /* digests; read-only data */
+    if (offset < h->data) return P | U | A;
+    return P | W | U | A | D | NX;
+}
+
+void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_digests *digests, unsigned mode) {
+    const struct shim_header *h = header(shim);
+    memcpy(memory, shim, h->file_size);
+    memcpy(memory + h->memory_size, digests, sizeof *digests);
+    uint64_t at = h->memory_size + sizeof *digests, gpa = SHIM_IMAGE_GPA + at;
+    uint64_t *table[KVM_TABLES], entry[KVM_TABLES];
+    for (int i = 0; i < KVM_TABLES; i++) {
+        table[i] = (uint64_t *)(void *)(memory + at + (size_t)i * KVM_PAGE);
+        entry[i] = (gpa + (uint64_t)i * KVM_PAGE) | P | W | U | A;
+    }
+    enum { TOP, IMAGE3, IMAGE2, IMAGE1, DIRECT3, DIRECT2, SHARED3, SHARED2 };
+    uint64_t keep_out = mode == SHIM_MODE_RING0 ? U : 0; /* the warden's ring is kept out at the top */
+    table[TOP][SLOT(SHIM_BASE)] = entry[IMAGE3] & ~keep_out;
+    table[TOP][SLOT(SHIM_DIRECT_BASE)] = entry[DIRECT3] & ~keep_out;
+    table[TOP][SLOT(SHIM_SHARED_BASE)] = entry[SHARED3] & ~keep_out;
+    table[IMAGE3][SLOT3(SHIM_BASE)] = entry[IMAGE2];
+    table[IMAGE2][0] = entry[IMAGE1];
+    for (uint64_t offset = 0; offset <= h->memory_size; offset += KVM_PAGE)
+        table[IMAGE1][offset / KVM_PAGE] = (SHIM_IMAGE_GPA + offset) | image_flags(h, offset);
+    table[DIRECT3][0] = entry[DIRECT2];
+    for (uint64_t a = SHIM_IMAGE_GPA; a < SHIM_IMAGE_GPA + KVM_FIRST_MEMORY; a += LARGE)
+        table[DIRECT2][a / LARGE] = a | P | W | U | A | D | PS | NX;
+    table[SHARED3][0] = entry[SHARED2];
+    table[SHARED2][0] = SHIM_SHARED_GPA | P | W | U | A | D | PS | NX;
+}
+
+uint64_t kvm_warden_size(const uint8_t *head, size_t size) {
+    Elf64_Ehdr e;
+    if (size < sizeof e) return 0;
+    memcpy(&e, head, sizeof e);
+    if (memcmp(e.e_ident, ELFMAG, SELFMAG) != 0 || e.e_phentsize != sizeof(Elf64_Phdr) || e.e_phoff > size ||
+        e.e_phnum > (size - e.e_phoff) / sizeof(Elf64_Phdr))
+        return 0;
+    uint64_t end = 0;
+    for (unsigned i = 0; i < e.e_phnum; i++) {
+        Elf64_Phdr p;
+        memcpy(&p, head + e.e_phoff + i * sizeof p, sizeof p);
+        if (p.p_type == PT_LOAD && p.p_offset + p.p_filesz > end) end = p.p_offset + p.p_filesz;
+    }
+    return end;
+}
+
+bool kvm_digests(const uint8_t *warden, size_t size, struct shim_digests *out) {
+    uint64_t n = kvm_warden_size(warden, size);
+    if (n == 0 || n > size) return false;
+    uint32_t state[8] = SHA256_INITIAL;
+    *out = (struct shim_digests){.magic = SHIM_DIGESTS_MAGIC, .version = SHIM_VERSION, .warden_size = n};
+    sha256_blocks_plain(state, warden, n / 64);
+    sha256_end(state, warden + n / 64 * 64, n, out->warden_sha256);
+    return true;
+}

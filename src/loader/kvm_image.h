@@ -1,0 +1,28 @@
+/* The first memory of a virtual machine: the shim, its page of digests, its first page tables. Pure functions of their
+ * input, so that `donjon measure` can say offline what a machine will be started with. */
+#ifndef DONJON_LOADER_KVM_IMAGE_H
+#define DONJON_LOADER_KVM_IMAGE_H
+
+#include "../shim/shim.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { KVM_PAGE = 4096, KVM_TABLES = 8, KVM_SHIM_MOST = 1 << 20 };
+#define KVM_FIRST_MEMORY (UINT64_C(64) << 20) /* bytes of private memory at the start */
+
+/* NULL: a shim of this version; else what is wrong with the file. */
+const char *kvm_shim_check(const uint8_t *file, size_t size);
+
+/* How much memory kvm_image_build fills. */
+size_t kvm_image_size(const uint8_t *shim);
+
+/* Fills zeroed memory (which is at SHIM_IMAGE_GPA): shim, digests, tables for a mode. The shim has been checked. */
+void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_digests *digests, unsigned mode);
+
+/* The page of digests for a warden's file (all of it, or at least what is loaded). Not an ELF program: false. */
+bool kvm_digests(const uint8_t *warden, size_t size, struct shim_digests *out);
+
+/* How much of a warden's file is loaded, from its first bytes; 0: not an ELF program. */
+uint64_t kvm_warden_size(const uint8_t *head, size_t size);
+
+#endif

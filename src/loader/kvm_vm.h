@@ -1,0 +1,39 @@
+/* One virtual machine with one virtual CPU, through /dev/kvm. */
+#ifndef DONJON_LOADER_KVM_VM_H
+#define DONJON_LOADER_KVM_VM_H
+
+#include "kvm_image.h"
+
+enum { VM_SLOTS = 32 };
+struct vm {
+    int kvm, vm, vcpu;
+    struct kvm_run *run;
+    size_t run_size;
+    struct {
+        void *at;
+        uint64_t size;
+    } slots[VM_SLOTS]; /* 0: shared; then private memory in its order */
+    unsigned n_slots;
+    uint64_t memory; /* private bytes so far */
+    uint64_t tsc_khz;
+};
+
+/* Makes the machine with its first memory (zeroed) and the shared part; nothing in it. NULL, or what failed (errno). */
+const char *vm_create(struct vm *vm);
+/* The virtual CPU, about to enter the shim that is in memory. */
+const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode);
+/* More private memory, behind what there is. False: the machine has no more. */
+bool vm_grow(struct vm *vm, uint64_t size);
+void vm_destroy(struct vm *vm);
+
+static inline struct shim_shared *vm_shared(const struct vm *vm) {
+    return (struct shim_shared *)((uint8_t *)vm->slots[0].at + SHIM_CALL_OFFSET);
+}
+static inline uint8_t *vm_transfer(const struct vm *vm) {
+    return (uint8_t *)vm->slots[0].at + SHIM_TRANSFER_OFFSET;
+}
+static inline uint8_t *vm_memory(const struct vm *vm) {
+    return vm->slots[1].at;
+}
+
+#endif

@@ -1,0 +1,136 @@
+/* Time is the CPU's time stamp counter, from where the host said it was at the start: after that the host has no hand
+ * in it, other than through the counter itself. */
+#include "internal.h"
+
+#define SECOND UINT64_C(1000000000)
+/* A counter outside of these is a host that lies. */
+enum { KHZ_LEAST = 100000, KHZ_MOST = 10000000 };
+/* Linux's clocks. */
+enum { REALTIME, MONOTONIC, PROCESS_CPUTIME, THREAD_CPUTIME, CLOCKS = 12, ITIMER_REAL = 0, TIMER_ABSTIME = 1 };
+
+struct timespec {
+    int64_t sec, nsec;
+};
+struct timeval_pair {
+    int64_t interval_sec, interval_usec, value_sec, value_usec;
+};
+
+static uint64_t tsc_start, last_tsc, per_tick; /* nanoseconds per tick, 32.32 */
+static uint64_t realtime_start, monotonic_start, waited;
+static uint64_t timer_at, timer_interval; /* of clock_monotonic(); 0: off */
+
+void clock_init(const struct shim_boot *b) {
+    if (b->tsc_khz < KHZ_LEAST || b->tsc_khz > KHZ_MOST) crash(NULL, 0, "the host's clock frequency makes no sense");
+    if (b->realtime_ns > UINT64_MAX / 2 || b->monotonic_ns > UINT64_MAX / 2)
+        crash(NULL, 0, "the host's time makes no sense");
+    tsc_start = last_tsc = rdtsc();
+    per_tick = (UINT64_C(1000000) << 32) / b->tsc_khz;
+    realtime_start = b->realtime_ns;
+    monotonic_start = b->monotonic_ns;
+}
+
+uint64_t clock_started(void) {
+    uint64_t now = rdtsc();
+    if (now > last_tsc) last_tsc = now; /* never backwards, whatever a migration does to the counter */
+    return (uint64_t)((unsigned __int128)(last_tsc - tsc_start) * per_tick >> 32);
+}
+
+uint64_t clock_monotonic(void) {
+    return monotonic_start + clock_started();
+}
+
+uint64_t clock_realtime(void) {
+    return realtime_start + clock_started();
+}
+
+void clock_waited(uint64_t ns) {
+    waited += ns;
+}
+
+int64_t sys_clock_gettime(uint64_t clock, uint64_t to) {
+    if (clock >= CLOCKS) return -EINVAL;
+    if (!user_ok(to, sizeof(struct timespec), true)) return -EFAULT;
+    bool cpu = clock == PROCESS_CPUTIME || clock == THREAD_CPUTIME, real = clock == REALTIME || clock == 5;
+    uint64_t ns = cpu ? clock_started() - waited : real ? clock_realtime() : clock_monotonic();
+    *(struct timespec *)to = (struct timespec){(int64_t)(ns / SECOND), (int64_t)(ns % SECOND)};
+    return 0;
+}
+
+int64_t sys_clock_getres(uint64_t clock, uint64_t to) {
+    if (clock >= CLOCKS) return -EINVAL;
+    if (!to) return 0;
+    if (!user_ok(to, sizeof(struct timespec), true)) return -EFAULT;
+    *(struct timespec *)to = (struct timespec){0, 1};
+    return 0;
+}
+
+static bool read_time(uint64_t from, uint64_t *ns) {
+    if (!user_ok(from, sizeof(struct timespec), false)) return false;
+    struct timespec t = *(const struct timespec *)from;
+    if (t.sec < 0 || t.nsec < 0 || (uint64_t)t.nsec >= SECOND) return false;
+    bool large = (uint64_t)t.sec >= UINT64_MAX / 4 / SECOND;
+    *ns = large ? UINT64_MAX / 4 : (uint64_t)t.sec * SECOND + (uint64_t)t.nsec;
+    return true;
+}
+
+int64_t sys_nanosleep(uint64_t clock, uint64_t flags, uint64_t want, uint64_t left) {
+    uint64_t ns;
+    if (clock >= CLOCKS || !read_time(want, &ns)) return -EINVAL;
+    uint64_t from = clock == REALTIME ? clock_realtime() : clock_monotonic();
+    if (flags & TIMER_ABSTIME) ns = ns > from ? ns - from : 0;
+    uint64_t began = clock_started(), end = began + ns, now;
+    while ((now = clock_started()) < end && !signal_due()) {
+        uint64_t timer = timer_left();
+        host_call(SHIM_SLEEP, timer < end - now ? timer : end - now, 0);
+        timer_check();
+    }
+    clock_waited(now - began);
+    if (now >= end) return 0;
+    if (!(flags & TIMER_ABSTIME) && left && user_ok(left, sizeof(struct timespec), true))
+        *(struct timespec *)left = (struct timespec){(int64_t)((end - now) / SECOND), (int64_t)((end - now) % SECOND)};
+    return -EINTR;
+}
+
+/* ---- the timer ---- */
+
+uint64_t timer_left(void) {
+    if (!timer_at) return ~UINT64_C(0);
+    uint64_t now = clock_monotonic();
+    return timer_at > now ? timer_at - now : 0;
+}
+
+void timer_arm(void) {
+    host_call(SHIM_TIMER, timer_left(), 0);
+}
+
+void timer_check(void) {
+    if (timer_left() != 0) return;
+    timer_at = timer_interval ? clock_monotonic() + timer_interval : 0;
+    signal_raise(SIGALRM);
+    timer_arm();
+}
+
+static bool to_ns(int64_t sec, int64_t usec, uint64_t *ns) {
+    if (sec < 0 || usec < 0 || usec >= 1000000) return false;
+    bool large = (uint64_t)sec >= UINT64_MAX / 4 / SECOND;
+    *ns = large ? UINT64_MAX / 4 : (uint64_t)sec * SECOND + (uint64_t)usec * 1000;
+    return true;
+}
+
+int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old) {
+    struct timeval_pair t;
+    uint64_t value, interval, left = timer_left();
+    if (which != ITIMER_REAL) return -EINVAL;
+    if (!user_ok(new, sizeof t, false) || (old && !user_ok(old, sizeof t, true))) return -EFAULT;
+    t = *(const struct timeval_pair *)new;
+    if (!to_ns(t.value_sec, t.value_usec, &value) || !to_ns(t.interval_sec, t.interval_usec, &interval)) return -EINVAL;
+    if (left == ~UINT64_C(0)) left = 0;
+    if (old)
+        *(struct timeval_pair *)old = (struct timeval_pair){
+            (int64_t)(timer_interval / SECOND), (int64_t)(timer_interval % SECOND / 1000), (int64_t)(left / SECOND),
+            (int64_t)(left % SECOND / 1000)};
+    timer_interval = interval;
+    timer_at = value ? clock_monotonic() + value : 0;
+    timer_arm();
+    return 0;
+}

@@ -1,0 +1,30 @@
+/* The shim's start: check what the host says, then take in the warden. */
+#include "internal.h"
+#include "user.h"
+
+_Noreturn void shim_main(void);
+
+static const char *boot_wrong(const struct shim_boot *b) {
+    if (b->version != SHIM_VERSION) return "a loader of another version";
+    if (b->flags & ~(uint32_t)SHIM_FLAG_DEBUG) return "unknown flags";
+    if (b->memory < 4 * LARGE || b->memory % LARGE || b->memory > b->memory_limit) return "an amount of memory that cannot be";
+    if (b->memory_limit % LARGE || b->memory_limit > UINT64_C(1) << 39) return "a limit on memory that cannot be";
+    return NULL;
+}
+
+void shim_main(void) {
+    static struct shim_boot boot;
+    exceptions_init();
+    memcpy(&boot, &host_shared()->boot, sizeof boot); /* the one copy */
+    const char *wrong = boot_wrong(&boot);
+    if (wrong) crash(NULL, 0, wrong);
+    debug = boot.flags & SHIM_FLAG_DEBUG;
+    enum { TABLES = 8 };
+    uint64_t digests = SHIM_IMAGE_GPA + (uint64_t)(shim_end - shim_start);
+    frames_init(digests + PAGE + TABLES * PAGE, boot.memory, boot.memory_limit);
+    tables_init();
+    clock_init(&boot);
+    program_prepare();
+    entropy_init(boot.random);
+    program_start((const struct shim_digests *)(shim_end));
+}

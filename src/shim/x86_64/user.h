@@ -1,0 +1,28 @@
+/* Code of the shim's that runs in the warden's ring, before there is a warden: with the least rights, and where vector
+ * instructions work in both modes. It shares a page with nothing else, is mapped at USER_CODE, and finds what it works
+ * on at fixed places. */
+#ifndef DONJON_SHIM_USER_H
+#define DONJON_SHIM_USER_H
+
+#include <stdint.h>
+
+#define USER_CODE     0x7ffff0000000 /* the pages of user.c and user.S; stays for signals */
+#define USER_WINDOW   0x10000000     /* the transfer buffer */
+#define USER_STACK    0x20000000     /* a stack, with struct user_work at its start */
+#define USER_SIZE     0x4000
+#define USER_WARDEN   0x40000000 /* the copy of the warden's file */
+
+/* What the code below works on, and finds out. */
+struct user_work {
+    uint64_t size;   /* bytes at USER_WINDOW */
+    uint64_t offset; /* to USER_WARDEN + offset: a multiple of 64 */
+    uint32_t state[8];
+    uint32_t sha, rdrand, rdseed; /* instructions this CPU has */
+    uint32_t xsave_size;
+};
+
+/* Each is run to its end by user.S, with struct user_work as its argument. */
+void user_cpu(struct user_work *w);  /* fills in what the CPU can do */
+void user_take(struct user_work *w); /* copies a piece, then hashes its whole blocks in the copy */
+
+#endif
