@@ -1,5 +1,5 @@
-/* The `kvm` keep: the warden in a virtual machine of its own, with no kernel but the shim (src/shim). The machine lives in this
- * process: one thread is its CPU, the caller's serves the gate. Whatever ends this process ends the machine. */
+/* The `kvm` keep: the warden in a virtual machine of its own, with no kernel but the shim (src/shim). The machine lives
+ * in this process: one thread is its CPU, the caller's serves the gate. Whatever ends this process ends the machine. */
 #define _GNU_SOURCE
 #include "kvm_vm.h"
 #include "backend.h"
@@ -27,7 +27,7 @@
 
 #define LARGE       UINT64_C(0x200000)
 #define SECOND      UINT64_C(1000000000)
-#define AGAIN_NS    1000000        /* when the kick found the CPU in the shim */
+#define AGAIN_NS    1000000 /* when the kick found the CPU in the shim */
 #define MEMORY_MOST (UINT64_C(256) << 30)
 
 struct keep {
@@ -44,7 +44,7 @@ struct keep {
     timer_t timer;
     bool have_timer;
     _Atomic bool dying, ended; /* is to end; the thread is at its end */
-    bool joined; /* there is no thread any more */
+    bool joined;               /* there is no thread any more */
     struct keep_end end;
 };
 
@@ -91,7 +91,9 @@ static uint8_t *read_whole(const char *path, size_t most, size_t *size, char *er
             bytes = NULL;
         }
     }
-    if (!bytes) snprintf(error, error_size, "cannot read %s: %s", path, fd < 0 ? strerror(errno) : "not a file of a sensible size");
+    if (!bytes)
+        snprintf(error, error_size, "cannot read %s: %s", path,
+                 fd < 0 ? strerror(errno) : "not a file of a sensible size");
     if (fd >= 0) close(fd);
     return bytes;
 }
@@ -266,7 +268,7 @@ static void interrupt(struct keep *k) {
     while (sigtimedwait(&set, NULL, &none) > 0) {
     }
     bool user = ioctl(k->vm.vcpu, KVM_GET_REGS, &r) == 0 && r.rip < UINT64_C(1) << 47;
-    if (!user || !k->vm.run->ready_for_interrupt_injection || ioctl(k->vm.vcpu, KVM_INTERRUPT, &irq) != 0)
+    if (!user || ioctl(k->vm.vcpu, KVM_INTERRUPT, &irq) != 0) /* the warden's code cannot switch interrupts off */
         arm(k, AGAIN_NS);
 }
 
@@ -310,13 +312,12 @@ static void *cpu_thread(void *arg) {
 /* ---- the backend ---- */
 
 static bool set_kick_mask(struct keep *k) {
-    struct {
-        struct kvm_signal_mask head;
-        uint8_t set[8];
-    } m = {.head.len = 8};
     uint64_t mask = ~(UINT64_C(1) << (kick_signal() - 1));
-    memcpy(m.head.sigset, &mask, sizeof mask);
-    return ioctl(k->vm.vcpu, KVM_SET_SIGNAL_MASK, &m) == 0;
+    _Alignas(struct kvm_signal_mask) uint8_t bytes[sizeof(struct kvm_signal_mask) + sizeof mask];
+    struct kvm_signal_mask *m = (struct kvm_signal_mask *)(void *)bytes;
+    m->len = sizeof mask; /* the kernel's set, not the C library's */
+    memcpy(m->sigset, &mask, sizeof mask);
+    return ioctl(k->vm.vcpu, KVM_SET_SIGNAL_MASK, m) == 0;
 }
 
 static bool start_thread(struct keep *k) {
@@ -339,7 +340,8 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
     if (!what) {
         kvm_image_build(vm_memory(&k->vm), k->shim, &k->digests, k->mode);
         tell(k);
-        gate_host_init(&k->gate, (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET), k->bell, spin_ns());
+        gate_host_init(&k->gate, (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET), k->bell,
+                       spin_ns());
         what = vm_start(&k->vm, (const struct shim_header *)(const void *)k->shim, k->mode);
     }
     if (!what && !set_kick_mask(k)) what = "set the virtual CPU's signal mask";
@@ -428,8 +430,9 @@ static struct keep_end kvm_wait(struct keep *k) {
 
 const struct backend backend_kvm = {
     .name = "kvm",
-    .protects = "this machine from the workload, by a virtual machine around the sealed warden; not the workload from this "
-                "machine",
+    .protects =
+        "this machine from the workload, by a virtual machine around the sealed warden; not the workload from this "
+        "machine",
     .probe = kvm_probe,
     .start = kvm_start,
     .serve = kvm_serve,

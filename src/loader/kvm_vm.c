@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #define LARGE UINT64_C(0x200000)
-/* Of the first memory, what every keep touches densely (shim, warden, heap): large pages of the host's. The rest comes in
- * small ones as it is touched, so that a small keep stays small. */
+/* Of the first memory, what every keep touches densely (shim, warden, heap): large pages of the host's. The rest comes
+ * in small ones as it is touched, so that a small keep stays small. */
 #define DENSE (UINT64_C(4) << 20)
 
 /* Zeroed memory that starts at a large page and takes no room until it is touched. */
@@ -51,8 +51,7 @@ const char *vm_create(struct vm *vm) {
     if (ioctl(vm->kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) return "find KVM's version 12";
     vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
     if (vm->vm < 0) return "create a virtual machine";
-    if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, 0) ||
-        !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
+    if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, 0) || !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
         return "give the virtual machine memory";
     vm->memory = KVM_FIRST_MEMORY;
     vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
@@ -90,19 +89,18 @@ void vm_destroy(struct vm *vm) {
 /* ---- the virtual CPU ---- */
 
 enum { CPUID_MAX = 256 };
-struct cpuid {
-    struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 entries[CPUID_MAX];
-};
 
 /* Real KVM: all that this machine can do. The paravirtual one does not virtualise CPUID, and is not asked. */
 static const char *set_cpuid(struct vm *vm, uint64_t *xcr0) {
-    static struct cpuid c;
-    c.head.nent = CPUID_MAX;
-    if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &c) != 0) return "learn what CPU this is";
-    for (unsigned i = 0; i < c.head.nent; i++)
-        if (c.entries[i].function == 0xd && c.entries[i].index == 0) *xcr0 &= c.entries[i].eax | 3;
-    return ioctl(vm->vcpu, KVM_SET_CPUID2, &c) == 0 ? NULL : "set the virtual CPU's CPUID";
+    struct kvm_cpuid2 *c = calloc(1, sizeof *c + CPUID_MAX * sizeof c->entries[0]);
+    if (!c) return "get memory for CPUID";
+    c->nent = CPUID_MAX;
+    const char *failed = ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, c) != 0 ? "learn what CPU this is" : NULL;
+    for (unsigned i = 0; !failed && i < c->nent; i++)
+        if (c->entries[i].function == 0xd && c->entries[i].index == 0) *xcr0 &= c->entries[i].eax | 3;
+    if (!failed && ioctl(vm->vcpu, KVM_SET_CPUID2, c) != 0) failed = "set the virtual CPU's CPUID";
+    free(c);
+    return failed;
 }
 
 /* Vector state that the program may use: x87, SSE, AVX, AVX-512. Not AMX: its state has to be asked for. */
@@ -116,7 +114,8 @@ static uint64_t host_xcr0(void) {
 }
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl) {
-    return (struct kvm_segment){.selector = selector, .limit = 0xffffffff, .type = type, .present = 1, .dpl = dpl, .s = 1, .g = 1};
+    return (struct kvm_segment){
+        .selector = selector, .limit = 0xffffffff, .type = type, .present = 1, .dpl = dpl, .s = 1, .g = 1};
 }
 
 /* AMD APM 2, 3.1. */
@@ -124,6 +123,7 @@ static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl) 
 #define CR4_START  UINT64_C(0x50620)    /* OSXSAVE FSGSBASE OSXMMEXCPT OSFXSR PAE */
 #define EFER_START UINT64_C(0xd01)      /* NXE LMA LME SCE */
 enum { MSR_STAR = (int)0xc0000081, MSR_LSTAR = (int)0xc0000082, MSR_FMASK = (int)0xc0000084 };
+enum { SYSRET_BASE = (SHIM_USER_SS & ~3) - 8 }; /* SYSRET: SS is this + 8, CS this + 16 */
 enum { FMASK_START = 0x47700, CODE = 0xb, DATA = 0x3, BUSY_TSS = 0xb };
 
 static const char *set_sregs(struct vm *vm, const struct shim_header *h, unsigned mode) {
@@ -149,15 +149,17 @@ static const char *set_sregs(struct vm *vm, const struct shim_header *h, unsigne
 }
 
 static const char *set_msrs(struct vm *vm, const struct shim_header *h) {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entries[3];
-    } m = {.head.nmsrs = 3,
-           .entries = {{.index = (uint32_t)MSR_STAR,
-                        .data = (uint64_t)(SHIM_USER_SS - 11) << 48 | (uint64_t)SHIM_KERNEL_CS << 32},
-                       {.index = (uint32_t)MSR_LSTAR, .data = SHIM_BASE + h->syscall},
-                       {.index = (uint32_t)MSR_FMASK, .data = FMASK_START}}};
-    return ioctl(vm->vcpu, KVM_SET_MSRS, &m) == 3 ? NULL : "set the virtual CPU's model-specific registers";
+    const struct kvm_msr_entry entries[] = {
+        {.index = (uint32_t)MSR_STAR, .data = (uint64_t)SYSRET_BASE << 48 | (uint64_t)SHIM_KERNEL_CS << 32},
+        {.index = (uint32_t)MSR_LSTAR, .data = SHIM_BASE + h->syscall},
+        {.index = (uint32_t)MSR_FMASK, .data = FMASK_START}};
+    enum { N = sizeof entries / sizeof entries[0] };
+    _Alignas(struct kvm_msrs) uint8_t bytes[sizeof(struct kvm_msrs) + sizeof entries];
+    struct kvm_msrs *m = (struct kvm_msrs *)(void *)bytes;
+    memset(m, 0, sizeof *m);
+    m->nmsrs = N;
+    memcpy(m->entries, entries, sizeof entries);
+    return ioctl(vm->vcpu, KVM_SET_MSRS, m) == N ? NULL : "set the virtual CPU's model-specific registers";
 }
 
 const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode) {
@@ -168,7 +170,8 @@ const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode) 
     struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = xcr0}}};
     struct kvm_regs r = {.rip = SHIM_BASE + h->entry, .rsp = SHIM_BASE + h->stack, .rdi = mode, .rflags = 2};
     /* Vector state at CPL 3 is the machine's own under the paravirtual KVM: nothing to set. */
-    if (!failed && mode == SHIM_MODE_RING0 && ioctl(vm->vcpu, KVM_SET_XCRS, &x) != 0) failed = "set the virtual CPU's vector state";
+    if (!failed && mode == SHIM_MODE_RING0 && ioctl(vm->vcpu, KVM_SET_XCRS, &x) != 0)
+        failed = "set the virtual CPU's vector state";
     if (!failed && ioctl(vm->vcpu, KVM_SET_REGS, &r) != 0) failed = "set the virtual CPU's registers";
     return failed;
 }

@@ -84,6 +84,15 @@ def donjon(module, args=(), options=(), stdin=b""):
     return p.returncode, p.stdout, p.stderr.decode(errors="replace")
 
 
+def available(backend):
+    p = subprocess.run([DONJON, "platform", "info", "--json"], stdout=subprocess.PIPE)
+    state = next((b for b in json.loads(p.stdout)["backends"] if b["name"] == backend), None)
+    if state and state["available"]:
+        return True
+    print(f"SKIP: no {backend} keep here: {state['missing'] if state else 'unknown'}")
+    return False
+
+
 def first_difference(want, got):
     at = next((i for i, (a, b) in enumerate(zip(want, got)) if a != b), min(len(want), len(got)))
     return f"stdout differs at byte {at}: expected {want[at:at + 40]!r}, found {got[at:at + 40]!r}"
@@ -155,6 +164,8 @@ def run_program(program):
 def main():
     if not os.path.exists(os.path.join(SHARED, "manifest.json")):
         print(f"SKIP: {SHARED}/manifest.json is not there")
+        return 77
+    if BACKEND and not available(BACKEND):
         return 77
     manifest = json.load(open(os.path.join(SHARED, "manifest.json")))
     programs = manifest["programs"] + manifest["external"]
