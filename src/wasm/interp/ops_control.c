@@ -16,8 +16,22 @@ OP(loop) { /* a jump backwards */
     TAIL pc->h(ARGS);
 }
 
-/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward.
- */
+/* Something first, [d a imm32], then a jump, [- - distance32]. */
+#define THEN_JUMP(name, FIRST)                                                                                         \
+    OP(name##_jump) {                                                                                                  \
+        FIRST;                                                                                                         \
+        JUMP(pc + 2);                                                                                                  \
+    }                                                                                                                  \
+    OP(name##_loop) {                                                                                                  \
+        FIRST;                                                                                                         \
+        pc = pc + 2 + pc[2].i[1];                                                                                      \
+        TICK(ctx);                                                                                                     \
+        TAIL pc->h(ARGS);                                                                                              \
+    }
+THEN_JUMP(copy64, SET(0, S64(1)))
+THEN_JUMP(i32_add_si, acc = S32(1) + pc[1].u[1]; SET(0, acc))
+
+/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward. */
 #define BR_TABLE(name, LEN, INDEX)                                                                                     \
     OP(name) {                                                                                                         \
         const uint32_t index = (uint32_t)(INDEX), n = pc[1].u[1];                                                      \

@@ -137,7 +137,14 @@ STORE(store16, 2, store16(p, (uint16_t)value))
 STORE(store32, 4, store32(p, (uint32_t)value))
 STORE(store64, 8, store64(p, value))
 
-#define FLOAT_STORE(name, ADDRESS, SIZE, LEN, FROM)                                                                    \
+/* Load, add, store at the same place: [- addr offset32][imm]. */
+OP(i32_mem_add) {
+    MEM32(p, S32(1), pc[1].u[1], 4);
+    store32(p, load32(p) + pc[2].u[0]);
+    NEXT(3);
+}
+
+#define FLOAT_STORE(name, ADDRESS, SIZE, LEN, FROM)                                                                         \
     OP(name) {                                                                                                         \
         ADDRESS(p, SIZE);                                                                                              \
         __builtin_memcpy(p, &FROM, SIZE);                                                                              \
@@ -168,6 +175,14 @@ OP(copy64) {
     NEXT(2);
 }
 OP(copy64_2) {
+    SET(0, S64(1));
+    SET(2, S64(3));
+    NEXT(2);
+}
+OP(copy64_4) {
+    SET(0, S64(1));
+    SET(2, S64(3));
+    pc++;
     SET(0, S64(1));
     SET(2, S64(3));
     NEXT(2);

@@ -122,7 +122,17 @@ static void emit_jump(struct translator *t, struct control *to) {
         return;
     }
     move_values(t, label_arity(to), to->height);
-    aim(t, to, emit(t, to->kind == CONTROL_LOOP ? IOP_loop : IOP_jump, 1) + 1);
+    const bool back = to->kind == CONTROL_LOOP;
+    if (t->last != NO_WORD && (t->last_op == IOP_copy64 || t->last_op == IOP_i32_add_si)) {
+        const word o = t->code[t->last + 1];
+        const uint32_t op = t->last_op == IOP_copy64 ? IOP_copy64_jump : IOP_i32_add_si_jump;
+        take_back_last(t);
+        const uint32_t at = emit(t, op + back, 2);
+        t->code[at + 1] = o;
+        aim(t, to, at + 2);
+        return;
+    }
+    aim(t, to, emit(t, back ? IOP_loop : IOP_jump, 1) + 1);
 }
 
 /* A jump when the topmost value is true (or `when` false: not), which is popped. */

@@ -479,6 +479,20 @@ static void store_far(struct translator *t, const struct numeric_op *n, const st
     t->code[at + 3].u64 = m->offset;
 }
 
+/* What the latest instruction has loaded from the same place, and a constant more? */
+static bool store_sum(struct translator *t, const struct memarg *m, struct entry address, struct entry value) {
+    if (!value.plus || address.where != IN_LOCAL || address.plus || !made_by_last(t, value) || t->last_op != IOP_i32_load_s)
+        return false;
+    const word o = t->code[t->last + 1];
+    if (o.s[1] != address.slot || o.u[1] != (uint32_t)m->offset) return false;
+    const uint32_t offset = t->recording ? t->map[t->last] : 0;
+    take_back_last(t);
+    const uint32_t at = emit_imm(t, IOP_i32_mem_add, 0, o.s[1], o.i[1], 2);
+    t->code[at + 2].u64 = value.plus;
+    if (t->recording) t->map[at] = offset; /* the load comes first */
+    return true;
+}
+
 static void store(struct translator *t, const struct numeric_op *n) {
     const struct memarg m = read_memarg(t);
     if (!m.near_) {
@@ -486,6 +500,7 @@ static void store(struct translator *t, const struct numeric_op *n) {
         return;
     }
     struct entry value = pop(t), address = pop(t);
+    if (n->iop == IOP_store32_ss && store_sum(t, &m, address, value)) return;
     uint32_t imm = (uint32_t)m.offset;
     const bool fixed = fixed_address(&m, address, n->size, &imm), constant = value.where == IN_CONST;
     const uint32_t plus = address.plus;

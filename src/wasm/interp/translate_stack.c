@@ -43,12 +43,24 @@ static void reserve_words(struct translator *t, uint32_t words) {
     t->n = 0;
 }
 
+/* Four moves in one instruction, or three: the last of them is made twice then. */
+static bool merge_copies(struct translator *t) {
+    if (t->prev_op != IOP_copy64_2 || (t->last_op != IOP_copy64_2 && t->last_op != IOP_copy64)) return false;
+    word more = t->code[t->last + 1];
+    if (t->last_op == IOP_copy64) more.s[2] = more.s[0], more.s[3] = more.s[1];
+    t->code[t->prev].h = interp_handlers[IOP_copy64_4];
+    t->code[t->prev + 2] = more;
+    t->n = t->prev + 3;
+    t->last = t->prev;
+    t->last_op = IOP_copy64_4;
+    t->prev = t->result_at = NO_WORD;
+    return true;
+}
+
 /* Two like instructions in a row, both final, become one: [d a imm] and [d2 a2 imm2] make [d a d2 a2][imm imm2]. */
 static void merge_pair(struct translator *t) {
-    if (t->prev == NO_WORD || t->last == NO_WORD || t->prev_op != t->last_op) return;
-    const uint32_t op = t->last_op == IOP_i32_add_si   ? IOP_i32_add_2
-                        : t->last_op == IOP_i32_load_s ? IOP_i32_load_2
-                                                       : 0;
+    if (t->prev == NO_WORD || t->last == NO_WORD || merge_copies(t) || t->prev_op != t->last_op) return;
+    const uint32_t op = t->last_op == IOP_i32_add_si ? IOP_i32_add_2 : t->last_op == IOP_i32_load_s ? IOP_i32_load_2 : 0;
     if (!op) return;
     word *first = &t->code[t->prev], *second = &t->code[t->last];
     const word a = first[1], b = second[1];
