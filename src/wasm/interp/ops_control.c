@@ -31,7 +31,8 @@ OP(loop) { /* a jump backwards */
 THEN_JUMP(copy64, SET(0, S64(1)))
 THEN_JUMP(i32_add_si, acc = S32(1) + pc[1].u[1]; SET(0, acc))
 
-/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward. */
+/* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward.
+ */
 #define BR_TABLE(name, LEN, INDEX)                                                                                     \
     OP(name) {                                                                                                         \
         const uint32_t index = (uint32_t)(INDEX), n = pc[1].u[1];                                                      \

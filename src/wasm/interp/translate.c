@@ -110,6 +110,7 @@ static void emit_return(struct translator *t) {
         emit_imm(t, IOP_return_i, 0, 0, (int32_t)e.bits, 1);
         return;
     }
+    if (acc) take_accumulator(t, e); /* where others still need it, it is pinned */
     const uint16_t slot = to_slot(t, e);
     const uint32_t op = e.kind == KIND_F32 ? IOP_f32_return_s : e.kind == KIND_F64 ? IOP_f64_return_s : IOP_return_s;
     emit4(t, acc ? op + 1 : op, slot, 0, 0, 0, 1);

@@ -174,23 +174,23 @@ static bool of_result(struct translator *t, uint32_t iop, struct entry a, struct
     const word o = t->code[t->last + 1];
     const uint32_t bits = wide ? 63 : 31, last = t->last_op;
     if (iop == (wide ? IOP_i64_rotl_ss : IOP_i32_rotl_ss)) {
-        const uint32_t add_ss = wide ? IOP_i64_add_ss : IOP_i32_add_ss, xor_ss = wide ? IOP_i64_xor_ss : IOP_i32_xor_ss;
-        const bool sum = is_shape(last, add_ss, SHAPE_SS, SHAPE_AS);
-        if (!sum && !is_shape(last, xor_ss, SHAPE_SS, SHAPE_AS)) return false;
+        const uint32_t add_op = wide ? IOP_i64_add_ss : IOP_i32_add_ss, xor_op = wide ? IOP_i64_xor_ss : IOP_i32_xor_ss;
+        const bool sum = is_shape(last, add_op, SHAPE_SS, SHAPE_AS);
+        if (!sum && !is_shape(last, xor_op, SHAPE_SS, SHAPE_AS)) return false;
         uint32_t op = wide ? (sum ? IOP_i64_add_rotl_ss : IOP_i64_xor_rotl_ss)
                            : (sum ? IOP_i32_add_rotl_ss : IOP_i32_xor_rotl_ss);
-        if (last == (sum ? add_ss : xor_ss) + 2 * SHAPE_AS) op += 2 * UNARY_A;
+        if (last == (sum ? add_op : xor_op) + 2 * SHAPE_AS) op += 2 * UNARY_A;
         take_back_last(t);
         push_result(t, emit4(t, op, 0, o.s[1], o.s[2], (uint32_t)b.bits & bits, 1), op, kind);
         return true;
     }
-    const uint32_t and_ss = wide ? IOP_i64_and_ss : IOP_i32_and_ss, shl_ss = wide ? IOP_i64_shl_ss : IOP_i32_shl_ss;
-    const uint32_t shr_ss = wide ? IOP_i64_shr_u_ss : IOP_i32_shr_u_ss;
-    const bool field = iop == and_ss && is_shape(last, shr_ss, SHAPE_SI, SHAPE_AI);
-    if (!field && !(iop == shl_ss && is_shape(last, and_ss, SHAPE_SI, SHAPE_AI))) return false;
+    const uint32_t mask_op = wide ? IOP_i64_and_ss : IOP_i32_and_ss, shl_op = wide ? IOP_i64_shl_ss : IOP_i32_shl_ss;
+    const uint32_t shr_op = wide ? IOP_i64_shr_u_ss : IOP_i32_shr_u_ss;
+    const bool field = iop == mask_op && is_shape(last, shr_op, SHAPE_SI, SHAPE_AI);
+    if (!field && !(iop == shl_op && is_shape(last, mask_op, SHAPE_SI, SHAPE_AI))) return false;
     uint32_t op =
         wide ? (field ? IOP_i64_shr_u_and_s : IOP_i64_and_shl_s) : (field ? IOP_i32_shr_u_and_s : IOP_i32_and_shl_s);
-    if (last == (field ? shr_ss : and_ss) + 2 * SHAPE_AI) op += 2 * UNARY_A;
+    if (last == (field ? shr_op : mask_op) + 2 * SHAPE_AI) op += 2 * UNARY_A;
     take_back_last(t);
     const uint64_t imm = (uint64_t)(int64_t)o.i[1];
     const uint32_t at = emit4(t, op, 0, o.s[1], (uint32_t)(field ? imm : b.bits) & bits, 0, 2);
@@ -237,9 +237,11 @@ static void binary(struct translator *t, const struct numeric_op *n, uint8_t kin
 }
 
 enum { CMP_MEMBERS = 8, FCMP_MEMBERS = 4 }; /* shapes and twins of one comparison */
-static const uint8_t swapped_cmp[] = {0, 1, 6, 7, 8,  9,
-                                      2, 3, 4, 5, 10, 11}; /* b ? a for a ? b, by place in the family */
+/* b ? a for a ? b, by place in the family. */
+// clang-format off
+static const uint8_t swapped_cmp[] = {0, 1, 6, 7, 8, 9, 2, 3, 4, 5, 10, 11};
 static const uint8_t swapped_fcmp[] = {0, 1, 4, 5, 2, 3, 8, 9, 6, 7};
+// clang-format on
 
 static void compare_entries(struct translator *t, uint32_t iop, struct entry a, struct entry b) {
     const uint32_t first = iop < IOP_i64_eq_ss ? IOP_i32_eq_ss : IOP_i64_eq_ss;
@@ -481,7 +483,8 @@ static void store_far(struct translator *t, const struct numeric_op *n, const st
 
 /* What the latest instruction has loaded from the same place, and a constant more? */
 static bool store_sum(struct translator *t, const struct memarg *m, struct entry address, struct entry value) {
-    if (!value.plus || address.where != IN_LOCAL || address.plus || !made_by_last(t, value) || t->last_op != IOP_i32_load_s)
+    if (!value.plus || address.where != IN_LOCAL || address.plus || !made_by_last(t, value) ||
+        t->last_op != IOP_i32_load_s)
         return false;
     const word o = t->code[t->last + 1];
     if (o.s[1] != address.slot || o.u[1] != (uint32_t)m->offset) return false;

@@ -60,7 +60,9 @@ static bool merge_copies(struct translator *t) {
 /* Two like instructions in a row, both final, become one: [d a imm] and [d2 a2 imm2] make [d a d2 a2][imm imm2]. */
 static void merge_pair(struct translator *t) {
     if (t->prev == NO_WORD || t->last == NO_WORD || merge_copies(t) || t->prev_op != t->last_op) return;
-    const uint32_t op = t->last_op == IOP_i32_add_si ? IOP_i32_add_2 : t->last_op == IOP_i32_load_s ? IOP_i32_load_2 : 0;
+    const uint32_t op = t->last_op == IOP_i32_add_si   ? IOP_i32_add_2
+                        : t->last_op == IOP_i32_load_s ? IOP_i32_load_2
+                                                       : 0;
     if (!op) return;
     word *first = &t->code[t->prev], *second = &t->code[t->last];
     const word a = first[1], b = second[1];
