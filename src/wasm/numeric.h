@@ -30,76 +30,38 @@ static inline double f64_from_bits(uint64_t b) {
 
 // clang-format off
 /* Shifts and rotations take their count modulo the width; signed shifts are arithmetic on every compiler we support. */
-static inline uint32_t i32_shl(uint32_t a, uint32_t n) {
-    return a << (n & 31);
-}
-static inline uint32_t i32_shr_u(uint32_t a, uint32_t n) {
-    return a >> (n & 31);
-}
-static inline uint32_t i32_shr_s(uint32_t a, uint32_t n) {
-    return (uint32_t)((int32_t)a >> (n & 31));
-}
-static inline uint32_t i32_rotl(uint32_t a, uint32_t n) {
-    return a << (n & 31) | a >> (-n & 31);
-}
-static inline uint32_t i32_rotr(uint32_t a, uint32_t n) {
-    return a >> (n & 31) | a << (-n & 31);
-}
-static inline uint64_t i64_shl(uint64_t a, uint64_t n) {
-    return a << (n & 63);
-}
-static inline uint64_t i64_shr_u(uint64_t a, uint64_t n) {
-    return a >> (n & 63);
-}
-static inline uint64_t i64_shr_s(uint64_t a, uint64_t n) {
-    return (uint64_t)((int64_t)a >> (n & 63));
-}
-static inline uint64_t i64_rotl(uint64_t a, uint64_t n) {
-    return a << (n & 63) | a >> (-n & 63);
-}
-static inline uint64_t i64_rotr(uint64_t a, uint64_t n) {
-    return a >> (n & 63) | a << (-n & 63);
-}
+static inline uint32_t i32_shl(uint32_t a, uint32_t n) { return a << (n & 31); }
+static inline uint32_t i32_shr_u(uint32_t a, uint32_t n) { return a >> (n & 31); }
+static inline uint32_t i32_shr_s(uint32_t a, uint32_t n) { return (uint32_t)((int32_t)a >> (n & 31)); }
+static inline uint32_t i32_rotl(uint32_t a, uint32_t n) { return a << (n & 31) | a >> (-n & 31); }
+static inline uint32_t i32_rotr(uint32_t a, uint32_t n) { return a >> (n & 31) | a << (-n & 31); }
+static inline uint64_t i64_shl(uint64_t a, uint64_t n) { return a << (n & 63); }
+static inline uint64_t i64_shr_u(uint64_t a, uint64_t n) { return a >> (n & 63); }
+static inline uint64_t i64_shr_s(uint64_t a, uint64_t n) { return (uint64_t)((int64_t)a >> (n & 63)); }
+static inline uint64_t i64_rotl(uint64_t a, uint64_t n) { return a << (n & 63) | a >> (-n & 63); }
+static inline uint64_t i64_rotr(uint64_t a, uint64_t n) { return a >> (n & 63) | a << (-n & 63); }
 
-static inline uint32_t i32_clz(uint32_t a) {
-    return a ? (uint32_t)__builtin_clz(a) : 32;
-}
-static inline uint32_t i32_ctz(uint32_t a) {
-    return a ? (uint32_t)__builtin_ctz(a) : 32;
-}
-static inline uint64_t i64_clz(uint64_t a) {
-    return a ? (uint64_t)__builtin_clzll(a) : 64;
-}
-static inline uint64_t i64_ctz(uint64_t a) {
-    return a ? (uint64_t)__builtin_ctzll(a) : 64;
-}
+static inline uint32_t i32_clz(uint32_t a) { return a ? (uint32_t)__builtin_clz(a) : 32; }
+static inline uint32_t i32_ctz(uint32_t a) { return a ? (uint32_t)__builtin_ctz(a) : 32; }
+static inline uint64_t i64_clz(uint64_t a) { return a ? (uint64_t)__builtin_clzll(a) : 64; }
+static inline uint64_t i64_ctz(uint64_t a) { return a ? (uint64_t)__builtin_ctzll(a) : 64; }
 static inline uint64_t i64_popcnt(uint64_t a) {
     a -= a >> 1 & 0x5555555555555555;
     a = (a & 0x3333333333333333) + (a >> 2 & 0x3333333333333333);
     a = (a + (a >> 4)) & 0x0f0f0f0f0f0f0f0f;
     return a * 0x0101010101010101 >> 56;
 }
-static inline uint32_t i32_popcnt(uint32_t a) {
-    return (uint32_t)i64_popcnt(a);
-}
+static inline uint32_t i32_popcnt(uint32_t a) { return (uint32_t)i64_popcnt(a); }
 
-/* Floats. A NaN result is an arithmetic NaN: operations below that choose bits themselves set the quiet bit. abs, neg
- * and copysign work on bits alone (section 4.3.3, "fabs", "fneg", "fcopysign"). */
-static inline float f32_abs(float a) {
-    return f32_from_bits(f32_bits(a) & 0x7fffffff);
-}
-static inline float f32_neg(float a) {
-    return f32_from_bits(f32_bits(a) ^ 0x80000000);
-}
+/* Floats. A NaN result is an arithmetic NaN: operations below that choose bits themselves set the quiet bit. abs, neg and
+ * copysign work on bits alone (section 4.3.3, "fabs", "fneg", "fcopysign"). */
+static inline float f32_abs(float a) { return f32_from_bits(f32_bits(a) & 0x7fffffff); }
+static inline float f32_neg(float a) { return f32_from_bits(f32_bits(a) ^ 0x80000000); }
 static inline float f32_copysign(float a, float b) {
     return f32_from_bits((f32_bits(a) & 0x7fffffff) | (f32_bits(b) & 0x80000000));
 }
-static inline double f64_abs(double a) {
-    return f64_from_bits(f64_bits(a) & ~(1ull << 63));
-}
-static inline double f64_neg(double a) {
-    return f64_from_bits(f64_bits(a) ^ 1ull << 63);
-}
+static inline double f64_abs(double a) { return f64_from_bits(f64_bits(a) & ~(1ull << 63)); }
+static inline double f64_neg(double a) { return f64_from_bits(f64_bits(a) ^ 1ull << 63); }
 static inline double f64_copysign(double a, double b) {
     return f64_from_bits((f64_bits(a) & ~(1ull << 63)) | (f64_bits(b) & 1ull << 63));
 }
@@ -166,12 +128,9 @@ static inline float f32_nearest(float a) {
     float t = f32_abs(a) + 0x1p23f;
     return f32_copysign(t - 0x1p23f, a);
 }
-static inline float f32_sqrt(float a) {
-    return __builtin_sqrtf(a);
-}
-static inline double f64_sqrt(double a) {
-    return __builtin_sqrt(a);
-}
+static inline float f32_sqrt(float a) { return __builtin_sqrtf(a); }
+static inline double f64_sqrt(double a) { return __builtin_sqrt(a); }
+// clang-format on
 
 /* Float to integer. The range test compares with the first values outside, which floats represent exactly; f32 is
  * widened to f64, which loses nothing. NAME_ok says whether the value is inside, NAME converts it, NAME_sat saturates

@@ -123,11 +123,14 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
     X(n##_ps, 0) X(n##_pi, 0) X(n##_pa, 0) X(n##_far, 0)
 #define OPS_STORE(X) \
     OPS_ST(X, store8) OPS_ST(X, store16) OPS_ST(X, store32) OPS_ST(X, store64) \
-    X(i32_mem_add, 0) X(f32_store_sa, 0) X(f32_store_ka, 0) X(f32_store_pa, 0) X(f64_store_sa, 0) X(f64_store_ka, 0) X(f64_store_pa, 0)
+    X(i32_mem_add, 0) \
+    X(f32_store_sa, 0) X(f32_store_ka, 0) X(f32_store_pa, 0) X(f64_store_sa, 0) X(f64_store_ka, 0) X(f64_store_pa, 0)
 
-/* Moves. put: a constant into a slot, accumulators untouched; const: into the accumulator too. select: [d a b condition]. Globals: [d][address of the value]. */
+/* Moves, constants. _2, _4: two, four of them at once, [d a d2 a2]... put: a constant into a slot, accumulators untouched;
+ * const: into the accumulator too. select: [d a b condition]. Globals: [d][address of the value]. */
 #define OPS_MOVE(X) \
-    X(copy32, 0) X(copy64, 0) X(copy128, 0) X(copy64_2, 0) X(copy64_4, 0) X(i32_add_2, 0) X(i32_load_2, 0) X(copy64_a, 0) X(put, 0) X(put64, 0) \
+    X(copy32, 0) X(copy64, 0) X(copy128, 0) X(copy64_2, 0) X(copy64_4, 0) X(i32_add_2, 0) X(i32_load_2, 0) \
+    X(copy64_a, 0) X(put, 0) X(put64, 0) \
     OPS_TWIN(X, const) OPS_TWIN(X, const64) OPS_TWIN(X, f32_const) OPS_TWIN(X, f64_const) X(const128, 0) \
     OPS_UN(X, select) OPS_UN(X, f32_select) OPS_UN(X, f64_select) X(v128_select_s, 0) \
     OPS_TWIN(X, global_get) OPS_TWIN(X, f32_global_get) OPS_TWIN(X, f64_global_get) X(v128_global_get, 0) \
@@ -136,7 +139,8 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
 
 /* Control. */
 #define OPS_CONTROL(X) \
-    X(enter, 0) X(jump, 0) X(loop, 0) X(copy64_jump, 0) X(copy64_loop, 0) X(i32_add_si_jump, 0) X(i32_add_si_loop, 0) X(br_table_s, 0) X(br_table_a, 0) X(br_table_sp, 0) X(br_table_ap, 0) X(unreachable, 0) X(fuel, 0) \
+    X(enter, 0) X(jump, 0) X(loop, 0) X(copy64_jump, 0) X(copy64_loop, 0) X(i32_add_si_jump, 0) X(i32_add_si_loop, 0) \
+    X(br_table_s, 0) X(br_table_a, 0) X(br_table_sp, 0) X(br_table_ap, 0) X(unreachable, 0) X(fuel, 0) \
     X(call, 0) X(call_import, 0) X(call_indirect, 0) X(call_ref, 0) \
     X(return_call, 0) X(return_call_import, 0) X(return_call_indirect, 0) X(return_call_ref, 0) \
     X(return, 0) X(return_s, 0) X(return_a, 0) X(return_i, 0) X(f32_return_s, 0) X(f32_return_a, 0) X(f64_return_s, 0) X(f64_return_a, 0) \

@@ -4,7 +4,7 @@
 #include "state.h"
 #include "../limits.h"
 
-#define OPERAND(n) (pc[1].s[3] >> (n)&1 ? S64(n) : (uint64_t)S32(n))
+#define OPERAND(n) ((pc[1].s[3] >> (n)) & 1 ? S64(n) : (uint64_t)S32(n))
 
 /* Is [at, at + n) inside of `size`? */
 static inline bool inside(uint64_t at, uint64_t n, uint64_t size) {

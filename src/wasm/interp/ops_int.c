@@ -125,8 +125,8 @@ COMPARES(64)
     ROTATED(i##W##_xor, W, a ^ b)                                                                                      \
     DEFINE_FIELD(i##W##_shr_u_and_s, W, S##W(1), i##W##_shr_u(a, n) & mask)                                            \
     DEFINE_FIELD(i##W##_shr_u_and_a, W, acc, i##W##_shr_u(a, n) & mask)                                                \
-    DEFINE_FIELD(i##W##_and_shl_s, W, S##W(1), i##W##_shl(a &mask, n))                                                 \
-    DEFINE_FIELD(i##W##_and_shl_a, W, acc, i##W##_shl(a &mask, n))
+    DEFINE_FIELD(i##W##_and_shl_s, W, S##W(1), i##W##_shl((a & mask), n))                                              \
+    DEFINE_FIELD(i##W##_and_shl_a, W, acc, i##W##_shl((a & mask), n))
 BITS(32)
 BITS(64)
 

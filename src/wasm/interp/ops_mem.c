@@ -101,7 +101,7 @@ OP(i32_load_2) {
 #define LOAD_BRS(name, SIZE, LOAD)                                                                                     \
     DEFINE_LOAD_BR(name##_br_eq, SIZE, LOAD, acc == b)                                                                 \
     DEFINE_LOAD_BR(name##_br_ne, SIZE, LOAD, acc != b)                                                                 \
-    DEFINE_LOAD_BR(name##_br_tst, SIZE, LOAD, acc &b)                                                                  \
+    DEFINE_LOAD_BR(name##_br_tst, SIZE, LOAD, (acc & b))                                                               \
     DEFINE_LOAD_BR(name##_br_ntst, SIZE, LOAD, !(acc & b))
 LOAD_BRS(i32_load, 4, load32(p))
 LOAD_BRS(i32_load8_u, 1, *p)
