@@ -163,6 +163,20 @@ struct rm x86_address(struct emitter *e, const struct ins *i, uint32_t size) {
     return rm_index(REG_MEM, R11, 0, 0);
 }
 
+/* Operand k where value v may be a fused load, whose address it then is. */
+static struct rm operand_rm(struct emitter *e, ref v, unsigned k) {
+    int32_t disp;
+    const struct ins *i = ins_of(e, v);
+    if (!x86_fused_load(e->f, v)) return use_rm(e, k);
+    if (x86_constant_address(e->f, i, &disp)) return rm_mem(REG_MEM, disp);
+    return rm_index(REG_MEM, e->as->use[k], 0, (int32_t)i->imm);
+}
+/* How many operands value v takes. */
+static unsigned operand_count(const struct emitter *e, ref v) {
+    int32_t disp;
+    return !(x86_fused_load(e->f, v) && x86_constant_address(e->f, &e->f->ins.v[v], &disp));
+}
+
 static void memory_load(struct emitter *e, const struct ins *i) {
     struct as *a = &e->a;
     struct rm m = x86_address(e, i, 1u << opcode_table[i->op].aux);
@@ -276,15 +290,18 @@ static void alu(struct emitter *e, const struct ins *i, uint8_t op, bool wide) {
         alu_imm(a, wide, op, rm_reg(e->as->def), imm);
     } else {
         tie(e);
-        alu_rm(a, wide, op, e->as->def, use_rm(e, 1));
+        alu_rm(a, wide, op, e->as->def, operand_rm(e, i->b, 1));
     }
 }
 
 static void add(struct emitter *e, const struct ins *i, bool wide) {
     struct as *a = &e->a;
+    if (x86_fused_load(e->f, i->b)) {
+        alu(e, i, ALU_ADD, wide);
+        return;
+    }
     struct lea l = x86_lea(e->f, e->ins);
     uint8_t d = e->as->def, x = e->as->use[0], y = l.index ? e->as->use[1] : RSP;
-    (void)i;
     if (!l.index && d == x) {
         alu_imm(a, wide, ALU_ADD, rm_reg(d), l.disp);
         return;
@@ -301,7 +318,7 @@ static void multiply(struct emitter *e, const struct ins *i, bool wide) {
     int32_t imm;
     if (!x86_imm(e->f, i->b, wide, &imm)) {
         tie(e);
-        x_rm(a, wide, 0x0FAF, e->as->def, use_rm(e, 1));
+        x_rm(a, wide, 0x0FAF, e->as->def, operand_rm(e, i->b, 1));
         return;
     }
     uint8_t d = e->as->def;
@@ -407,8 +424,17 @@ struct condition {
 static void compare_int(struct emitter *e, const struct ins *i, unsigned k, bool wide) {
     int32_t imm;
     struct as *a = &e->a;
-    if (!x86_imm(e->f, i->b, wide, &imm))
-        alu_rm(a, wide, ALU_CMP, e->as->use[k], use_rm(e, k + 1));
+    bool has_imm = x86_imm(e->f, i->b, wide, &imm);
+    if (x86_fused_load(e->f, i->a)) {
+        struct rm x = operand_rm(e, i->a, k);
+        if (has_imm)
+            alu_imm(a, wide, ALU_CMP, x, imm);
+        else
+            x_rm(a, wide, 0x39, e->as->use[k + operand_count(e, i->a)], x);
+        return;
+    }
+    if (!has_imm)
+        alu_rm(a, wide, ALU_CMP, e->as->use[k], operand_rm(e, i->b, k + 1));
     else if (imm == 0)
         x_rr(a, wide, 0x85, e->as->use[k], e->as->use[k]);
     else
@@ -460,7 +486,15 @@ static struct condition condition(struct emitter *e, ref c, unsigned k) {
         const struct ins *x = ins_of(e, i->a);
         if ((x->flags & INS_FUSED) && x86_simd_is_test(x->op))
             return (struct condition){x86_simd_test(e, x, e->as->use[k]) ^ 1, 0};
-        if (x->flags & INS_FUSED)
+        if (x86_fused_load(e->f, i->a)) {
+            struct rm m = operand_rm(e, i->a, k);
+            if (opcode_table[x->op].aux) {
+                alu_imm(a, i->op == OP_I64_EQZ, ALU_CMP, m, 0);
+            } else { /* cmp byte [..], 0 */
+                op_rm(a, 0, false, 0x80, ALU_CMP, m, 1, false);
+                b1(a, 0);
+            }
+        } else if (x->flags & INS_FUSED)
             test_and(e, x, k, x->op == OP_I64_AND);
         else
             x_rr(a, i->op == OP_I64_EQZ, 0x85, e->as->use[k], e->as->use[k]);
@@ -534,7 +568,7 @@ static void select_(struct emitter *e, const struct ins *i) {
 
 static void float_binary(struct emitter *e, const struct ins *i, uint8_t op, bool f64) {
     const struct ins *y = ins_of(e, i->b);
-    struct rm m = y->op == IR_CONST ? x86_pool_const(e, y) : use_rm(e, 1);
+    struct rm m = y->op == IR_CONST ? x86_pool_const(e, y) : operand_rm(e, i->b, 1);
     v_rm(&e->a, f64 ? PP_F2 : PP_F3, 1, op, e->as->def, e->as->use[0], m);
 }
 

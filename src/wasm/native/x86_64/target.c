@@ -77,6 +77,78 @@ static bool only_user(const struct fn *f, const uint32_t *uses, ref v, ref block
     return uses[v] == 1 && v >= block_first && (f->ins.v[v].flags & INS_LIVE);
 }
 
+/* Loads as memory operands. A load moves down to its user, so nothing between may write, trap or call: `barrier` is the
+ * latest such instruction of the block. */
+static bool foldable_load(const struct fn *f, const uint32_t *uses, ref v, ref first, ref barrier, uint16_t load) {
+    const struct ins *i = &f->ins.v[v];
+    return i->op == load && v > barrier && only_user(f, uses, v, first) && !x86_checked_access(f, i->aux >> 8) &&
+           i->imm <= INT32_MAX;
+}
+
+bool x86_fused_load(const struct fn *f, ref v) {
+    const struct ins *i = &f->ins.v[v];
+    return (i->flags & INS_FUSED) && i->op >= OP_I32_LOAD && i->op <= OP_I64_LOAD32_U;
+}
+
+static bool is_barrier(uint16_t op) {
+    if (ir_is_pure(op) || (op >= OP_I32_LOAD && op <= OP_I64_LOAD32_U)) return false;
+    switch (op) {
+    case IR_NOP:
+    case IR_PARAM:
+    case IR_PHI:
+    case IR_SLOT_GET:
+    case IR_RESULT:
+    case IR_PAYLOAD:
+    case OP_GLOBAL_GET:
+    case OP_MEMORY_SIZE:
+    case OP_TABLE_SIZE: return false;
+    default: return true;
+    }
+}
+
+/* x op load: the right operand from memory; where operands may change places, the left one too. */
+static void fuse_binary(struct fn *f, const uint32_t *uses, struct ins *i, ref first, ref barrier, uint16_t load,
+                        bool commutes) {
+    if (f->ins.v[i->b].op == IR_CONST || i->a == i->b) return;
+    if (commutes && !foldable_load(f, uses, i->b, first, barrier, load) &&
+        foldable_load(f, uses, i->a, first, barrier, load)) {
+        ref t = i->a;
+        i->a = i->b;
+        i->b = t;
+    }
+    if (foldable_load(f, uses, i->b, first, barrier, load)) f->ins.v[i->b].flags |= INS_FUSED;
+}
+
+static void fuse_loads(struct fn *f, const uint32_t *uses, ref v, ref first, ref barrier) {
+    struct ins *i = &f->ins.v[v];
+    switch (i->op) {
+    case OP_I32_ADD:
+    case OP_I64_ADD:
+        if ((f->ins.v[i->a].flags | f->ins.v[i->b].flags) & INS_FUSED) return; /* a lea already */
+        fuse_binary(f, uses, i, first, barrier, i->op == OP_I32_ADD ? OP_I32_LOAD : OP_I64_LOAD, true);
+        return;
+    case OP_I32_MUL:
+    case OP_I32_AND:
+    case OP_I32_OR:
+    case OP_I32_XOR: fuse_binary(f, uses, i, first, barrier, OP_I32_LOAD, true); return;
+    case OP_I64_MUL:
+    case OP_I64_AND:
+    case OP_I64_OR:
+    case OP_I64_XOR: fuse_binary(f, uses, i, first, barrier, OP_I64_LOAD, true); return;
+    case OP_I32_SUB: fuse_binary(f, uses, i, first, barrier, OP_I32_LOAD, false); return;
+    case OP_I64_SUB: fuse_binary(f, uses, i, first, barrier, OP_I64_LOAD, false); return;
+    case OP_F32_ADD:
+    case OP_F32_MUL: fuse_binary(f, uses, i, first, barrier, OP_F32_LOAD, true); return;
+    case OP_F32_SUB:
+    case OP_F32_DIV: fuse_binary(f, uses, i, first, barrier, OP_F32_LOAD, false); return;
+    case OP_F64_ADD:
+    case OP_F64_MUL: fuse_binary(f, uses, i, first, barrier, OP_F64_LOAD, true); return;
+    case OP_F64_SUB:
+    case OP_F64_DIV: fuse_binary(f, uses, i, first, barrier, OP_F64_LOAD, false); return;
+    default: return;
+    }
+}
+
 static void fuse_lea(struct fn *f, const uint32_t *uses, struct ins *i, ref first) {
     uint16_t add = i->op, shl = add == OP_I32_ADD ? OP_I32_SHL : OP_I64_SHL;
     struct ins *x = &f->ins.v[i->a], *y = &f->ins.v[i->b];
@@ -84,7 +156,9 @@ static void fuse_lea(struct fn *f, const uint32_t *uses, struct ins *i, ref firs
     if (y->op == IR_CONST) {
         if (!x86_imm(f, i->b, add == OP_I64_ADD, &imm)) return;
         /* add(add(x, y), constant): one lea, where the inner sum has no constant of its own */
-        if (x->op == add && only_user(f, uses, i->a, first) && f->ins.v[x->b].op != IR_CONST) x->flags |= INS_FUSED;
+        if (x->op == add && only_user(f, uses, i->a, first) && f->ins.v[x->b].op != IR_CONST &&
+            !x86_fused_load(f, x->b))
+            x->flags |= INS_FUSED;
         return;
     }
     if (is_shl(f, y, shl) && only_user(f, uses, i->b, first))
@@ -93,35 +167,62 @@ static void fuse_lea(struct fn *f, const uint32_t *uses, struct ins *i, ref firs
         x->flags |= INS_FUSED;
 }
 
+/* Compares of a loaded value with another: cmp with memory on either side. With a constant, or zero: cmp [..], imm. */
+static void fuse_compared_load(struct fn *f, const uint32_t *uses, struct ins *i, ref first, ref barrier) {
+    bool wide = i->op >= OP_I64_EQZ;
+    uint16_t load = wide ? OP_I64_LOAD : OP_I32_LOAD;
+    int32_t imm;
+    if (i->op == OP_I32_EQZ || i->op == OP_I64_EQZ) {
+        uint16_t byte = wide ? OP_I64_LOAD8_U : OP_I32_LOAD8_U;
+        if (foldable_load(f, uses, i->a, first, barrier, load) || foldable_load(f, uses, i->a, first, barrier, byte))
+            f->ins.v[i->a].flags |= INS_FUSED;
+        return;
+    }
+    if (i->a == i->b) return;
+    if (foldable_load(f, uses, i->a, first, barrier, load) &&
+        (f->ins.v[i->b].op != IR_CONST || x86_imm(f, i->b, wide, &imm)))
+        f->ins.v[i->a].flags |= INS_FUSED;
+    else if (foldable_load(f, uses, i->b, first, barrier, load))
+        f->ins.v[i->b].flags |= INS_FUSED;
+}
+
 /* A condition that only a branch or select looks at is computed there, in the flags. */
-static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first) {
+static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first, ref barrier) {
     struct ins *i = &f->ins.v[c];
     if (!only_user(f, uses, c, first)) return;
     if (x86_is_int_compare(i->op) || x86_is_float_compare(i->op) || x86_simd_is_test(i->op) || i->op == OP_I32_AND) {
+        if (i->op == OP_I32_AND && x86_fused_load(f, i->b)) return; /* computed where its load may be */
         i->flags |= INS_FUSED;
+        if (x86_is_int_compare(i->op)) fuse_compared_load(f, uses, i, first, barrier);
         return;
     }
     if (i->op != OP_I32_EQZ && i->op != OP_I64_EQZ) return;
     i->flags |= INS_FUSED;
     struct ins *x = &f->ins.v[i->a];
-    if ((x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) && only_user(f, uses, i->a, first))
-        x->flags |= INS_FUSED;
+    if (x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) {
+        if (only_user(f, uses, i->a, first) && !(!x86_simd_is_test(x->op) && x86_fused_load(f, x->b)))
+            x->flags |= INS_FUSED;
+        return;
+    }
+    fuse_compared_load(f, uses, i, first, barrier);
 }
 
 void target_fuse(struct fn *f, const uint32_t *uses) {
     for (uint32_t b = 0; b < f->blocks.n; b++) {
-        ref first = f->blocks.v[b].first;
+        ref first = f->blocks.v[b].first, barrier = 0;
         for (ref v = first; v < f->blocks.v[b].end; v++) {
             struct ins *i = &f->ins.v[v];
             if (!(i->flags & INS_LIVE)) continue;
+            if (!ir_is_terminator(i->op) && is_barrier(i->op)) barrier = v;
             if (i->op == OP_I32_ADD || i->op == OP_I64_ADD)
                 fuse_lea(f, uses, i, first);
             else if (i->op == IR_BRANCH)
-                fuse_condition(f, uses, i->a, first);
+                fuse_condition(f, uses, i->a, first, barrier);
             else if (i->op == IR_SELECT)
-                fuse_condition(f, uses, i->c, first);
+                fuse_condition(f, uses, i->c, first, barrier);
             else if (i->op >= OP_BASE_FD && i->op < OPCODE_LIMIT)
                 x86_simd_fuse(f, uses, v, first);
+            fuse_loads(f, uses, v, first, barrier);
         }
     }
 }
@@ -136,6 +237,18 @@ static void add_use(struct operands *o, ref v, uint8_t how, uint8_t reg) {
     o->n++;
 }
 
+/* A fused load stands for its address. */
+static void load_use(const struct fn *f, ref v, struct operands *o) {
+    int32_t disp;
+    if (!x86_constant_address(f, &f->ins.v[v], &disp)) add_use(o, f->ins.v[v].a, USE_REG, 0);
+}
+static void use_or_load(const struct fn *f, ref v, struct operands *o, uint8_t how) {
+    if (x86_fused_load(f, v))
+        load_use(f, v, o);
+    else
+        add_use(o, v, how, 0);
+}
+
 static void condition_operands(const struct fn *f, ref c, struct operands *o) {
     const struct ins *i = &f->ins.v[c];
     int32_t imm;
@@ -148,9 +261,13 @@ static void condition_operands(const struct fn *f, ref c, struct operands *o) {
             add_use(o, i->a, USE_REG, 0);
             return;
         }
+        if (x86_fused_load(f, i->a)) {
+            load_use(f, i->a, o);
+            return;
+        }
         i = &f->ins.v[i->a];
     }
-    add_use(o, i->a, USE_REG, 0);
+    use_or_load(f, i->a, o, USE_REG);
     if (x86_simd_is_test(i->op)) return;
     bool wide = i->op == OP_I64_AND || (i->op >= OP_I64_EQ && i->op <= OP_I64_GE_U);
     if (x86_is_float_compare(i->op)) {
@@ -160,7 +277,7 @@ static void condition_operands(const struct fn *f, ref c, struct operands *o) {
             add_use(o, i->b, USE_REG, 0);
         return;
     }
-    if (!x86_imm(f, i->b, wide, &imm)) add_use(o, i->b, USE_ANY, 0);
+    if (!x86_imm(f, i->b, wide, &imm)) use_or_load(f, i->b, o, x86_fused_load(f, i->a) ? USE_REG : USE_ANY);
 }
 
 /* ucomis sets the flags for "above" in the right way for gt and ge; lt and le are those with the operands swapped. */
@@ -191,9 +308,9 @@ static void binary(const struct fn *f, const struct ins *i, struct operands *o, 
     int32_t imm;
     add_use(o, i->a, USE_REG, 0);
     bool has_imm = x86_imm(f, i->b, wide, &imm);
-    if (!has_imm) add_use(o, i->b, USE_ANY, 0);
+    if (!has_imm) use_or_load(f, i->b, o, USE_ANY);
     o->def = DEF_TIED;
-    o->commutes = !has_imm && i->op != OP_I32_SUB && i->op != OP_I64_SUB;
+    o->commutes = !has_imm && !x86_fused_load(f, i->b) && i->op != OP_I32_SUB && i->op != OP_I64_SUB;
 }
 
 static void rotate(const struct fn *f, const struct ins *i, struct operands *o, bool wide, bool shift) {
@@ -230,7 +347,7 @@ static void lea_operands(const struct fn *f, ref v, struct operands *o) {
 
 static void float_binary(const struct fn *f, const struct ins *i, struct operands *o) {
     add_use(o, i->a, USE_REG, 0);
-    if (f->ins.v[i->b].op != IR_CONST) add_use(o, i->b, USE_ANY, 0);
+    if (f->ins.v[i->b].op != IR_CONST) use_or_load(f, i->b, o, USE_ANY);
     o->def = DEF_REG;
 }
 
@@ -325,6 +442,10 @@ void target_operands(const struct fn *f, ref v, struct operands *o) {
     case OP_REF_FUNC: o->def = DEF_REG; return;
     case OP_I32_ADD:
     case OP_I64_ADD: {
+        if (x86_fused_load(f, i->b)) {
+            binary(f, i, o, i->op == OP_I64_ADD);
+            return;
+        }
         struct lea l = x86_lea(f, v);
         if (l.disp || l.scale || !l.index) {
             lea_operands(f, v, o);
@@ -350,7 +471,7 @@ void target_operands(const struct fn *f, ref v, struct operands *o) {
     case OP_I32_MUL:
     case OP_I64_MUL:
         binary(f, i, o, i->op == OP_I64_MUL);
-        if (!o->commutes) {
+        if (!o->commutes && !x86_fused_load(f, i->b)) {
             o->def = DEF_REG;
             o->use[0].how = USE_ANY;
         }
