@@ -34,6 +34,7 @@ wasm_store_t *donjon_store_new(wasm_engine_t *e, const struct donjon_limits *l) 
         .stack_bytes = l->stack_bytes,
         .call_depth = l->call_depth,
         .interpret = l->interpret,
+        .explicit_checks = l->explicit_checks,
         .heap_bytes = l->heap_bytes,
         .fuel = l->fuel,
         .fuel_enabled = l->fuel_enabled,

@@ -1,6 +1,6 @@
 /* Runs conformance scripts (wast2json's JSON) against the engine's internal API.
  *
- *   spec_runner [--interpret | --image] [--skip FILE] [--counts FILE] DIR...
+ *   spec_runner [--interpret | --explicit | --image] [--skip FILE] [--counts FILE] DIR...
  *
  * A DIR is one unpacked archive: NAME.json per script, and the modules it names. Every script runs in a process of its
  * own, so a crash costs that script's remaining assertions and nothing else. Per DIR one line with its totals (checked
@@ -48,7 +48,8 @@ struct counts {
 struct skip {
     char *archive, *script, *line, *reason;
 };
-static bool interpret; /* no native code */
+static bool interpret;       /* no native code */
+static bool explicit_checks; /* native code without guard pages */
 static bool ahead;     /* every module compiled whole, and used as an image */
 static struct skip *skips;
 static size_t n_skips;
@@ -659,7 +660,7 @@ static void script_run(const char *dir, const char *archive, const char *name, s
     size_t i;
     json_array_foreach(commands, i, c) n->total += is_assertion(str(c, "type"));
     s = (struct script){.dir = dir, .archive = archive, .name = name, .counts = n};
-    struct store_limits limits = {.interpret = interpret};
+    struct store_limits limits = {.explicit_checks = explicit_checks, .interpret = interpret};
     s.engine = engine_new(donjon_platform_posix());
     s.store = s.engine ? store_new(s.engine, &limits) : NULL;
     if (!s.store) {
@@ -772,6 +773,8 @@ int main(int argc, char **argv) {
             counts_file = argv[++at];
         else if (!strcmp(argv[at], "--interpret"))
             interpret = true;
+        else if (!strcmp(argv[at], "--explicit"))
+            explicit_checks = true;
         else if (!strcmp(argv[at], "--image"))
             ahead = true;
         else {

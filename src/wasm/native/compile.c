@@ -17,7 +17,8 @@ bool compile_function(const struct module *m, uint32_t func, struct compile_opti
     struct fn f = {.platform = m->engine->platform,
                    .module = m,
                    .index = func,
-                   .bounds_checks = opt->bounds_checks,
+                   .bounds_checks = opt->bounds_checks || opt->no_faults,
+                   .no_faults = opt->no_faults,
                    .fuel = opt->fuel};
     struct allocation al = {0};
     memset(out, 0, sizeof *out);

@@ -29,7 +29,7 @@ struct compiled {
 };
 
 struct compile_options {
-    bool bounds_checks, fuel;
+    bool bounds_checks, no_faults, fuel; /* as in struct fn */
     /* With find_code < the code's size: only finds which byte of the module that piece of code came from. */
     uint32_t find_code, found_at;
     void (*dump)(void *ctx, const char *stage, const char *line);

@@ -143,7 +143,8 @@ struct fn {
     uint32_t index;
     const struct functype *type;
     bool failed;        /* out of memory: everything else is then undefined, compilation is given up */
-    bool bounds_checks; /* explicit, instead of guard pages */
+    bool bounds_checks; /* of memory 0, explicit: no guard pages behind it */
+    bool no_faults;     /* faults do not reach us: explicit looks at interrupts and the stack, too */
     bool fuel;
 
     VEC(struct ins) ins;

@@ -41,7 +41,7 @@ struct native {
     struct vmctx **vms;
     uint32_t n_vms, cap_vms;
     slot *overflow;
-    bool guards;        /* faults reach us: no explicit bounds checks */
+    bool faults;        /* reach us: no explicit checks */
     struct image image; /* for instances of image_module, NULL when there is none */
     const struct module *image_module;
     native_code_seen seen; /* told about every piece; NULL: nobody */
@@ -70,8 +70,8 @@ struct native *native_new(struct store *s) {
         if (n->code) break;
     }
     n->overflow = p->realloc(p->ctx, NULL, OVERFLOW_SLOTS * sizeof(slot));
-    n->guards = p->on_fault && p->on_fault(p->ctx, fault, n);
-    bool ok = n->guards && n->stack && n->code && n->overflow &&
+    n->faults = !s->limits.explicit_checks && p->on_fault && p->on_fault(p->ctx, fault, n);
+    bool ok = n->stack && n->code && n->overflow &&
               p->protect(p->ctx, n->stack + STACK_GUARD, n->stack_size, DONJON_PROT_READ | DONJON_PROT_WRITE);
     if (ok) return n;
     native_delete(n);
@@ -81,7 +81,7 @@ struct native *native_new(struct store *s) {
 void native_delete(struct native *n) {
     if (!n) return;
     const struct donjon_platform *p = platform_of(n);
-    if (n->guards) p->on_fault(p->ctx, NULL, n);
+    if (n->faults) p->on_fault(p->ctx, NULL, n);
     if (n->stack) p->release(p->ctx, n->stack, STACK_GUARD + n->stack_size);
     if (n->code) p->release(p->ctx, n->code, n->code_reserved);
     for (uint32_t k = 0; k < n->n_vms; k++)
@@ -276,7 +276,7 @@ static bool guarded(const struct instance *i) {
 static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
     struct instance *i = vm->instance;
     struct compile_options opt = {
-        .find_code = UINT32_MAX, .bounds_checks = !guarded(i), .fuel = n->store->limits.fuel_enabled};
+        .find_code = UINT32_MAX, .bounds_checks = !guarded(i), .no_faults = !n->faults, .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
     if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
     if (!compile_function(i->module, func, &opt, &c)) return NULL;
@@ -302,6 +302,7 @@ const char *native_use_image(struct native *n, const struct module *m, const uin
     if (wrong) return wrong;
     if (!(n->image.head.flags & IMAGE_FUEL) != !n->store->limits.fuel_enabled)
         return n->store->limits.fuel_enabled ? "compiled without counting fuel" : "compiled for counting fuel";
+    if (!n->faults) return "compiled for where memory faults can be caught";
     n->image_module = m;
     return NULL;
 }
@@ -482,7 +483,7 @@ static bool next_frame(const struct native *n, struct frame *f) {
 /* The byte of the module that a piece of code came from: compiled again, which gives the same code. */
 static uint32_t source_offset(struct native *n, const struct piece *p, uint32_t code) {
     struct compile_options opt = {
-        .find_code = code, .bounds_checks = !guarded(p->vm->instance), .fuel = n->store->limits.fuel_enabled};
+        .find_code = code, .bounds_checks = !guarded(p->vm->instance), .no_faults = !n->faults, .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
     if (!compile_function(p->vm->instance->module, p->func, &opt, &c)) return 0;
     compiled_free(platform_of(n), &c);

@@ -1286,7 +1286,7 @@ enum { PROBE = 16384 }; /* frames larger than this are checked, smaller ones mee
 
 static void prologue(struct emitter *e) {
     struct as *a = &e->a;
-    if (e->frame > PROBE) {
+    if (e->frame > PROBE || e->f->no_faults) {
         x_rm(a, true, 0x8D, R11, rm_mem(RSP, -(int32_t)e->frame));
         alu_rm(a, true, ALU_CMP, R11, rm_mem(REG_VM, offsetof(struct vmctx, stack_limit)));
         x86_trap_if(e, CC_B, TRAP_STACK);
@@ -1296,6 +1296,11 @@ static void prologue(struct emitter *e) {
 
 /* Reads the page before the context: no access there means an interrupt is pending. One load, no branch. */
 static void loop_check(struct emitter *e) {
+    if (e->f->no_faults) {
+        alu_imm(&e->a, false, ALU_CMP, rm_mem(REG_VM, offsetof(struct vmctx, interrupt)), 0);
+        x86_trap_if(e, CC_NE, TRAP_INTERRUPT);
+        return;
+    }
     x_rm(&e->a, false, 0x85, RAX, rm_mem(REG_VM, -VM_POLL_PAGE));
 }
 
