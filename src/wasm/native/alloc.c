@@ -129,11 +129,14 @@ static void find_uses(struct alloc *a) {
     if (f->failed) a->ok = false;
 }
 
-/* Calls in blocks that every turn of their loop passes. */
-static void find_barriers(struct alloc *a) {
-    struct fn *f = a->f;
-    uint8_t *always = grab(a, f->blocks.n, 1);
-    if (!a->ok) return;
+static bool has_call(const struct fn *f, const struct block *b) {
+    for (uint32_t i = b->first; i < b->end; i++)
+        if (f->ins.v[i].op == IR_CALL) return true;
+    return false;
+}
+
+/* Blocks that every turn of their loop passes. */
+static void find_always(const struct fn *f, uint8_t *always) {
     for (uint32_t l = 0; l < f->loops.n; l++) {
         uint32_t header = f->loops.v[l].header, common = NONE32;
         const struct block *h = &f->blocks.v[header];
@@ -151,12 +154,33 @@ static void find_barriers(struct alloc *a) {
         for (uint32_t x = common; x != NONE32 && x >= header; x = f->blocks.v[x].idom)
             always[x] = 1;
     }
+}
+
+/* Where registers are lost, or might as well be: calls that run whenever their loop does, and switches of loops that
+ * call somewhere. What such a loop needs behind the switch is needed in some of many cases, and calls in others want
+ * it in its slot anyway: kept in a register it would be stored and loaded in every turn. */
+enum { SWITCH_MANY = 8 };
+static void find_barriers(struct alloc *a) {
+    struct fn *f = a->f;
+    uint8_t *always = grab(a, f->blocks.n, 1), *calls = grab(a, f->loops.n, 1);
+    if (a->ok) {
+        find_always(f, always);
+        for (uint32_t b = 0; b < f->blocks.n; b++)
+            if (f->blocks.v[b].loop != NONE32 && !calls[f->blocks.v[b].loop] && has_call(f, &f->blocks.v[b]))
+                for (uint32_t l = f->blocks.v[b].loop; l != NONE32 && !calls[l]; l = f->loops.v[l].parent)
+                    calls[l] = 1;
+    }
     for (uint32_t b = 0; b < f->blocks.n && a->ok; b++) {
-        if (!always[b] && f->blocks.v[b].loop != NONE32) continue;
-        for (uint32_t i = f->blocks.v[b].first; i < f->blocks.v[b].end; i++)
-            if (f->ins.v[i].op == IR_CALL) a->ok = vec_push(f, a->barriers, i);
+        uint32_t loop = f->blocks.v[b].loop;
+        if (!always[b] && loop != NONE32) continue;
+        for (uint32_t i = f->blocks.v[b].first; i < f->blocks.v[b].end && a->ok; i++) {
+            const struct ins *x = &f->ins.v[i];
+            bool many = x->op == IR_SWITCH && x->aux >= SWITCH_MANY && loop != NONE32 && calls[loop];
+            if (x->op == IR_CALL || many) a->ok = vec_push(f, a->barriers, i);
+        }
     }
     f->platform->realloc(f->platform->ctx, always, 0);
+    f->platform->realloc(f->platform->ctx, calls, 0);
 }
 
 static uint32_t next_barrier(const struct alloc *a, uint32_t pos) {
@@ -470,6 +494,8 @@ static bool lives_into(struct alloc *a, ref v, const struct block *b) {
     return v < b->first && a->end[v] >= b->first && (b->idom == NONE32 || v < a->f->blocks.v[b->idom].end);
 }
 
+enum { NEAR = 8 }; /* instructions: a value used so soon is worth a register */
+
 /* A phi in a register, or in its slot for good. */
 static void place_phi(struct alloc *a, ref phi, uint8_t r) {
     struct assign *as = &a->out->at[phi];
@@ -489,6 +515,15 @@ static uint8_t free_register(struct alloc *a, regset class, uint8_t hint) {
     return REG_NONE;
 }
 
+/* Is a register no use to a join's phi? It would be lost before it is used, or the phi is on its way to another that
+ * stays in its slot. */
+static bool phi_in_slot(struct alloc *a, ref phi) {
+    uint32_t next = next_use(a, phi, a->pos, a->loop), barrier = next_barrier(a, a->pos);
+    if (next > barrier) return true;
+    ref to = a->phi_of[phi];
+    return to && to < phi && a->out->at[to].def == REG_NONE && next - a->pos > NEAR;
+}
+
 static void enter_join(struct alloc *a, const struct block *b) {
     struct fn *f = a->f;
     struct state base = a->exit[f->edges.v[f->preds.v[b->preds + b->n_preds - 1]].from];
@@ -499,6 +534,10 @@ static void enter_join(struct alloc *a, const struct block *b) {
     for (uint32_t k = 0; k < b->n_phis; k++) {
         ref phi = b->first + k;
         if (!(f->ins.v[phi].flags & INS_LIVE)) continue;
+        if (phi_in_slot(a, phi)) {
+            place_phi(a, phi, REG_NONE);
+            continue;
+        }
         regset class = target_class(f->ins.v[phi].type);
         uint8_t hint = wish(a, phi), r;
         if (hint == REG_NONE) hint = a->hint[phi];
