@@ -211,7 +211,9 @@ def engines(chosen):
     if want("v8") and shutil.which("node"):
         e.append(Engine("v8", f"node {node_wasi}"))
     if want("cranelift") and npm("wizer"):
-        e.append(Engine("cranelift", f"BENCH_N={{n}} {OUT}/npm/wizer/node_modules/.bin/wizer --allow-wasi --inherit-env true "
+        modules = OUT / "npm/wizer/node_modules"
+        wizer = next(iter(modules.glob("@bytecodealliance/wizer-linux-*/wizer")), modules / ".bin/wizer")
+        e.append(Engine("cranelift", f"BENCH_N={{n}} {wizer} --allow-wasi --inherit-env true "
                         "--inherit-stdio true --init-func _start --wasm-bulk-memory true {wasm} -o /dev/null", cpu_clock=False))
     if want("wasm2c") and shutil.which("wasm2c"):
         e.append(Engine("wasm2c", "{wasm2c} {n}", prepare=wasm2c_prepare))
