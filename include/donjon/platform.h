@@ -14,7 +14,13 @@
 extern "C" {
 #endif
 
-enum donjon_prot { DONJON_PROT_NONE = 0, DONJON_PROT_READ = 1, DONJON_PROT_WRITE = 2, DONJON_PROT_EXEC = 4 };
+enum donjon_prot {
+    DONJON_PROT_NONE = 0,
+    DONJON_PROT_READ = 1,
+    DONJON_PROT_WRITE = 2,
+    DONJON_PROT_EXEC = 4,
+    DONJON_PROT_FILL = 8, /* a hint, with WRITE: all of it is about to be written */
+};
 
 /* A memory fault in compiled code, as the operating system reports it. The handler changes registers to go on
  * elsewhere. */

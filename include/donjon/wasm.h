@@ -172,6 +172,9 @@ struct donjon_module_counts {
 };
 struct donjon_module_counts donjon_module_counts(const wasm_module_t *);
 
+/* The function exported under this name, or else the first that has it in the name section. */
+bool donjon_module_find_func(const wasm_module_t *, const char *name, uint32_t *func);
+
 /* ---- slots: values as the engine has them ---- */
 
 /* One 8-byte slot. i32, i64, f32, f64 and references take one, v128 two (low half first). The bytes of a slot that its

@@ -8,6 +8,7 @@
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
+    &verb_compile,
     &verb_config_init,
     &verb_config_check,
     &verb_platform_info,

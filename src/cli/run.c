@@ -1,7 +1,7 @@
 /* donjon run: the command line and a config become one struct config; the loader does the rest; how it ended becomes
  * our exit. */
 #include "run.h"
-#include "gate/gate.h"
+#include "code_cache.h"
 #include "loader/loader.h"
 #include <errno.h>
 #include <signal.h>
@@ -15,20 +15,6 @@ static uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static int read_module(struct run *r, char **bytes, size_t *size) {
-    const char *shown = strcmp(r->module, "-") ? r->module : "standard input";
-    uint64_t before = now_ns();
-    if (!cli_read_file(r->module, BOOT_MAX_MODULE, bytes, size)) {
-        if (errno != EFBIG) return cli_error(r->verb, "cannot read %s: %s", shown, strerror(errno));
-        return cli_error(r->verb, "%s: more than the %u MiB a module may have", shown, BOOT_MAX_MODULE >> 20);
-    }
-    r->read_ns = now_ns() - before;
-    const char *why = cli_not_a_module(*bytes, *size);
-    if (!why) return 0;
-    free(*bytes);
-    return cli_error(r->verb, "%s %s", shown, why);
 }
 
 /* Ends as the program would have ended, so that a shell sees the signal; without a core of ours. */
@@ -45,37 +31,46 @@ static void die_by(int signal_number) {
 /* The keep has its own copy by now; ours would only lie about for as long as the program runs. */
 struct loading {
     struct progress progress;
-    char *bytes;
+    struct run_module *module;
 };
 
 static void loaded(void *ctx) {
     struct loading *l = ctx;
     progress_end(&l->progress);
-    free(l->bytes);
-    l->bytes = NULL;
+    run_free_module(l->module);
 }
 
-/* Takes over `bytes`. */
-static int run_keep(struct run *r, char *bytes, size_t size) {
-    struct loading loading = {.bytes = bytes};
+/* A big module whose program has run will be run again: compiled in the background, it then starts at once. */
+static void fill_cache(const struct run *r, const struct run_module *m, enum keep_outcome outcome) {
+    bool ran = outcome != KEEP_REFUSED && outcome != KEEP_FAILED;
+    if (ran && m->worth_caching) code_cache_fill_later(r->module);
+}
+
+static int run_keep(struct run *r, struct run_module *m) {
+    struct loading loading = {.module = m};
     struct keep_options options = {
         .config = &r->c,
-        .wasm = bytes,
-        .wasm_size = size,
+        .wasm = m->wasm,
+        .wasm_size = m->wasm_size,
+        .code = m->code,
+        .code_size = m->code_size,
+        .code_digest = m->digest,
         .stdio = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .backend = r->backend,
+        .profile = r->profile,
         .debug = r->debug,
         .ready = loaded,
         .ready_ctx = &loading,
     };
     struct keep_result result = {0};
-    progress_start(&loading.progress, r->module, size);
+    progress_start(&loading.progress, r->module, m->wasm_size);
     keep_run(&options, &result);
     loaded(&loading);
     if (r->json)
         run_print_json(r, &result, now_ns());
     else if (result.text)
         run_print_text(r, &result);
+    fill_cache(r, m, result.outcome);
     int code = result.exit_code, by = result.outcome == KEEP_SIGNALLED ? result.signal : 0;
     keep_result_free(&result);
     if (by) die_by(by);
@@ -94,15 +89,16 @@ static int before_keep(struct run *r, int code) {
 
 static int run(struct run *r, struct cli_args *first) {
     struct cli_args second = *first;
-    char *bytes;
-    size_t size;
+    struct run_module module = {0};
     int code = run_read_options(r, first);
     if (code || !r->app) return before_keep(r, code);
     code = config_init(&r->c) ? run_build_config(r, &second) : cli_error(r->verb, "out of memory");
     free(second.keys_copy);
-    if (!code) code = read_module(r, &bytes, &size);
+    uint64_t before = now_ns();
+    if (!code) code = run_read_module(r, &module);
     if (code) return before_keep(r, code);
-    return run_keep(r, bytes, size);
+    r->read_ns = now_ns() - before;
+    return run_keep(r, &module);
 }
 
 static int main_run(struct cli_args *a) {
@@ -133,6 +129,10 @@ static const struct cli_option options[] = {
      "How to build the keep; otherwise the strongest that works here. See `donjon platform info`."},
     {OPT_JSON, 0, "json", NULL,
      "Report how it ended as one line of JSON, the last of standard error, instead of as text."},
+    {OPT_NO_CACHE, 0, "no-cache", NULL,
+     "Use no compiled code from the cache, and put none there. See `donjon compile`."},
+    {OPT_PROFILE, 0, "profile", NULL,
+     "Write /tmp/perf-PID.map for the keep, so that perf(1) shows the names of the program's functions."},
     {OPT_DEBUG, 0, "debug", NULL, "Show what the keep's runtime logs about itself."},
     {0},
 };
@@ -173,8 +173,8 @@ const struct cli_verb verb_run = {
     .name = "run",
     .operands = "APP [--] [ARGS...]",
     .summary = "Run a WebAssembly program in a keep",
-    .text = "Runs APP, a WebAssembly module for WASI preview 1 (`wasm32-wasip1`), in a keep of its own. APP is a file, "
-            "`-` for standard "
+    .text = "Runs APP, a WebAssembly module for WASI preview 1 (`wasm32-wasip1`), in a keep of its own. APP is a file "
+            "(also one that `donjon compile` made), `-` for standard "
             "input, or a directory that has a main.wasm and, if it wants one, a Donjon.toml or Enarx.toml. No other "
             "file is "
             "looked for.\n\n"

@@ -18,6 +18,8 @@ enum run_option {
     OPT_BACKEND,
     OPT_JSON,
     OPT_DEBUG,
+    OPT_PROFILE,
+    OPT_NO_CACHE,
     KEY_UNKNOWN_IMPORTS,
     KEY_INTERPRET,
     KEY_INHERIT_ENV,
@@ -32,10 +34,22 @@ struct run {
     const char *config; /* path or NULL */
     char *config_found; /* in a directory given as app */
     const char *argv0, *backend;
-    bool json, debug;
+    bool json, debug, profile, no_cache;
     struct config c;
     uint64_t started_ns, read_ns; /* when it began; how long reading the module took */
 };
+
+/* run_module.c: what is to be run, read and, where there is compiled code for it, with that. */
+struct run_module {
+    char *bytes;             /* the module, or all of a file that has it and its code */
+    const void *wasm, *code; /* code NULL: none */
+    size_t wasm_size, code_size;
+    uint8_t *cached;    /* a cache entry with the code */
+    uint8_t digest[32]; /* the module's, when there is code */
+    bool worth_caching;
+};
+int run_read_module(struct run *r, struct run_module *m); /* 0, or the exit code after everything has been said */
+void run_free_module(struct run_module *m);
 
 /* run_options.c: the command line is read twice, first for what must be known before a config is read, then for what
  * comes on top of it. 0, or the exit code after everything has been said. `c` is initialised before. */

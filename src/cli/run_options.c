@@ -153,6 +153,8 @@ int run_read_options(struct run *r, struct cli_args *a) {
         if (id == OPT_BACKEND) r->backend = value;
         if (id == OPT_JSON) r->json = true;
         if (id == OPT_DEBUG) r->debug = true;
+        if (id == OPT_PROFILE) r->profile = true;
+        if (id == OPT_NO_CACHE) r->no_cache = true;
     }
     r->app = value;
     return 0;

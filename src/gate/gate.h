@@ -108,6 +108,7 @@ enum gate_op {
     GATE_SHUTDOWN, /* handle, enum gate_how */
 
     GATE_LOG,   /* data: one line of text. Shown in debug mode only */
+    GATE_CODE,  /* address, size, data: a function's name. Compiled code, for profilers; kept in profiling mode only */
     GATE_READY, /* the program's first instruction comes next */
     GATE_EXIT,  /* enum gate_exit, status, data: text. The last request of a keep */
     GATE_OPS
@@ -192,7 +193,7 @@ struct gate_reply {
 };
 
 #define GATE_MAGIC   0x65746147 /* "Gate" */
-#define GATE_VERSION 1
+#define GATE_VERSION 2
 
 /* The shared block. Each side's words have cache lines of their own. A request is there when `asked` has moved to the
  * number after the last, its reply when `answered` has followed. Before sleeping on the doorbell a side raises its flag
@@ -214,14 +215,17 @@ _Static_assert(sizeof(struct gate_request) == 64 && sizeof(struct gate_reply) ==
 _Static_assert(sizeof(struct gate_stat) == 64 && sizeof(struct gate_poll) == 24 && sizeof(struct gate_dirent) == 24,
                "no padding");
 
-/* The boot image: this header, then the configuration in wire form (src/config), then the module. */
+/* The boot image: this header, then the configuration in wire form (src/config), then the module, then its compiled code,
+ * if there is any (donjon/wasm.h: donjon_module_compile). Compiled code is believed: only a keep that trusts its loader, as
+ * `process` does, may be given any. */
 #define BOOT_MAGIC 0x746f6f426e6a6e44 /* "DnjnBoot" */
 enum boot_flags {
     BOOT_DEBUG = 1,
     BOOT_TERMINAL_IN = 2, /* what isatty() says of the configuration's stdin, stdout, stderr */
     BOOT_TERMINAL_OUT = 4,
     BOOT_TERMINAL_ERR = 8,
-    BOOT_FLAGS_ALL = 15
+    BOOT_PROFILE = 16, /* GATE_CODE is wanted */
+    BOOT_FLAGS_ALL = 31
 };
 struct boot_header {
     uint64_t magic;
@@ -229,9 +233,12 @@ struct boot_header {
     uint32_t flags;
     uint64_t config_size; /* BOOT_MAX_CONFIG at most */
     uint64_t module_size; /* BOOT_MAX_MODULE at most */
+    uint64_t code_size;   /* BOOT_MAX_CODE at most; 0: none */
+    uint8_t digest[32];   /* of the module, as its compiled code has it; 0 without */
 };
 #define BOOT_MAX_CONFIG (16u << 20) /* more than config_wire.h ever needs */
 #define BOOT_MAX_MODULE (1u << 30)
+#define BOOT_MAX_CODE   (2u << 30)
 
 /* Host's end: a request as copied from the block. NULL when it is well formed: a known operation, unused arguments
  * zero, flags of those that exist, lengths within the data area; else what is wrong with it. */

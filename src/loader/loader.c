@@ -96,9 +96,31 @@ static bool write_all(int fd, const void *data, size_t size) {
     return true;
 }
 
+/* The boot image's parts, one after the other, where they are large through a mapping in large pages: a memfd written
+ * to by write(2) has small ones, whose allocation takes most of the time. */
+struct part {
+    const void *data;
+    size_t size;
+};
+static bool write_parts(int fd, const struct part *parts, unsigned n, size_t size) {
+    enum { LARGE = 4 << 20 };
+    uint8_t *map = MAP_FAILED, *to;
+    if (size >= LARGE && ftruncate(fd, (off_t)size) == 0)
+        to = map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        for (unsigned k = 0; k < n; k++)
+            if (!write_all(fd, parts[k].data, parts[k].size)) return false;
+        return lseek(fd, 0, SEEK_SET) == 0;
+    }
+    madvise(map, size, MADV_HUGEPAGE);
+    for (unsigned k = 0; k < n; to += parts[k++].size)
+        if (parts[k].size) memcpy(to, parts[k].data, parts[k].size);
+    return munmap(map, size) == 0;
+}
+
 static uint32_t boot_flags(const struct keep_options *o) {
     static const uint32_t terminal[3] = {BOOT_TERMINAL_IN, BOOT_TERMINAL_OUT, BOOT_TERMINAL_ERR};
-    uint32_t flags = o->debug ? BOOT_DEBUG : 0;
+    uint32_t flags = (o->debug ? BOOT_DEBUG : 0) | (o->profile ? BOOT_PROFILE : 0);
     for (int i = 0; i < 3; i++)
         if (o->stdio[i] >= 0 && isatty(o->stdio[i])) flags |= terminal[i];
     return flags;
@@ -124,12 +146,15 @@ static int make_boot(const struct keep_options *o, size_t *size, struct keep_res
                                .version = GATE_VERSION,
                                .flags = boot_flags(o),
                                .config_size = wire_size,
-                               .module_size = o->wasm_size};
+                               .module_size = o->wasm_size,
+                               .code_size = o->code ? o->code_size : 0};
+    if (o->code) memcpy(head.digest, o->code_digest, sizeof head.digest);
+    const struct part parts[] = {
+        {&head, sizeof head}, {wire, wire_size}, {o->wasm, o->wasm_size}, {o->code, head.code_size}};
+    *size = sizeof head + wire_size + o->wasm_size + head.code_size;
     int fd = memfd_create("donjon-boot", MFD_CLOEXEC);
-    bool ok = fd >= 0 && write_all(fd, &head, sizeof head) && write_all(fd, wire, wire_size) &&
-              write_all(fd, o->wasm, o->wasm_size) && lseek(fd, 0, SEEK_SET) == 0;
+    bool ok = fd >= 0 && write_parts(fd, parts, sizeof parts / sizeof *parts, *size);
     free(wire);
-    *size = sizeof head + wire_size + o->wasm_size;
     if (ok) return fd;
     failed(result, "cannot make the boot image: %s", strerror(errno));
     if (fd >= 0) close(fd);
@@ -137,15 +162,16 @@ static int make_boot(const struct keep_options *o, size_t *size, struct keep_res
 }
 
 /* Writable memory that the keep's process may have: what its limits add up to, its module in all its forms (boot image,
- * module, translated code), and something for the warden itself. */
-static uint64_t memory_limit(const struct config *c, size_t boot_size) {
+ * module, translated code), code that came with it (boot image, installed, its tables), and something for the warden
+ * itself. */
+static uint64_t memory_limit(const struct config *c, size_t boot_size, size_t code_size) {
 #if DONJON_SANITIZED
-    (void)c, (void)boot_size;
+    (void)c, (void)boot_size, (void)code_size;
     return 0; /* AddressSanitizer's shadow alone is terabytes of writable address space */
 #else
     const struct config_limits *l = &c->limits;
-    uint64_t parts[] = {l->memory,          l->stack,  l->heap,   l->fs_bytes,    l->tables * 8,
-                        l->call_depth * 64, boot_size, boot_size, boot_size * 16, 256u << 20};
+    uint64_t parts[] = {l->memory, l->stack,  l->heap,        l->fs_bytes,   l->tables * 8, l->call_depth * 64,
+                        boot_size, boot_size, boot_size * 16, code_size * 4, 256u << 20};
     uint64_t sum = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (__builtin_add_overflow(sum, parts[i], &sum)) return 0;
@@ -213,6 +239,7 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
         failed(result, "%s", error);
         return;
     }
+    if (o->profile && b->pid) server_profile(s, b->pid(k));
     uint64_t wall = o->config->limits.time;
     if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
     bool reported = b->serve(k, s);
@@ -244,9 +271,10 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
         return;
     }
     struct keep_image image = {.warden = warden, .debug = o->debug};
+    size_t code_size = o->code ? o->code_size : 0;
     image.boot_fd = make_boot(o, &image.boot_size, result);
     if (image.boot_fd < 0) return;
-    image.memory_limit = memory_limit(o->config, image.boot_size);
+    image.memory_limit = memory_limit(o->config, image.boot_size - code_size, code_size);
     struct server *s = server_new(o->config, o->stdio, o->debug, error, sizeof error);
     if (s) {
         struct sigaction ignore = {.sa_handler = SIG_IGN}, old;

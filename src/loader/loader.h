@@ -29,6 +29,12 @@ struct keep_options {
     const struct config *config;
     const void *wasm;
     size_t wasm_size;
+    /* The module compiled ahead of time (donjon_module_compile), or NULL; and the module's digest that this was done with.
+     * The keep believes it: whoever calls must know that it is his own engine's work. Where it does not fit, functions are
+     * compiled as they are called. */
+    const void *code;
+    size_t code_size;
+    const uint8_t *code_digest;
 
     /* The descriptors behind the configuration's stdin, stdout and stderr files. Never closed, never made non-blocking.
      * -1: the program sees an empty input or a sink, as with /dev/null. */
@@ -37,10 +43,11 @@ struct keep_options {
     const char *backend; /* "process"; NULL: the strongest that works on this machine */
     const char *warden;  /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
                             program */
+    bool profile;        /* write /tmp/perf-PID.map for the keep: what perf(1) wants to know of compiled code */
     bool debug;          /* the warden's own standard error and its log records go to descriptor 2 */
 
     /* Called in the calling thread when the program's first instruction comes next; NULL: nobody wants to know. The
-     * module's bytes are not looked at any more from then on. */
+     * bytes of module and code are not looked at any more from then on. */
     void (*ready)(void *ctx);
     void *ready_ctx;
 };

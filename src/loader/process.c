@@ -199,6 +199,10 @@ static bool process_serve(struct keep *k, struct server *server) {
     return server_loop(server, &k->gate);
 }
 
+static int process_pid(const struct keep *k) {
+    return k->pid;
+}
+
 static void process_kill(struct keep *k) {
     kill(k->pid, SIGKILL);
 }
@@ -223,5 +227,6 @@ const struct backend backend_process = {
     .start = process_start,
     .serve = process_serve,
     .wait = process_wait,
+    .pid = process_pid,
     .kill = process_kill,
 };

@@ -79,6 +79,7 @@ struct server *server_new(const struct config *config, const int stdio[3], bool 
         return NULL;
     }
     s->debug = debug;
+    s->profile_fd = -1;
     s->deadline_ns = UINT64_MAX;
     s->n_fixed = config->n_files + config->n_mounts;
     bool ok = true;
@@ -95,8 +96,17 @@ void server_delete(struct server *s) {
     if (!s) return;
     for (uint32_t i = 0; i < GATE_MAX_HANDLES; i++)
         if (s->handles[i].kind != HANDLE_FREE) close_handle(&s->handles[i]);
+    if (s->profile_fd >= 0) close(s->profile_fd);
     free(s->text);
     free(s);
+}
+
+void server_profile(struct server *s, int pid) {
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", pid);
+    unlink(path); /* of an earlier process with this number, if it was ours */
+    s->profile_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (s->profile_fd < 0) dprintf(STDERR_FILENO, "donjon: no profile: cannot make %s: %s\n", path, strerror(errno));
 }
 
 /* ---- streams ---- */
@@ -276,6 +286,18 @@ static uint32_t log_line(struct server *s, const struct gate_request *q, const u
     return GATE_OK;
 }
 
+/* "START SIZE name", in hexadecimal. A name is one printable line here. */
+static uint32_t code_line(struct server *s, const struct gate_request *q, const uint8_t *data) {
+    if (s->profile_fd < 0) return GATE_OK;
+    char *name = printable(data, q->len);
+    for (char *p = name; p && *p; p++)
+        if (*p == '\n' || *p == '\t') *p = ' ';
+    if (name)
+        dprintf(s->profile_fd, "%llx %llx %s\n", (unsigned long long)q->args[0], (unsigned long long)q->args[1], name);
+    free(name);
+    return GATE_OK;
+}
+
 static uint32_t report_end(struct server *s, const struct gate_request *q, const uint8_t *data) {
     s->exit_kind = (uint32_t)q->args[0];
     s->status = (uint32_t)q->args[1];
@@ -296,6 +318,7 @@ static uint32_t dispatch(struct server *s, const struct gate_request *q, struct 
     case GATE_SEND:
     case GATE_SHUTDOWN: return sockets_operation(s, q, r, data);
     case GATE_LOG: return log_line(s, q, data);
+    case GATE_CODE: return code_line(s, q, data);
     case GATE_READY:
         if (s->ready && !s->ready_at_ns) s->ready(s->ready_ctx);
         s->ready_at_ns = gate_now_ns();

@@ -34,6 +34,7 @@ struct server {
     struct handle handles[GATE_MAX_HANDLES];
     uint32_t n_fixed; /* files and mounts of the configuration: their numbers are never given anew */
     bool debug;
+    int profile_fd; /* -1: nobody wants to know where code is */
     uint64_t calls;
     uint64_t deadline_ns;     /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */
     uint64_t ready_at_ns;     /* GATE_READY came */
@@ -51,6 +52,8 @@ struct server {
  */
 struct server *server_new(const struct config *config, const int stdio[3], bool debug, char *error, size_t size);
 void server_delete(struct server *s);
+/* From now on GATE_CODE's lines go to /tmp/perf-PID.map, as perf(1) reads them. */
+void server_profile(struct server *s, int pid);
 
 /* Serves one request. Its data is in `data` (the block's: read once), the reply's goes there. False: the keep is to end
  * (it reported, or broken_pipe): the reply has still to be sent. */

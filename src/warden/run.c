@@ -156,6 +156,40 @@ static wasm_module_t *load(struct warden *w, wasm_store_t *store) {
     return module;
 }
 
+/* Tells the loader where compiled code is. */
+static void tell_code(void *ctx, const struct donjon_code *c) {
+    struct warden *w = ctx;
+    size_t n = c->name_size < GATE_MAX_NAME ? c->name_size : GATE_MAX_NAME;
+    struct gate_request q = {.op = GATE_CODE, .args = {(uint64_t)(uintptr_t)c->address, c->size}};
+    struct gate_reply reply;
+    char *name = (char *)w->gate.block->data;
+    if (n)
+        memcpy(name, c->name, n);
+    else
+        n = (size_t)snprintf(name, GATE_MAX_NAME, "func[%u]", c->func);
+    q.len = (uint32_t)n;
+    (void)gate_call(&w->gate, &q, &reply);
+}
+
+/* Code that came with the module; what does not fit is no reason to fail, only to compile. */
+static void use_code(struct warden *w, wasm_store_t *store, const wasm_module_t *module) {
+    char line[128];
+    if (w->boot.flags & BOOT_PROFILE) donjon_store_on_code(store, tell_code, w);
+    if (!w->boot.code) return;
+    const char *why = donjon_store_use_image(store, module, w->boot.digest, w->boot.code, w->boot.code_size);
+    snprintf(line, sizeof line, "compiled code of %zu bytes %s%s", w->boot.code_size, why ? "not used: " : "used",
+             why ? why : "");
+    report_log(w, line);
+}
+
+/* The instance has its own copy. */
+static void free_code(struct warden *w, wasm_store_t *store, const wasm_module_t *module) {
+    if (!w->boot.code) return;
+    donjon_store_use_image(store, module, w->boot.digest, NULL, 0);
+    free(w->boot.code);
+    w->boot.code = NULL;
+}
+
 /* A trap that comes out of the engine; does not come back. */
 static _Noreturn void trapped(struct warden *w, struct wasi *wasi, const wasm_trap_t *trap) {
     uint32_t code;
@@ -210,7 +244,9 @@ void run(struct warden *w) {
     wasm_store_t *store = make_store(w);
     wasm_module_t *module = load(w, store);
     timer_interrupts(store);
+    use_code(w, store, module);
     wasm_instance_t *instance = link_module(w, store, module, wasi);
+    free_code(w, store, module);
     wasm_func_t *start = find_start(w, instance);
 
     struct gate_request ready = {.op = GATE_READY};

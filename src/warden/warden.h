@@ -10,6 +10,9 @@ struct boot {
     struct config config;
     uint8_t *module;
     size_t module_size;
+    uint8_t *code; /* the module, compiled; NULL: there is none */
+    size_t code_size;
+    uint8_t digest[32];
     uint32_t flags; /* enum boot_flags */
 };
 

@@ -4,6 +4,7 @@
 #include "native/native.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 _Static_assert((int)DONJON_ID_SIZE == (int)IMAGE_ID, "ids are passed through");
 
@@ -18,6 +19,32 @@ uint64_t donjon_cpu_id(void) {
 struct donjon_module_counts donjon_module_counts(const wasm_module_t *module) {
     const struct module *m = as_ref(module)->module;
     return (struct donjon_module_counts){m->n_funcs, m->n_func_imports, m->code_size};
+}
+
+static bool is_name(struct bytes b, const char *name) {
+    return b.size == strlen(name) && !memcmp(b.data, name, b.size);
+}
+
+static bool find_by_name_section(const struct module *m, const char *name, uint32_t *func) {
+    struct bytes *names = calloc(m->n_funcs + 1, sizeof *names);
+    if (!names) return false;
+    module_func_names(m, names);
+    uint32_t k = 0;
+    while (k < m->n_funcs && !(names[k].data && is_name(names[k], name)))
+        k++;
+    free(names);
+    *func = k;
+    return k < m->n_funcs;
+}
+
+bool donjon_module_find_func(const wasm_module_t *module, const char *name, uint32_t *func) {
+    const struct module *m = as_ref(module)->module;
+    for (uint32_t k = 0; k < m->n_exports; k++) {
+        if (m->exports[k].kind != EXTERN_FUNC || !is_name(m->exports[k].name, name)) continue;
+        *func = m->exports[k].index;
+        return true;
+    }
+    return find_by_name_section(m, name, func);
 }
 
 bool donjon_module_compile(const wasm_module_t *module, const struct donjon_compile_options *o, wasm_byte_vec_t *out) {

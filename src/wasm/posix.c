@@ -9,11 +9,23 @@
 #include <time.h>
 #include <ucontext.h>
 
+/* Memory that is written from end to end costs most of its time in page faults: larger pages where there may be some.
+ */
+enum { HUGE = 2 << 20, HUGE_FROM = 2 * HUGE };
+static void prefer_huge(void *p, size_t size) {
+    uintptr_t begin = ((uintptr_t)p + HUGE - 1) & ~(uintptr_t)(HUGE - 1), end = (uintptr_t)p + size;
+    if (size >= HUGE_FROM && begin < end) madvise((void *)begin, (end - begin) & ~(size_t)(HUGE - 1), MADV_HUGEPAGE);
+}
+
 static void *posix_realloc(void *ctx, void *block, size_t size) {
     (void)ctx;
-    if (size) return realloc(block, size);
-    free(block);
-    return NULL;
+    if (!size) {
+        free(block);
+        return NULL;
+    }
+    void *p = realloc(block, size);
+    if (p && !block) prefer_huge(p, size);
+    return p;
 }
 
 static void *posix_reserve(void *ctx, size_t size) {
@@ -27,6 +39,7 @@ static bool posix_protect(void *ctx, void *addr, size_t size, enum donjon_prot p
     if ((prot & DONJON_PROT_WRITE) && (prot & DONJON_PROT_EXEC)) return false;
     int p = (prot & DONJON_PROT_READ ? PROT_READ : 0) | (prot & DONJON_PROT_WRITE ? PROT_WRITE : 0) |
             (prot & DONJON_PROT_EXEC ? PROT_EXEC : 0);
+    if (prot & DONJON_PROT_FILL) prefer_huge(addr, size);
     return mprotect(addr, size, p) == 0;
 }
 

@@ -10,6 +10,7 @@ import base64, hashlib, json, os, re, shutil, subprocess, sys, tarfile, tempfile
 SHARED = os.path.join(os.environ.get("DONJON_SHARED", "../shared"), "programs")
 DONJON = os.path.join(os.environ.get("DONJON_BIN", "build/bin"), "donjon")
 CACHE = os.environ.get("DONJON_CACHE", os.path.expanduser("~/.cache/donjon-tests"))
+AHEAD = os.environ.get("DONJON_AHEAD")  # compiled by `donjon compile` first
 BACKEND = os.environ.get("DONJON_BACKEND")  # the same programs in another kind of keep
 TIMEOUT = 550
 
@@ -145,12 +146,27 @@ def must_refuse(module, words):
     return f"expected exit code 125 and an error with {words}, found {code}: {err[-600:]}"
 
 
+def compiled_ahead(program, module):
+    results = []
+    with tempfile.TemporaryDirectory() as own:
+        os.environ["XDG_DATA_HOME"] = own  # a key of the test's own
+        compiled = os.path.join(own, "app.donjon")
+        subprocess.run([DONJON, "compile", module, "-o", compiled], check=True, timeout=TIMEOUT)
+        for case in program["cases"]:
+            with tempfile.TemporaryDirectory() as tmp:
+                wrong = run_case(compiled, dict({"argv0": os.path.basename(module)}, **case), tmp)
+            results.append((case["name"] + " (compiled ahead)", wrong))
+    return results
+
+
 def run_program(program):
     """A list of (case name, None or what is wrong)."""
     module = locate(program)
     if program["id"] == "trealla":
         return [("refused", must_refuse(module, ["trealla", "host-call", "host-resume"]))]
     results = []
+    if AHEAD:
+        return compiled_ahead(program, module)
     for case in program["cases"]:
         with tempfile.TemporaryDirectory() as tmp:
             wrong = run_case(module, case, tmp)

@@ -223,7 +223,7 @@ static bool code_protect(struct native *n, size_t at, size_t size, unsigned prot
 static uint8_t *code_open(struct native *n, size_t size) {
     size_t at = (n->code_used + IMAGE_ALIGN - 1) & ~(size_t)(IMAGE_ALIGN - 1);
     if (at > n->code_reserved || size > n->code_reserved - at) return NULL;
-    return code_protect(n, at, size, DONJON_PROT_READ | DONJON_PROT_WRITE) ? n->code + at : NULL;
+    return code_protect(n, at, size, DONJON_PROT_READ | DONJON_PROT_WRITE | DONJON_PROT_FILL) ? n->code + at : NULL;
 }
 
 static bool code_close(struct native *n, const uint8_t *code, size_t size) {
