@@ -127,7 +127,8 @@ enum { DONJON_ID_SIZE = 32 };
 struct donjon_compile_options {
     uint8_t digest[DONJON_ID_SIZE]; /* the module's, by whatever function; asked for again when the image is used */
     bool fuel;                      /* for stores with fuel_enabled, and for no others */
-    bool bounds_checks;             /* for memories without guard pages; slower */
+    bool bounds_checks;             /* for instances whose memory has no guard pages */
+    bool explicit_checks;           /* for stores with explicit_checks, or a platform without on_fault */
     unsigned threads;               /* at most; 0 means one. Needs platform->parallel */
     void (*progress)(void *ctx, uint32_t done,
                      uint32_t all); /* after each function, from any of the threads; or NULL */

@@ -51,6 +51,7 @@ bool donjon_module_compile(const wasm_module_t *module, const struct donjon_comp
     const struct module *m = as_ref(module)->module;
     struct image_options options = {.fuel = o->fuel,
                                     .bounds_checks = o->bounds_checks,
+                                    .no_faults = o->explicit_checks,
                                     .threads = o->threads,
                                     .digest = o->digest,
                                     .progress = o->progress,
@@ -92,8 +93,12 @@ void donjon_store_on_code(wasm_store_t *s, void (*seen)(void *ctx, const struct 
 bool donjon_module_dump(const wasm_module_t *module, uint32_t func, const struct donjon_compile_options *o,
                         void (*line)(void *ctx, const char *stage, const char *text), void *ctx) {
     const struct module *m = as_ref(module)->module;
-    struct compile_options options = {
-        .find_code = UINT32_MAX, .bounds_checks = o->bounds_checks, .fuel = o->fuel, .dump = line, .dump_ctx = ctx};
+    struct compile_options options = {.find_code = UINT32_MAX,
+                                      .bounds_checks = o->bounds_checks,
+                                      .no_faults = o->explicit_checks,
+                                      .fuel = o->fuel,
+                                      .dump = line,
+                                      .dump_ctx = ctx};
     struct compiled c;
     if (!target_supported() || m->uses_gc || func < m->n_func_imports || func >= m->n_funcs) return false;
     if (!compile_function(m, func, &options, &c)) return false;

@@ -245,6 +245,19 @@ static void fuel_must_match(void **state) {
     rig_stop(&r);
 }
 
+static void checks_must_match(void **state) {
+    (void)state;
+    struct rig r;
+    rig_start(&r, table_wasm, sizeof table_wasm, &(struct donjon_limits){.explicit_checks = true});
+    assert_string_equal(use(&r), "compiled for where memory faults can be caught");
+    struct donjon_compile_options o = {.explicit_checks = true};
+    memcpy(o.digest, digest, sizeof digest);
+    wasm_byte_vec_delete(&r.image);
+    assert_true(donjon_module_compile(r.module, &o, &r.image));
+    assert_null(use(&r));
+    rig_stop(&r);
+}
+
 static void an_interpreting_store_takes_none(void **state) {
     (void)state;
     struct rig r;
@@ -264,6 +277,7 @@ int main(void) {
         cmocka_unit_test(tables_are_refused_with_their_reason),
         cmocka_unit_test(relocations_are_refused_with_their_reason),
         cmocka_unit_test(fuel_must_match),
+        cmocka_unit_test(checks_must_match),
         cmocka_unit_test(an_interpreting_store_takes_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

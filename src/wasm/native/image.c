@@ -28,8 +28,10 @@ static void work(void *arg, unsigned thread) {
     struct job *j = arg;
     (void)thread;
     for (uint32_t k; (k = atomic_fetch_add(&j->next, 1)) < j->n;) {
-        struct compile_options opt = {
-            .find_code = UINT32_MAX, .bounds_checks = j->o->bounds_checks, .fuel = j->o->fuel};
+        struct compile_options opt = {.find_code = UINT32_MAX,
+                                      .bounds_checks = j->o->bounds_checks,
+                                      .no_faults = j->o->no_faults,
+                                      .fuel = j->o->fuel};
         if (compile_function(j->m, j->m->n_func_imports + k, &opt, &j->funcs[k]))
             trim(j->m->engine->platform, &j->funcs[k]);
         if (j->o->progress) j->o->progress(j->o->ctx, atomic_fetch_add(&j->done, 1) + 1, j->n);
@@ -51,7 +53,8 @@ static uint64_t aligned(uint64_t at) {
 
 static struct image_header layout(const struct job *j, uint64_t *code_size) {
     struct image_header h = {.version = IMAGE_VERSION,
-                             .flags = (j->o->fuel ? IMAGE_FUEL : 0) | (j->o->bounds_checks ? IMAGE_BOUNDS : 0),
+                             .flags = (j->o->fuel ? IMAGE_FUEL : 0) | (j->o->bounds_checks ? IMAGE_BOUNDS : 0) |
+                                      (j->o->no_faults ? IMAGE_NO_FAULTS : 0),
                              .cpu = target_features,
                              .module_size = j->m->size,
                              .first_func = j->m->n_func_imports,

@@ -13,9 +13,12 @@ enum {
     IMAGE_VERSION = 1,
     IMAGE_ID = 32,    /* bytes of an engine's id and of a module's digest */
     IMAGE_ALIGN = 32, /* of functions in the code */
-    IMAGE_FUEL = 1,   /* flags: code counts fuel */
-    IMAGE_BOUNDS = 2, /* it checks bounds itself instead of relying on guard pages */
-    IMAGE_FLAGS_ALL = 3,
+    /* Flags: how the code was made (struct fn). It serves only where functions compiled one by one would be made the
+       same. */
+    IMAGE_FUEL = 1,
+    IMAGE_BOUNDS = 2,
+    IMAGE_NO_FAULTS = 4,
+    IMAGE_FLAGS_ALL = 7,
 };
 
 /* Layout: this header, n_funcs image_func, n_landings landing, n_relocations relocation, code. Little-endian. Landings
@@ -41,7 +44,7 @@ _Static_assert(sizeof(struct image_header) == 120 && sizeof(struct image_func) =
                "no padding");
 
 struct image_options {
-    bool fuel, bounds_checks;
+    bool fuel, bounds_checks, no_faults;
     unsigned threads; /* at most; more than one needs platform->parallel */
     const uint8_t *digest;
     void (*progress)(void *ctx, uint32_t done, uint32_t all); /* or NULL; from any of the threads */

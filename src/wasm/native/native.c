@@ -275,8 +275,10 @@ static bool guarded(const struct instance *i) {
 
 static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
     struct instance *i = vm->instance;
-    struct compile_options opt = {
-        .find_code = UINT32_MAX, .bounds_checks = !guarded(i), .no_faults = !n->faults, .fuel = n->store->limits.fuel_enabled};
+    struct compile_options opt = {.find_code = UINT32_MAX,
+                                  .bounds_checks = !guarded(i),
+                                  .no_faults = !n->faults,
+                                  .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
     if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
     if (!compile_function(i->module, func, &opt, &c)) return NULL;
@@ -302,7 +304,9 @@ const char *native_use_image(struct native *n, const struct module *m, const uin
     if (wrong) return wrong;
     if (!(n->image.head.flags & IMAGE_FUEL) != !n->store->limits.fuel_enabled)
         return n->store->limits.fuel_enabled ? "compiled without counting fuel" : "compiled for counting fuel";
-    if (!n->faults) return "compiled for where memory faults can be caught";
+    if (!(n->image.head.flags & IMAGE_NO_FAULTS) != n->faults)
+        return n->faults ? "compiled for where memory faults cannot be caught"
+                         : "compiled for where memory faults can be caught";
     n->image_module = m;
     return NULL;
 }
@@ -324,7 +328,7 @@ static void install_image(struct native *n, struct vmctx *vm) {
     const struct image_header *h = &i->head;
     const struct module *m = vm->instance->module;
     uint32_t first = n->n_pieces, relocation = 0;
-    if (!(h->flags & IMAGE_BOUNDS) && !guarded(vm->instance)) return;
+    if (n->faults && !(h->flags & IMAGE_BOUNDS) != guarded(vm->instance)) return;
     if (!room_for_pieces(n, h->n_funcs, h->n_landings)) return;
     uint8_t *code = h->code_size ? code_open(n, h->code_size) : NULL;
     if (!code) return;
@@ -482,8 +486,10 @@ static bool next_frame(const struct native *n, struct frame *f) {
 
 /* The byte of the module that a piece of code came from: compiled again, which gives the same code. */
 static uint32_t source_offset(struct native *n, const struct piece *p, uint32_t code) {
-    struct compile_options opt = {
-        .find_code = code, .bounds_checks = !guarded(p->vm->instance), .no_faults = !n->faults, .fuel = n->store->limits.fuel_enabled};
+    struct compile_options opt = {.find_code = code,
+                                  .bounds_checks = !guarded(p->vm->instance),
+                                  .no_faults = !n->faults,
+                                  .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
     if (!compile_function(p->vm->instance->module, p->func, &opt, &c)) return 0;
     compiled_free(platform_of(n), &c);
