@@ -158,6 +158,7 @@ struct dcap {
     EVP_PKEY *pck_key;
     struct chain *path;
     struct endorsements in_quote;
+    const struct qe_identity *qe_identity;
     /* of the TCB evaluation */
     const char *advisories[2 * INTEL_ADVISORIES_MAX];
     size_t advisory_count;
@@ -527,6 +528,39 @@ static const char *advisories_text(struct dcap *c) {
     return v_format(c->res, "%s", all).text;
 }
 
+/* What keeps the platform from `level`, in words somebody can act on. */
+static void shortfall(const struct dcap *c, const struct tcb_level *level, const uint8_t *tdx_svn, char *out,
+                      size_t size) {
+    size_t at = strlen(out);
+    for (unsigned i = 0; i < 16 && at < size; i++)
+        if (c->pck->components[i] < level->sgx[i])
+            at += (size_t)snprintf(out + at, size - at, "; SGX component %u is %u, needs %u", i + 1,
+                                   c->pck->components[i], level->sgx[i]);
+    if (c->pck->pce_svn < level->pce_svn && at < size)
+        at += (size_t)snprintf(out + at, size - at, "; PCE SVN is %u, needs %u", c->pck->pce_svn, level->pce_svn);
+    for (unsigned i = tdx_svn && tdx_svn[1] > 0 ? 2 : 0; tdx_svn && i < 16 && at < size; i++)
+        if (tdx_svn[i] < level->tdx[i])
+            at += (size_t)snprintf(out + at, size - at, "; TDX component %u is %u, needs %u", i + 1, tdx_svn[i],
+                                   level->tdx[i]);
+}
+
+/* Towards the best published level, or, when none is reached, towards the lowest. */
+static const char *explain(struct dcap *c, const struct tcb_info *info, const uint8_t *tdx_svn, bool supported) {
+    char text[600] = "";
+    const struct qe_identity *id = c->qe_identity;
+    if (info->levels.count)
+        shortfall(c, &info->levels.items[supported ? 0 : info->levels.count - 1], tdx_svn, text, sizeof text);
+    const struct tdx_module *m = tdx_svn && tdx_svn[1] ? module_of(info, tdx_svn[1]) : NULL;
+    size_t at = strlen(text);
+    if (m && tdx_svn[0] < m->levels.items[0].isv_svn && at < sizeof text)
+        at += (size_t)snprintf(text + at, sizeof text - at, "; TDX module SVN is %u, needs %u", tdx_svn[0],
+                               m->levels.items[0].isv_svn);
+    if (id && c->q.qe.svn < id->levels.items[0].isv_svn && at < sizeof text)
+        snprintf(text + at, sizeof text - at, "; quoting enclave SVN is %u, needs %u", c->q.qe.svn,
+                 id->levels.items[0].isv_svn);
+    return v_format(c->res, "%s", text).text;
+}
+
 static void check_tcb(struct dcap *c, const struct tcb_info *info, int qe_status) {
     struct attest_result *res = c->res;
     const uint8_t *svn = c->q.tee == QUOTE_TEE_TDX ? c->q.td.tee_tcb_svn : NULL;
@@ -541,13 +575,17 @@ static void check_tcb(struct dcap *c, const struct tcb_info *info, int qe_status
     fact(res, "tcb_status", v_text(res->tcb_status));
     if (c->tcb_date) fact(res, "tcb_date", v_time(c->tcb_date));
     if (c->advisory_count) fact(res, "advisories", v_text(advisories_text(c)));
-    check(res, ATTEST_RULE_TCB_LEVEL, supported && status != BIT_REVOKED, v_text("a published level, not revoked"),
-          v_text(res->tcb_status));
+    const char *why = status == BIT_UP_TO_DATE ? "" : explain(c, info, svn, supported);
+    bool level_ok = supported && status != BIT_REVOKED;
+    check(res, ATTEST_RULE_TCB_LEVEL, level_ok, v_text("a published level, not revoked"),
+          level_ok ? v_text(res->tcb_status) : v_format(res, "%s%s", res->tcb_status, why));
     uint32_t accepted = c->policy->intel.tcb_statuses & ~(uint32_t)ATTEST_TCB_REVOKED;
     bool ok = supported && (accepted >> status & 1);
-    check(res, ATTEST_RULE_TCB_STATUS, ok, v_text(statuses_text(res, accepted)),
-          c->advisory_count && status != BIT_UP_TO_DATE ? v_format(res, "%s (%s)", res->tcb_status, advisories_text(c))
-                                                        : v_text(res->tcb_status));
+    struct attest_value found = v_text(res->tcb_status);
+    if (!ok || c->advisory_count)
+        found = v_format(res, "%s%s%s%s%s", res->tcb_status, c->advisory_count ? " (" : "",
+                         c->advisory_count ? advisories_text(c) : "", c->advisory_count ? ")" : "", ok ? "" : why);
+    check(res, ATTEST_RULE_TCB_STATUS, ok, v_text(statuses_text(res, accepted)), found);
 }
 
 static void check_qe_report(struct dcap *c, const struct qe_identity *id) {
@@ -571,6 +609,7 @@ static void check_collateral(struct dcap *c) {
     int qe_status = STATUS_UNKNOWN;
     check(res, ATTEST_RULE_QE_IDENTITY, id, v_text(c->q.tee == QUOTE_TEE_TDX ? "identity TD_QE" : "identity QE"),
           v_text(id ? "present" : missing_text(c, other_qe, "only the other TEE's identity")));
+    c->qe_identity = id;
     if (id) {
         check_signer(c, ATTEST_RULE_QE_IDENTITY_SIGNATURE, &id->doc);
         check_current(c, ATTEST_RULE_QE_IDENTITY_CURRENT, &id->doc);

@@ -95,7 +95,7 @@ static void put_facts(struct attest_text *t, const struct paint *p, const struct
 }
 
 static void put_verdict(struct attest_text *t, const struct paint *p, const struct attest_result *r) {
-    char at[40], until[40], expected[300], found[300];
+    char at[40], until[40], expected[900], found[900];
     struct attest_value now = {.kind = ATTEST_TIME, .time = r->time},
                         end = {.kind = ATTEST_TIME, .time = r->valid_until};
     attest_value_format(&now, at, sizeof at);
