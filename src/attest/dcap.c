@@ -191,7 +191,9 @@ static bool pck_names(const struct chain *path) {
 /* Whatever else came in the quote belongs to the path: one of its certificates, or another instance of one (Intel
  * re-issued its root), rightly signed. A damaged or foreign certificate means the chain was tampered with, needed or
  * not. */
-static const char *stray_certificate(const struct chain *path, const struct certs *sent) {
+static const char *stray_certificate(const struct chain *path, const struct certs *sent, uint16_t type) {
+    if (type == CERT_PCK_LEAF && sent->count != 1) return "certification data of type 4 is one certificate";
+    if (type == CERT_PCK_CHAIN && sent->count < 2) return "certification data of type 5 is a chain";
     for (size_t i = 0; i < sent->count; i++) {
         bool belongs = false;
         for (size_t k = 0; k < path->count && !belongs; k++) {
@@ -211,6 +213,8 @@ static const char *stray_certificate(const struct chain *path, const struct cert
 static void find_pck(struct dcap *c, char *why, size_t why_size) {
     uint8_t id[32];
     sha256(c->q.certification_data.data, c->q.certification_data.size, id);
+    id[0] ^= (uint8_t)c->q.certification;
+    id[1] ^= (uint8_t)(c->q.certification >> 8); /* the same bytes as another type are another thing */
     c->path = chain_cached(c->v, id, VENDOR_INTEL);
     if (!c->path) {
         X509 *leaf = quote_pck_leaf(&c->q, &c->in_quote);
@@ -226,7 +230,7 @@ static void find_pck(struct dcap *c, char *why, size_t why_size) {
         }
         c->path = chain_find(c->v, id, leaf, &c->in_quote, VENDOR_INTEL, why, why_size);
         if (!c->path) return;
-        const char *stray = stray_certificate(c->path, &c->in_quote.certs);
+        const char *stray = stray_certificate(c->path, &c->in_quote.certs, c->q.certification);
         struct pck *pck = calloc(1, sizeof *pck);
         if (stray)
             snprintf(why, why_size, "%s", stray); /* the empty pck makes the cached path unusable */
