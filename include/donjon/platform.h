@@ -44,11 +44,11 @@ struct donjon_platform {
     bool (*protect)(void *ctx, void *addr, size_t size, enum donjon_prot prot);
     void (*release)(void *ctx, void *addr, size_t size);
 
-    /* Optional: lets `handler` look at every memory fault (SIGSEGV, SIGBUS) from now on, on a stack of its own, until
-     * it is taken back by a call with NULL and the same `arg`. The handler says whether the fault was its own. With it,
-     * compiled code leaves bounds checks to the hardware; without it (NULL, or false) programs are interpreted. Called
-     * on the thread that runs the code. */
-    bool (*on_fault)(void *ctx, donjon_fault_handler handler, void *arg);
+    /* Optional: lets `handler` look at every memory fault (SIGSEGV, SIGBUS) of an instruction in [code, code + size)
+     * from now on, on a stack of its own, until it is taken back by a call with NULL and the same `arg`. The handler
+     * says whether the fault was its own. With it, compiled code leaves bounds checks to the hardware; without it
+     * (NULL, or false) programs are interpreted. Called on the thread that runs the code. */
+    bool (*on_fault)(void *ctx, donjon_fault_handler handler, void *arg, const void *code, size_t size);
 
     /* Optional: calls fn(arg, k) for each k in 0..n-1, on several threads where it can, and returns when all have
      * returned. Only donjon_module_compile uses it. */

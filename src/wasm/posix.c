@@ -61,6 +61,8 @@ enum { FAULT_HANDLERS = 64, ALT_STACK = 64 << 10 };
 static struct {
     _Atomic(donjon_fault_handler) handler;
     _Atomic(void *) arg;
+    _Atomic(uintptr_t) code; /* whoever executes in here is the thread that the handler's owner runs on */
+    _Atomic(size_t) size;
 } fault_handlers[FAULT_HANDLERS];
 static struct sigaction previous[2];
 
@@ -71,7 +73,8 @@ static bool dispatch(siginfo_t *info, ucontext_t *u) {
                              (uintptr_t)r[REG_RDI], (uintptr_t)r[REG_R14]};
     for (int k = 0; k < FAULT_HANDLERS; k++) {
         donjon_fault_handler h = atomic_load(&fault_handlers[k].handler);
-        if (!h || !h(atomic_load(&fault_handlers[k].arg), &f)) continue;
+        if (!h || f.pc - atomic_load(&fault_handlers[k].code) >= atomic_load(&fault_handlers[k].size)) continue;
+        if (!h(atomic_load(&fault_handlers[k].arg), &f)) continue;
         r[REG_RIP] = (greg_t)f.pc;
         r[REG_RSP] = (greg_t)f.sp;
         r[REG_RDI] = (greg_t)f.rdi;
@@ -86,10 +89,24 @@ static bool dispatch(siginfo_t *info, ucontext_t *u) {
 }
 #endif
 
-/* Not ours: whoever had the signal before us gets it, or the default does when the instruction runs again. */
+/* Not ours: whoever had the signal before us gets it, or the default does when the instruction runs again. One that
+ * hands it back to us again is passed over. */
 static void on_signal(int sig, siginfo_t *info, void *context) {
-    if (dispatch(info, context)) return;
-    sigaction(sig, &previous[sig == SIGBUS], NULL);
+    static _Thread_local bool chained;
+    const struct sigaction *p = &previous[sig == SIGBUS];
+    if (info->si_code > 0 && dispatch(info, context)) return;
+    bool handler = (p->sa_flags & SA_SIGINFO) || (p->sa_handler != SIG_DFL && p->sa_handler != SIG_IGN);
+    if (!handler || chained) {
+        signal(sig, SIG_DFL);
+        if (info->si_code <= 0) raise(sig); /* sent by somebody: there is no instruction that does it again */
+        return;
+    }
+    chained = true;
+    if (p->sa_flags & SA_SIGINFO)
+        p->sa_sigaction(sig, info, context);
+    else
+        p->sa_handler(sig);
+    chained = false;
 }
 
 static bool alternate_stack(void) {
@@ -100,13 +117,16 @@ static bool alternate_stack(void) {
     return s.ss_sp != MAP_FAILED && sigaltstack(&s, NULL) == 0;
 }
 
-static bool posix_on_fault(void *ctx, donjon_fault_handler handler, void *arg) {
+static bool posix_on_fault(void *ctx, donjon_fault_handler handler, void *arg, const void *code, size_t size) {
     (void)ctx;
     for (int k = 0; k < FAULT_HANDLERS; k++) {
         void *expected = handler ? NULL : arg;
-        if (!handler && atomic_load(&fault_handlers[k].arg) == arg) atomic_store(&fault_handlers[k].handler, NULL);
+        if (!handler && atomic_load(&fault_handlers[k].arg) == arg)
+            atomic_store(&fault_handlers[k].handler, NULL), atomic_store(&fault_handlers[k].size, 0);
         if (!atomic_compare_exchange_strong(&fault_handlers[k].arg, &expected, handler ? arg : NULL)) continue;
         if (!handler) return true;
+        atomic_store(&fault_handlers[k].code, (uintptr_t)code);
+        atomic_store(&fault_handlers[k].size, size);
         atomic_store(&fault_handlers[k].handler, handler);
         return donjon_platform_posix_rearm();
     }

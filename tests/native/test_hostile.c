@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 /* ---- modules: one function type per function, everything exported as "0", "1", ... ---- */
@@ -30,7 +31,7 @@ static void add_type(struct mod *m, const char *params, const char *results) {
 }
 
 /* An imported function env.f of the next type. Before all others. */
-__attribute__((unused)) static void add_import(struct mod *m, const char *params, const char *results) {
+static void add_import(struct mod *m, const char *params, const char *results) {
     add_type(m, params, results);
     put_name(&m->imports, "env"), put_name(&m->imports, "f"), put_byte(&m->imports, 0);
     put_leb(&m->imports, m->n_imports++);
@@ -164,9 +165,305 @@ static void wrapped_joins_have_no_upper_half(void **state) {
     rig_stop(&r);
 }
 
+/* ---- the stack ---- */
+
+static wasm_trap_t *nothing(void *env, donjon_caller_t *caller, donjon_slot_t *args) {
+    (void)env, (void)caller, (void)args;
+    return NULL;
+}
+
+/* Recursion that does something at the bottom which needs C's help: at every depth near the end of the stack it is
+ * that, or the stack is exhausted; nothing else. Actions are functions of no parameters, called at the bottom. */
+static void deep_ends_are_traps(void **state) {
+    (void)state;
+    static const uint8_t actions[][12] = {
+        {0, 0x00, 0x0b},                            /* unreachable */
+        {0, 0x10, 0, 0x0b},                         /* the host */
+        {0, 0x41, 0, 0x40, 0, 0x1a, 0x0b},          /* memory.grow 0 */
+        {0, 0x08, 0, 0x0b},                         /* throw */
+        {0, 0x06, 0x40, 0x08, 0, 0x19, 0x0b, 0x0b}, /* throw, caught here */
+        {0, 0x41, 0x7f, 0x28, 2, 0, 0x1a, 0x0b},    /* a load out of bounds */
+        {0, 0x41, 0, 0x11, 0, 0, 0x0b},             /* the host through a table */
+        {0, 0x41, 1, 0x11, 0, 0, 0x0b},             /* a null element */
+    };
+    enum { ACTIONS = sizeof actions / sizeof *actions };
+    static const int ends[ACTIONS] = {DONJON_TRAP_UNREACHABLE, 0, 0, DONJON_TRAP_EXCEPTION, 0, DONJON_TRAP_MEMORY, 0,
+                                      DONJON_TRAP_NULL_ELEM};
+    for (unsigned action = 0; action < ACTIONS; action++)
+        for (unsigned fresh = 0; fresh < 2; fresh++) { /* everything compiled before; or at the bottom */
+            struct mod m = {0};
+            add_import(&m, "", "");
+            SECTION(&m, 4, 1, 0x70, 0, 2);
+            SECTION(&m, 5, 1, 0, 1);
+            SECTION(&m, 13, 1, 0, 0);
+            SECTION(&m, 9, 1, 0, 0x41, 0, 0x0b, 1, 0);
+            struct buf body = {0};
+            size_t n = sizeof actions[action];
+            while (actions[action][n - 1] != 0x0b)
+                n--;
+            put_bytes(&body, actions[action], n);
+            add_func(&m, "", "", &body);
+            /* 1: down(n): n ? down(n - 1) : action() */
+            FUNC(&m, "i", "", 0, 0x20, 0, 0x04, 0x40, 0x20, 0, 0x41, 1, 0x6b, 0x10, 2, 0x05, 0x10, 1, 0x0b, 0x0b);
+            struct donjon_limits limits = {.stack_bytes = 16 << 10};
+            struct rig r = rig_start(&m, &limits, nothing, ":");
+            donjon_slot_t slots[1] = {{.i32 = 0}};
+            if (!fresh) assert_int_equal(call(&r, "0", slots), ends[action]);
+            int32_t good = 0, bad = 1 << 20;
+            while (bad - good > 1) {
+                slots[0].i32 = good + (bad - good) / 2;
+                if (call(&r, "1", slots) == ends[action])
+                    good += (bad - good) / 2;
+                else
+                    bad = good + (bad - good) / 2;
+            }
+            for (int32_t depth = good < 200 ? 0 : good - 200; depth < good + 20000;
+                 depth += 1 + (depth > good + 300) * 7) {
+                slots[0].i32 = depth;
+                int kind = call(&r, "1", slots);
+                if (kind != ends[action]) assert_int_equal(kind, DONJON_TRAP_STACK);
+            }
+            rig_stop(&r);
+        }
+}
+
+/* Frames of every size, down to where they do not fit. */
+static void big_frames_are_bounded(void **state) {
+    (void)state;
+    for (uint32_t locals = 16; locals < 49000; locals += locals / 2) {
+        struct mod m = {0};
+        add_import(&m, "", "");
+        struct buf body = {0};
+        /* v128 locals, each set to something else, alive over a call. */
+        put_leb(&body, 1), put_leb(&body, locals), put_byte(&body, V128);
+        for (uint32_t k = 0; k < locals; k++) {
+            PUT(&body, 0x20, 0, 0xfd, 0x11, 0x21); /* i32x4.splat (local 0) */
+            put_leb(&body, k + 1);
+            PUT(&body, 0x20, 0, 0x41, 3, 0x6a, 0x21, 0);
+        }
+        PUT(&body, 0x10, 0);                /* the host */
+        PUT(&body, 0x20, 0, 0x10, 1, 0x1a); /* itself */
+        for (uint32_t k = 0; k < locals; k++) {
+            PUT(&body, 0x20);
+            put_leb(&body, k + 1);
+            PUT(&body, 0xfd, 0x1b, 0, 0x20, 0, 0x6a, 0x21, 0);
+        }
+        PUT(&body, 0x20, 0, 0x0b);
+        add_func(&m, "i", "i", &body);
+        for (uint64_t stack = 1; stack < 1 << 20; stack *= 16) {
+            struct donjon_limits limits = {.stack_bytes = stack};
+            struct buf keep[5] = {{0}};
+            struct buf *all[5] = {&m.types, &m.imports, &m.funcs, &m.exports, &m.code};
+            for (int k = 0; k < 5; k++)
+                put_bytes(&keep[k], all[k]->data, all[k]->size);
+            struct rig r = rig_start(&m, &limits, nothing, ":");
+            donjon_slot_t slots[1] = {{.i32 = 1}};
+            assert_int_equal(call(&r, "0", slots), DONJON_TRAP_STACK);
+            rig_stop(&r);
+            for (int k = 0; k < 5; k++)
+                *all[k] = keep[k];
+        }
+        free(m.types.data), free(m.imports.data), free(m.funcs.data), free(m.exports.data), free(m.code.data);
+    }
+}
+
+/* ---- what compiling costs ---- */
+
+static void op_leb(struct buf *b, uint8_t op, uint64_t n) {
+    put_byte(b, op);
+    put_leb(b, n);
+}
+static void locals(struct buf *b, uint32_t n) {
+    if (!n) {
+        put_byte(b, 0);
+        return;
+    }
+    put_leb(b, 1), put_leb(b, n), put_byte(b, I32);
+}
+static void set_all(struct buf *b, uint32_t n) {
+    for (uint32_t k = 1; k <= n; k++)
+        PUT(b, 0x20, 0), op_leb(b, 0x21, k);
+}
+static void add_up(struct buf *b, uint32_t n) {
+    PUT(b, 0x20, 0);
+    for (uint32_t k = 1; k <= n; k++)
+        op_leb(b, 0x20, k), PUT(b, 0x6a);
+}
+
+/* Many locals changed, then many branches to where it matters. */
+static void many_branches(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 40000);
+    PUT(b, 0x02, 0x40);
+    set_all(b, 40000);
+    for (uint32_t k = 0; k < 40000; k++)
+        PUT(b, 0x20, 0, 0x0d, 0);
+    PUT(b, 0x0b);
+    add_up(b, 40000);
+}
+/* Every branch changes another local: edges times locals passes 2^32. */
+static void wide_join(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 49000);
+    PUT(b, 0x02, 0x40);
+    for (uint32_t k = 0; k < 88000; k++)
+        PUT(b, 0x20, 0, 0x04, 0x40, 0x20, 0), op_leb(b, 0x21, 1 + k % 49000), PUT(b, 0x0c, 1, 0x0b);
+    PUT(b, 0x0b);
+    add_up(b, 49000);
+}
+static void nested_loops(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 20000);
+    for (uint32_t k = 0; k < 40000; k++)
+        PUT(b, 0x03, 0x40);
+    set_all(b, 20000);
+    for (uint32_t k = 0; k < 40000; k++)
+        PUT(b, 0x20, 0, 0x0d, 0, 0x0b);
+    add_up(b, 20000);
+}
+static void deep_uses(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 1);
+    PUT(b, 0x20, 0, 0x45, 0x21, 1);
+    for (uint32_t k = 0; k < 30000; k++)
+        PUT(b, 0x03, 0x40);
+    for (uint32_t k = 0; k < 60000; k++)
+        PUT(b, 0x20, 1, 0x20, 0, 0x6a, 0x24, 0);
+    for (uint32_t k = 0; k < 30000; k++)
+        PUT(b, 0x0b);
+    add_up(b, 1);
+}
+static void br_table(struct buf *b, uint32_t n, uint32_t step) {
+    op_leb(b, 0x0e, n - 1);
+    for (uint32_t k = 0; k < n; k++)
+        put_leb(b, k * step);
+}
+static void full_table(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 0);
+    for (uint32_t k = 0; k < 65520; k++)
+        PUT(b, 0x02, 0x40);
+    for (uint32_t k = 0; k < 65520; k++)
+        PUT(b, 0x20, 0), op_leb(b, 0x0d, k);
+    for (uint32_t k = 0; k < 30000; k++)
+        PUT(b, 0x20, 0), op_leb(b, 0x0d, 65519);
+    PUT(b, 0x20, 0);
+    br_table(b, 65520, 1);
+    for (uint32_t k = 0; k < 65520; k++)
+        PUT(b, 0x20, 0, 0x24, 0, 0x0b);
+    add_up(b, 0);
+}
+static void small_tables(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 0);
+    for (uint32_t k = 0; k < 90000; k++)
+        PUT(b, 0x02, 0x40);
+    for (uint32_t k = 0; k < 60000; k++)
+        PUT(b, 0x02, 0x40, 0x20, 0, 0x0e, 0, 0, 0x0b);
+    put_repeat(b, 0x0b, 90000);
+    add_up(b, 0);
+}
+static void big_calls(struct mod *m, struct buf *b) {
+    char many[1001];
+    memset(many, 'i', 1000);
+    many[1000] = 0;
+    struct buf source = {0}, sink = {0};
+    put_byte(&source, 0);
+    for (uint32_t k = 0; k < 1000; k++)
+        PUT(&source, 0x41, 1);
+    PUT(&source, 0x0b);
+    PUT(&sink, 0, 0x0b);
+    add_func(m, "", many, &source);
+    add_func(m, many, "", &sink);
+    locals(b, 0);
+    for (uint32_t k = 0; k < 5000; k++)
+        PUT(b, 0x10, 0, 0x10, 1);
+    add_up(b, 0);
+}
+static void many_phis(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 100);
+    PUT(b, 0x02, 0x40);
+    for (uint32_t k = 0; k < 10000; k++)
+        for (uint32_t x = 0; x < 4; x++) {
+            PUT(b, 0x23, 0), op_leb(b, 0x21, 1 + (k * 4 + x) % 100);
+            if (x == 3) PUT(b, 0x23, 0, 0x0d, 0);
+        }
+    PUT(b, 0x0b);
+    add_up(b, 100);
+}
+static void tries(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 5000);
+    for (uint32_t k = 0; k < 3000; k++)
+        PUT(b, 0x06, 0x40);
+    for (uint32_t k = 0; k < 20000; k++)
+        PUT(b, 0x41, 0, 0x40, 0, 0x1a, 0x02, 0x40, 0x20, 0, 0x0d, 0, 0x0b);
+    for (uint32_t k = 0; k < 3000; k++)
+        PUT(b, 0x07, 0, 0x0b);
+    add_up(b, 5000);
+}
+static void long_chain(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 0);
+    for (uint32_t k = 0; k < 1000000; k++)
+        PUT(b, 0x23, 0, 0x41, (uint8_t)(k % 64), 0x6a, 0x24, 0);
+    add_up(b, 0);
+}
+static void alive(struct mod *m, struct buf *b) {
+    (void)m;
+    locals(b, 0);
+    for (uint32_t k = 0; k < 60000; k++)
+        PUT(b, 0x23, 0);
+    for (uint32_t k = 0; k < 60000; k++)
+        PUT(b, 0x24, 0);
+    add_up(b, 0);
+}
+
+static void compiling_is_near_linear(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*make)(struct mod *, struct buf *);
+    } cases[] = {
+        {"many branches", many_branches}, {"wide join", wide_join},   {"nested loops", nested_loops},
+        {"deep uses", deep_uses},         {"full table", full_table}, {"small tables", small_tables},
+        {"big calls", big_calls},         {"many phis", many_phis},   {"tries", tries},
+        {"long chain", long_chain},       {"all alive", alive},
+    };
+    for (unsigned k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct mod m = {0};
+        struct buf body = {0};
+        SECTION(&m, 5, 1, 0, 1);
+        SECTION(&m, 6, 1, I32, 1, 0x41, 0, 0x0b);
+        cases[k].make(&m, &body);
+        put_byte(&body, 0x0b);
+        size_t size = body.size;
+        char name[12];
+        snprintf(name, sizeof name, "%u", m.n_funcs);
+        add_func(&m, "i", "i", &body);
+        while (m.n_funcs < 3)
+            FUNC(&m, "", "", 0, 0x0b);
+        if (!strcmp(cases[k].name, "tries")) SECTION(&m, 13, 1, 0, 1);
+        struct timespec from, to;
+        struct rig r = rig_start(&m, &(struct donjon_limits){0}, NULL, NULL);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+        donjon_slot_t slots[1] = {{.i32 = 0}};
+        int kind = call(&r, name, slots);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+        double seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
+        print_message("%-14s %8zu bytes %6.2f s, trap %d\n", cases[k].name, size, seconds, kind);
+        rig_stop(&r);
+        assert_true(seconds < 60);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrapped_joins_have_no_upper_half),
+        cmocka_unit_test(deep_ends_are_traps),
+        cmocka_unit_test(big_frames_are_bounded),
+        cmocka_unit_test(compiling_is_near_linear),
     };
     return cmocka_run_group_tests_name("hostile", tests, NULL, NULL);
 }

@@ -44,8 +44,11 @@ struct alloc {
     VEC(uint32_t) barriers; /* positions of calls that run whenever their loop does */
     struct state *entry, *exit;
     ref held[REG_COUNT];
-    regset busy;   /* registers that may not be given out while one instruction is dealt with */
-    uint32_t loop; /* innermost loop of the current block */
+    regset busy;               /* registers that may not be given out while one instruction is dealt with */
+    ref results_of;            /* the call whose results are being dealt with, */
+    uint32_t results_seen;     /* how many of them have got their places, */
+    struct convention results; /* and where the next one lies */
+    uint32_t loop;             /* innermost loop of the current block */
     uint32_t pos;
 };
 
@@ -75,7 +78,7 @@ static void add_use(struct alloc *a, ref v, uint32_t at, uint32_t loop) {
     vec_push(a->f, a->nodes, ((struct use_node){at, a->head[v]}));
     a->head[v] = a->nodes.n - 1;
     uint32_t end = at;
-    for (uint32_t l = loop; l != NONE32 && v < a->f->loops.v[l].start; l = a->f->loops.v[l].parent)
+    for (uint32_t l = loop; l != NONE32 && v < a->f->loops.v[l].start && fn_work(a->f, 1); l = a->f->loops.v[l].parent)
         end = a->f->loops.v[l].end;
     if (end > a->end[v]) a->end[v] = end;
 }
@@ -136,14 +139,14 @@ static bool has_call(const struct fn *f, const struct block *b) {
 }
 
 /* Blocks that every turn of their loop passes. */
-static void find_always(const struct fn *f, uint8_t *always) {
+static void find_always(struct fn *f, uint8_t *always) {
     for (uint32_t l = 0; l < f->loops.n; l++) {
         uint32_t header = f->loops.v[l].header, common = NONE32;
         const struct block *h = &f->blocks.v[header];
         for (uint32_t k = 0; k < h->n_preds; k++) {
             uint32_t from = f->edges.v[f->preds.v[h->preds + k]].from;
             if (from < header) continue;
-            for (uint32_t y = from; common != NONE32 && common != y;) {
+            for (uint32_t y = from; common != NONE32 && common != y && fn_work(f, 1);) {
                 if (f->blocks.v[common].depth < f->blocks.v[y].depth)
                     y = f->blocks.v[y].idom;
                 else
@@ -151,7 +154,7 @@ static void find_always(const struct fn *f, uint8_t *always) {
             }
             if (common == NONE32) common = from;
         }
-        for (uint32_t x = common; x != NONE32 && x >= header; x = f->blocks.v[x].idom)
+        for (uint32_t x = common; x != NONE32 && x >= header && fn_work(f, 1); x = f->blocks.v[x].idom)
             always[x] = 1;
     }
 }
@@ -202,7 +205,7 @@ static uint32_t next_use(struct alloc *a, ref v, uint32_t pos, uint32_t loop) {
         a->head[v] = a->nodes.v[a->head[v]].next;
     }
     uint32_t next = a->head[v] ? a->nodes.v[a->head[v]].at : NONE32;
-    for (uint32_t l = loop; l != NONE32; l = a->f->loops.v[l].parent) {
+    for (uint32_t l = loop; l != NONE32 && fn_work(a->f, 1); l = a->f->loops.v[l].parent) {
         const struct loop *x = &a->f->loops.v[l];
         if (next < x->end) return next;
         if (v < x->start && a->last_use[v] >= x->start) return x->end;
@@ -566,14 +569,15 @@ struct candidate {
     uint8_t reg;
 };
 
-static void sort_candidates(struct candidate *c, uint32_t n) {
+static void sort_candidates(struct fn *f, struct candidate *c, uint32_t n) {
     for (uint32_t gap = n / 2; gap; gap /= 2)
-        for (uint32_t i = gap; i < n; i++) {
+        for (uint32_t i = gap; i < n && !f->failed; i++) {
             struct candidate t = c[i];
             uint32_t j = i;
             for (; j >= gap && (c[j - gap].next > t.next || (c[j - gap].next == t.next && c[j - gap].value > t.value));
                  j -= gap)
                 c[j] = c[j - gap];
+            fn_work(f, (i - j) / gap);
             c[j] = t;
         }
 }
@@ -605,7 +609,7 @@ static void enter_loop(struct alloc *a, const struct block *b, struct state befo
         else
             list.v[list.cap - ++unused] = (struct candidate){p.value, next, (uint8_t)p.reg};
     }
-    sort_candidates(list.v, n);
+    sort_candidates(f, list.v, n);
     uint32_t given[2] = {0, 0},
              room[2] = {(uint32_t)__builtin_popcount(target_general), (uint32_t)__builtin_popcount(target_vector)};
     for (uint32_t round = 0; round < 2; round++) /* those that can keep their register first */
@@ -710,10 +714,11 @@ static void allocate_call_result(struct alloc *a, ref i, struct assign *as) {
     const struct call *c = &f->calls.v[f->ins.v[f->ins.v[i].a].imm];
     uint8_t r = REG_NONE;
     if (c->kind != CALL_HELPER) {
-        struct convention conv = {0};
         uint32_t slot;
-        for (uint32_t k = 0; k <= f->ins.v[i].imm; k++)
-            r = target_next_place(&conv, f->ins.v[f->args.v[c->results + k]].type, &slot);
+        ref call = f->ins.v[i].a;
+        if (a->results_of != call) a->results_of = call, a->results_seen = 0, a->results = (struct convention){0};
+        while (a->results_seen <= f->ins.v[i].imm) /* results stand in order behind their call */
+            r = target_next_place(&a->results, f->ins.v[f->args.v[c->results + a->results_seen++]].type, &slot);
         /* Registers of results still to come must not be given out to this one: they are fixed, and none is held. */
     }
     as->use[0] = r;
@@ -777,6 +782,7 @@ static void walk(struct alloc *a) {
 enum { CLASS_MOST = 256 }; /* members: merging compares lists, which has to stay cheap */
 
 struct coalescer {
+    uint64_t work; /* steps that may still be made for this: it only saves moves */
     struct alloc *a;
     ref *class; /* by value: its class's first member */
     ref *next;  /* by value: next member, in order of definition */
@@ -814,11 +820,25 @@ static bool interfere(struct alloc *a, ref v, ref w) {
     return disturbs(a, v, w) || disturbs(a, w, v);
 }
 
+static uint32_t preds_of(struct alloc *a, ref v) {
+    return ins_of(a, v)->op == IR_PHI ? a->f->blocks.v[ins_of(a, v)->aux].n_preds : 0;
+}
+
 static void merge(struct coalescer *c, ref v, ref w) {
     struct alloc *a = c->a;
     ref x = c->class[v], y = c->class[w];
     if (x == y || c->size[x] + c->size[y] > CLASS_MOST) return;
     if ((ins_of(a, v)->type == KIND_V128) != (ins_of(a, w)->type == KIND_V128)) return;
+    uint64_t work = (uint64_t)c->size[x] * c->size[y] * 2;
+    for (ref i = x; i; i = c->next[i])
+        work += preds_of(a, i) * (uint64_t)c->size[y];
+    for (ref j = y; j; j = c->next[j])
+        work += preds_of(a, j) * (uint64_t)c->size[x];
+    if (work > c->work) {
+        c->work = 0;
+        return;
+    }
+    c->work -= work;
     for (ref i = x; i; i = c->next[i])
         for (ref j = y; j; j = c->next[j])
             if (interfere(a, i, j)) return;
@@ -913,7 +933,8 @@ static void lease_slot(struct coalescer *c, struct slots *slots, ref v, uint32_t
 static void assign_slots(struct alloc *a) {
     struct fn *f = a->f;
     struct slots slots[2] = {0}; /* 8-byte and 16-byte ones */
-    struct coalescer c = {a, grab(a, a->n, sizeof(ref)), grab(a, a->n, sizeof(ref)), grab(a, a->n, 4)};
+    struct coalescer c = {(4u << 20) + 64 * (uint64_t)a->n, a, grab(a, a->n, sizeof(ref)), grab(a, a->n, sizeof(ref)),
+                          grab(a, a->n, 4)};
     memset(a->out->slot, 0xff, a->n * sizeof *a->out->slot);
     if (a->ok) coalesce(&c);
     for (uint32_t b = 0; b < f->blocks.n && a->ok; b++) {

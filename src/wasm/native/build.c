@@ -231,9 +231,9 @@ static ref append(struct builder *b, uint16_t op, uint8_t type, ref x, ref y, re
     return vec_push(f, f->ins, i) ? f->ins.n - 1 : 0;
 }
 
-static uint32_t common_dominator(const struct fn *f, uint32_t x, uint32_t y) {
+static uint32_t common_dominator(struct fn *f, uint32_t x, uint32_t y) {
     const struct block *v = f->blocks.v;
-    while (x != y) {
+    while (x != y && fn_work(f, 1)) {
         if (v[x].depth < v[y].depth)
             y = v[y].idom;
         else
@@ -254,7 +254,7 @@ static void start_block(struct builder *b, uint32_t idom) {
     uint32_t old = b->dom.n;
     b->dom.n = blk.depth + 1;
     for (uint32_t x = idom, d = blk.depth; d--; x = f->blocks.v[x].idom) {
-        if (d < old && b->dom.v[d] == x) break;
+        if ((d < old && b->dom.v[d] == x) || !fn_work(f, 1)) break;
         b->dom.v[d] = x;
     }
     b->dead = false;
@@ -325,7 +325,7 @@ static ref make_const(struct builder *b, uint8_t type, uint64_t bits) {
 static bool local_is_dead(const struct builder *b, uint32_t x) {
     if (b->last_read.v[x] > b->at) return false;
     /* Read earlier only: still wanted if a loop around here begins at or before that read. */
-    for (uint32_t l = 0; l < b->labels.n; l++)
+    for (uint32_t l = 0; l < b->labels.n && fn_work(b->f, 1); l++)
         if (b->labels.v[l].kind == LABEL_LOOP) return b->last_read.v[x] < b->labels.v[l].at;
     return true;
 }
@@ -345,7 +345,8 @@ static void rollback(struct builder *b, uint32_t to) {
 
 /* Memory-held locals: the value is known until the block ends. */
 static void forget_locals(struct builder *b) {
-    if (b->memory_locals && b->n_locals) memset(b->local.v, 0, b->n_locals * sizeof(ref));
+    if (b->memory_locals && b->n_locals && fn_work(b->f, b->n_locals / 4))
+        memset(b->local.v, 0, b->n_locals * sizeof(ref));
 }
 
 static ref get_local(struct builder *b, uint32_t x) {
@@ -395,6 +396,7 @@ static void branch_edge(struct builder *b, struct label *l, uint32_t edge) {
     pe.delta = b->pool.n;
     if (l->kind != LABEL_FUNC && !b->memory_locals) {
         b->epoch++;
+        if (!fn_work(f, b->log.n - l->log)) return;
         for (uint32_t k = b->log.n; k-- > l->log;) {
             uint32_t x = b->log.v[k].local;
             if (b->stamp.v[x] == b->epoch) continue;
@@ -453,6 +455,10 @@ static void bind(struct builder *b, struct label *l) {
         }
     }
     b->matrix.n = 0;
+    if (f->failed || (uint64_t)n * columns > UINT32_MAX / 8 || !fn_work(f, (uint64_t)n * columns)) {
+        f->failed = true;
+        return;
+    }
     if (!vec_reserve(f, &b->matrix, sizeof(ref), n * columns + columns) ||
         !vec_reserve(f, &f->args, sizeof(ref), n * columns))
         return;
@@ -534,6 +540,7 @@ static void open_loop(struct builder *b, const struct functype *t) {
         *operand = append(b, IR_PHI, kind_of(t->params[k]), 0, 0, 0, f->blocks.v[b->block].n_phis++);
     }
     b->epoch++;
+    if (!fn_work(f, s->n)) return;
     for (uint32_t k = 0; k < s->n && !b->memory_locals && !f->failed; k++) {
         uint32_t x = b->scan_locals.v[s->first + k];
         if (b->stamp.v[x] == b->epoch || local_is_dead(b, x)) continue;
@@ -683,7 +690,7 @@ static void land_clauses(struct builder *b, const struct label *l) {
 
 /* The region a delegate to `depth` hands its exceptions to: that of the first try at or around the label. */
 static uint32_t delegate_region(struct builder *b, uint32_t depth) {
-    for (uint32_t l = b->labels.n - 1 - depth + 1; l--;) {
+    for (uint32_t l = b->labels.n - 1 - depth + 1; l-- && fn_work(b->f, 1);) {
         const struct label *x = &b->labels.v[l];
         if (x->kind == LABEL_TRY || x->kind == LABEL_TRY_TABLE) return x->region;
     }
@@ -738,6 +745,7 @@ static void switch_(struct builder *b) {
     uint32_t cases = f->args.n, n_edges = 0;
     if (!vec_reserve(f, &f->args, sizeof(ref), n + 1) || !vec_reserve(f, &b->matrix, sizeof(ref), b->labels.n)) return;
     ref *edge_of = b->matrix.v; /* by label depth: its edge + 1 */
+    if (!fn_work(f, b->labels.n / 4)) return;
     memset(edge_of, 0, b->labels.n * sizeof(ref));
     for (uint32_t k = 0; k <= n; k++) {
         uint32_t depth = leb_u32(&b->p);

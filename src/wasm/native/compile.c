@@ -13,10 +13,18 @@ static void release(struct fn *f) {
         p->realloc(p->ctx, all[k], 0);
 }
 
+/* Budgets (ir.h). Compiled programs take some 100 bytes and 20 counted steps a byte of code. */
+enum { MEMORY_LEAST = 64 << 20, MEMORY_A_BYTE = 512, MEMORY_MOST = 1 << 30, WORK_LEAST = 32 << 20, WORK_A_BYTE = 1024 };
+
 bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out) {
+    const uint64_t size = m->bodies[func - m->n_func_imports].size;
     struct fn f = {.platform = m->engine->platform,
                    .module = m,
                    .index = func,
+                   .memory_left = MEMORY_LEAST + MEMORY_A_BYTE * size < MEMORY_MOST
+                                      ? MEMORY_LEAST + MEMORY_A_BYTE * size
+                                      : MEMORY_MOST,
+                   .work_left = WORK_LEAST + WORK_A_BYTE * size,
                    .bounds_checks = opt->bounds_checks || opt->no_faults,
                    .no_faults = opt->no_faults,
                    .fuel = opt->fuel};

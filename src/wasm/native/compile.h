@@ -51,6 +51,9 @@ struct position { /* code from here on belongs to this instruction */
 void code_dump(const struct fn *f, struct compile_options *opt, const struct position *at, uint32_t n,
                const struct compiled *c, uint32_t pool);
 bool target_emit(struct fn *f, struct allocation *al, struct compile_options *opt, struct compiled *out);
+/* Code that hands a function over to vmctx.host_stub, for those that are interpreted. */
+bool target_emit_host_jump(const struct donjon_platform *p, const struct module *m, uint32_t func,
+                           struct compiled *out);
 /* Does this CPU run what the target emits? */
 bool target_supported(void);
 /* What that is, in one number that no other kind of CPU has. */

@@ -11,11 +11,14 @@ bool vec_reserve(struct fn *f, void *vec, size_t item, uint32_t more) {
     uint64_t cap = v->cap ? v->cap : 64;
     while (cap - v->n < more)
         cap *= 2;
-    void *grown = cap > UINT32_MAX / 2 ? NULL : f->platform->realloc(f->platform->ctx, v->v, cap * item);
+    uint64_t cost = (cap - v->cap) * item;
+    void *grown =
+        cap > UINT32_MAX / 2 || cost > f->memory_left ? NULL : f->platform->realloc(f->platform->ctx, v->v, cap * item);
     if (!grown) {
         f->failed = true;
         return false;
     }
+    f->memory_left -= cost;
     v->v = grown;
     v->cap = (uint32_t)cap;
     return true;
@@ -289,8 +292,9 @@ static bool same(const struct ins *x, const struct ins *y) {
     return x->op == y->op && x->type == y->type && x->a == y->a && x->b == y->b && x->c == y->c && x->imm == y->imm;
 }
 
-ref *values_find(const struct fn *f, const struct values *v, const struct ins *i) {
+ref *values_find(struct fn *f, const struct values *v, const struct ins *i) {
     for (uint32_t h = hash(i);; h++) {
+        fn_work(f, 1); /* who chooses the constants can make them collide */
         ref *place = &v->table[h & v->mask];
         if (!*place || same(&f->ins.v[*place], i)) return place;
     }

@@ -142,7 +142,10 @@ struct fn {
     const struct module *module;
     uint32_t index;
     const struct functype *type;
-    bool failed;        /* out of memory: everything else is then undefined, compilation is given up */
+    bool failed; /* out of memory: everything else is then undefined, compilation is given up */
+    /* What compiling this function may still cost: both are in proportion to its size, so that no function costs more
+     * than a multiple of its bytes. Beyond that compilation fails, and the function is interpreted. */
+    uint64_t memory_left, work_left;
     bool bounds_checks; /* of memory 0, explicit: no guard pages behind it */
     bool no_faults;     /* faults do not reach us: explicit looks at interrupts and the stack, too */
     bool fuel;
@@ -160,6 +163,13 @@ struct fn {
     VEC(struct move) moves;
     uint32_t n_slots; /* memory-held locals (IR_SLOT_*), in units of 8 bytes */
 };
+
+/* Counts steps of loops that may be long for few bytes of code. False when there have been too many. */
+static inline bool fn_work(struct fn *f, uint64_t steps) {
+    if (steps > f->work_left) f->failed = true;
+    f->work_left -= f->failed ? 0 : steps;
+    return !f->failed;
+}
 
 /* Makes room for `more` entries; on failure sets fn->failed and leaves the array usable but unchanged. */
 bool vec_reserve(struct fn *f, void *vec, size_t item, uint32_t more);
@@ -186,7 +196,7 @@ struct values {
 };
 bool values_reserve(struct fn *f, struct values *v);
 /* Where an equal instruction is or would be. */
-ref *values_find(const struct fn *f, const struct values *v, const struct ins *i);
+ref *values_find(struct fn *f, const struct values *v, const struct ins *i);
 
 /* Marks live instructions, fuses, and drops the rest (select.c). */
 void ir_select(struct fn *f);

@@ -38,8 +38,7 @@ struct native {
     uint32_t n_pieces, cap_pieces;
     struct landing *landings; /* of all pieces */
     uint32_t n_landings, cap_landings;
-    struct vmctx **vms;
-    uint32_t n_vms, cap_vms;
+    struct vmctx *_Atomic vms; /* list: other threads walk it (native_interrupt) */
     slot *overflow;
     bool faults;        /* reach us: no explicit checks */
     struct image image; /* for instances of image_module, NULL when there is none */
@@ -70,7 +69,8 @@ struct native *native_new(struct store *s) {
         if (n->code) break;
     }
     n->overflow = p->realloc(p->ctx, NULL, OVERFLOW_SLOTS * sizeof(slot));
-    n->faults = !s->limits.explicit_checks && p->on_fault && p->on_fault(p->ctx, fault, n);
+    n->faults = !s->limits.explicit_checks && n->code && p->on_fault &&
+                p->on_fault(p->ctx, fault, n, n->code, n->code_reserved);
     bool ok = n->stack && n->code && n->overflow &&
               p->protect(p->ctx, n->stack + STACK_GUARD, n->stack_size, DONJON_PROT_READ | DONJON_PROT_WRITE);
     if (ok) return n;
@@ -81,14 +81,15 @@ struct native *native_new(struct store *s) {
 void native_delete(struct native *n) {
     if (!n) return;
     const struct donjon_platform *p = platform_of(n);
-    if (n->faults) p->on_fault(p->ctx, NULL, n);
+    if (n->faults) p->on_fault(p->ctx, NULL, n, NULL, 0);
     if (n->stack) p->release(p->ctx, n->stack, STACK_GUARD + n->stack_size);
     if (n->code) p->release(p->ctx, n->code, n->code_reserved);
-    for (uint32_t k = 0; k < n->n_vms; k++)
-        p->release(p->ctx, (uint8_t *)n->vms[k] - VM_POLL_PAGE, VM_POLL_PAGE + n->vms[k]->size);
+    for (struct vmctx *vm = n->vms, *next; vm; vm = next) {
+        next = vm->next;
+        p->release(p->ctx, (uint8_t *)vm - VM_POLL_PAGE, VM_POLL_PAGE + vm->size);
+    }
     p->realloc(p->ctx, n->pieces, 0);
     p->realloc(p->ctx, n->landings, 0);
-    p->realloc(p->ctx, n->vms, 0);
     p->realloc(p->ctx, n->overflow, 0);
     p->realloc(p->ctx, n, 0);
 }
@@ -122,7 +123,6 @@ static bool poll_page(const struct native *n, struct vmctx *vm, enum donjon_prot
 bool native_instance(struct native *n, struct instance *i) {
     const struct donjon_platform *p = platform_of(n);
     const struct module *m = i->module;
-    if (!grow(n, &n->vms, &n->cap_vms, n->n_vms, 1, sizeof *n->vms)) return false;
     size_t size = vm_size(m);
     uint8_t *block = p->reserve(p->ctx, VM_POLL_PAGE + size);
     if (!block) return false;
@@ -136,6 +136,7 @@ bool native_instance(struct native *n, struct instance *i) {
     vm->store = n->store;
     vm->memory0 = i->memory0 ? i->memory0->base : NULL;
     vm->exit_stub = (void *)stub_exit;
+    vm->host_stub = (void *)stub_host;
     vm->cross_stub = (void *)stub_cross;
     vm->subtype_stub = (void *)stub_subtype;
     vm->overflow = n->overflow;
@@ -162,8 +163,10 @@ bool native_instance(struct native *n, struct instance *i) {
         i->funcs[k]->vm = vm;
         i->funcs[k]->native = (void *)stub_lazy_func;
     }
-    n->vms[n->n_vms++] = vm;
+    vm->next = n->vms;
+    n->vms = vm;
     if (n->image_module == m) install_image(n, vm);
+    if (atomic_load(&n->store->interrupt)) native_interrupt(n); /* one that came before: it counts here, too */
     return true;
 }
 
@@ -179,8 +182,7 @@ static void redirect(struct vmctx *vm, uint32_t func) {
 }
 
 void native_interrupt(struct native *n) {
-    for (uint32_t k = 0; k < n->n_vms; k++) {
-        struct vmctx *vm = n->vms[k];
+    for (struct vmctx *vm = n->vms; vm; vm = vm->next) {
         const struct module *m = vm->instance->module;
         __atomic_store_n(&vm->interrupt, 1, __ATOMIC_SEQ_CST);
         poll_page(n, vm, DONJON_PROT_NONE);
@@ -189,17 +191,17 @@ void native_interrupt(struct native *n) {
     }
 }
 
+/* Either we see the interrupt, or the interrupt's stub comes after what we store: hence the order. */
 static void set_code(struct vmctx *vm, uint32_t func, void *site, void *native) {
-    __atomic_store_n(&vm->tail[func], site, __ATOMIC_RELAXED);
-    __atomic_store_n(&vm->instance->funcs[func]->native, native, __ATOMIC_RELAXED);
+    __atomic_store_n(&vm->tail[func], site, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&vm->instance->funcs[func]->native, native, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&vm->interrupt, __ATOMIC_SEQ_CST)) redirect(vm, func);
 }
 
 /* After the trap. An interrupt that comes while we are at it is made to count again at the end. */
 static void clear_interrupt(struct native *n) {
     atomic_store(&n->store->interrupt, 0);
-    for (uint32_t k = 0; k < n->n_vms; k++) {
-        struct vmctx *vm = n->vms[k];
+    for (struct vmctx *vm = n->vms; vm; vm = vm->next) {
         const struct module *m = vm->instance->module;
         __atomic_store_n(&vm->interrupt, 0, __ATOMIC_SEQ_CST);
         poll_page(n, vm, DONJON_PROT_READ);
@@ -281,7 +283,9 @@ static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
                                   .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
     if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
-    if (!compile_function(i->module, func, &opt, &c)) return NULL;
+    if (!compile_function(i->module, func, &opt, &c) &&
+        !target_emit_host_jump(platform_of(n), i->module, func, &c)) /* too costly: interpreted */
+        return NULL;
     uint8_t *code = room_for_pieces(n, 1, c.n_landings) ? install(n, i->module, &c) : NULL;
     if (code) {
         if (c.n_landings) memcpy(n->landings + n->n_landings, c.landings, c.n_landings * sizeof *c.landings);
@@ -406,7 +410,8 @@ enum trap_kind native_call(struct native *n, struct func *f, slot *args) {
     const struct functype *t = type_func(n->store->engine, f->type_id);
     uint8_t *here = __builtin_frame_address(0), *end = n->stack + STACK_GUARD + n->stack_size;
     bool inside = here >= n->stack && here < end; /* a host function calls back */
-    if (inside && here < f->vm->stack_limit) {
+    /* On another stack while code waits on ours (a coroutine of the host's): there is no telling what is free. */
+    if (inside ? here < f->vm->stack_limit : n->top != NULL) {
         n->store->trap.kind = TRAP_STACK;
         return TRAP_STACK;
     }
@@ -425,6 +430,7 @@ enum trap_kind native_call(struct native *n, struct func *f, slot *args) {
 /* --- calls to the host ---------------------------------------------------------------------------------------------
  */
 
+/* Also for functions of ours that are left to the interpreter: to compiled code those are hosts. */
 uint32_t native_host_call(struct vmctx *vm, struct func *f, struct regs *regs) {
     struct native *n = vm->store->native;
     const struct functype *t = type_func(n->store->engine, f->type_id);
@@ -434,7 +440,8 @@ uint32_t native_host_call(struct vmctx *vm, struct func *f, struct regs *regs) {
     gather(n, t->params, t->n_params, args, regs);
     uint8_t *outer = n->sp;
     n->sp = (uint8_t *)args;
-    enum trap_kind kind = f->host.callback(f->host.env, n->store, vm->instance, args);
+    enum trap_kind kind = f->kind == FUNC_WASM ? interp_call(n->store->interp, f, args)
+                                               : f->host.callback(f->host.env, n->store, vm->instance, args);
     n->sp = outer;
     if (kind == TRAP_NONE) spread(n, t->results, t->n_results, args, regs);
     return kind;
@@ -496,14 +503,30 @@ static uint32_t source_offset(struct native *n, const struct piece *p, uint32_t 
     return opt.found_at;
 }
 
+/* Big functions cost much to compile again: after so many bytes of them, frames get their function's start. */
+enum { BACKTRACE_BYTES = 1 << 20 };
+
 static void record_backtrace(struct native *n, struct frame f) {
     struct trap *t = &n->store->trap;
+    uint32_t seen = 0, spent = 0;
+    const uint8_t *pcs[BACKTRACE_MAX];
+    uint32_t offsets[BACKTRACE_MAX];
     if (!find_frame(n, &f)) return;
     do {
-        if (t->n_frames < BACKTRACE_MAX)
-            t->frames[t->n_frames++] = (struct frame_info){
-                f.vm->instance, f.piece->func, source_offset(n, f.piece, (uint32_t)(f.pc - 1 - f.piece->code))};
         t->n_frames_total++;
+        if (t->n_frames == BACKTRACE_MAX) continue;
+        const struct module *m = f.vm->instance->module;
+        const struct func_body *body = &m->bodies[f.piece->func - m->n_func_imports];
+        uint32_t k = 0;
+        while (k < seen && pcs[k] != f.pc)
+            k++;
+        if (k == seen) {
+            offsets[seen] = spent > BACKTRACE_BYTES ? body->offset
+                                                    : source_offset(n, f.piece, (uint32_t)(f.pc - 1 - f.piece->code));
+            pcs[seen++] = f.pc;
+            spent += body->size < BACKTRACE_BYTES ? body->size : BACKTRACE_BYTES;
+        }
+        t->frames[t->n_frames++] = (struct frame_info){f.vm->instance, f.piece->func, offsets[k]};
     } while (next_frame(n, &f));
 }
 
@@ -512,20 +535,35 @@ static struct activation *leave(struct native *n, enum trap_kind kind) {
     return n->top;
 }
 
+static uint32_t first_landing(const struct landing *l, uint32_t n, uint32_t return_at) {
+    uint32_t lo = 0, hi = n;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (l[mid].return_at < return_at)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 /* Looks for a handler of store->thrown from this frame outwards. */
 static bool land(struct native *n, struct vmctx *vm, struct frame f) {
     struct exn *x = n->store->thrown;
     if (!find_frame(n, &f)) return false;
     do {
         uint32_t at = (uint32_t)(f.pc - f.piece->code);
-        for (uint32_t k = 0; k < f.piece->n_landings; k++) {
-            const struct landing *l = &n->landings[f.piece->landings + k];
-            if (l->return_at != at || (l->tag != NONE32 && f.vm->instance->tags[l->tag] != x->tag)) continue;
+        const struct landing *all = n->landings + f.piece->landings;
+        for (uint32_t k = first_landing(all, f.piece->n_landings, at); k < f.piece->n_landings; k++) {
+            const struct landing *l = &all[k];
+            if (l->return_at != at) break;
+            if (l->tag != NONE32 && f.vm->instance->tags[l->tag] != x->tag) continue;
             vm->land_pc = f.piece->code + l->code;
             vm->land_sp = f.sp;
             vm->land_vm = f.vm;
             vm->land_exn = x;
             n->store->thrown = NULL;
+            n->store->trap.n_frames = n->store->trap.n_frames_total = 0; /* what an interpreted callee noted */
             return true;
         }
     } while (next_frame(n, &f));
@@ -547,19 +585,30 @@ struct activation *native_unwind(struct vmctx *vm, uint64_t *sp) {
     return leave(n, kind);
 }
 
+/* Runs as a signal handler, so it does no more than turn the fault into a call of the exit stub from where it happened.
+ * Only what compiled code may meet: an access beyond memory 0, a poll page, the end of the stack. Anything else is a
+ * mistake of ours, and must not look like a trap of the program's. */
 static bool fault(void *tier, struct donjon_fault *fault) {
     struct native *n = tier;
     const uint8_t *pc = (const uint8_t *)fault->pc, *address = (const uint8_t *)fault->address;
-    const struct piece *p = piece_at(n, pc);
-    if (!p || !n->top) return false;
-    bool stack = address >= n->stack && address < n->stack + STACK_GUARD + PAGE;
+    if (!n->top || !piece_at(n, pc)) return false;
     struct vmctx *vm = (struct vmctx *)fault->r14;
-    bool poll = address >= (const uint8_t *)vm - VM_POLL_PAGE && address < (const uint8_t *)vm;
-    enum trap_kind kind = stack ? TRAP_STACK : poll ? TRAP_INTERRUPT : TRAP_MEMORY;
-    n->store->trap.kind = kind;
-    record_backtrace(n, (struct frame){pc + 1, (uint64_t *)fault->sp, vm, NULL});
-    fault->rdi = (uintptr_t)leave(n, kind);
-    fault->pc = (uintptr_t)stub_leave;
+    const struct memory *m = vm->instance->memory0;
+    if (address >= n->stack && address < n->stack + STACK_GUARD) { /* no room to call anything */
+        n->store->trap.kind = TRAP_STACK;
+        fault->rdi = (uintptr_t)leave(n, TRAP_STACK);
+        fault->pc = (uintptr_t)stub_leave;
+        return true;
+    }
+    if (address >= (const uint8_t *)vm - VM_POLL_PAGE && address < (const uint8_t *)vm)
+        vm->kind = TRAP_INTERRUPT;
+    else if (m && (uintptr_t)(address - m->base) < m->reserved)
+        vm->kind = TRAP_MEMORY;
+    else
+        return false;
+    fault->sp -= sizeof(uintptr_t);
+    *(uintptr_t *)fault->sp = fault->pc + 1;
+    fault->pc = (uintptr_t)stub_fault;
     return true;
 }
 

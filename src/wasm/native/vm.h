@@ -12,7 +12,8 @@ enum { OVERFLOW_SLOTS = 2048 }; /* parameters and results beyond the registers: 
 enum { VM_POLL_PAGE = 4096 };
 
 struct vmctx {
-    size_t size; /* bytes, whole pages */
+    size_t size;        /* bytes, whole pages */
+    struct vmctx *next; /* of the store's contexts */
     struct instance *instance;
     struct store *store;
     uint8_t *memory0;        /* base, pinned in a register while this instance runs */
@@ -21,6 +22,7 @@ struct vmctx {
     uint8_t *stack_limit;    /* lowest address large frames may reach */
     void *exit_stub;         /* jumped to with a trap kind */
     void *cross_stub;        /* calls a function of another instance, or of the host */
+    void *host_stub;         /* calls a function that has no code: r11 */
     void *subtype_stub;      /* compares function types that are not equal */
     void *land_pc, *land_sp; /* where exit_stub goes on after a caught exception */
     struct vmctx *land_vm;

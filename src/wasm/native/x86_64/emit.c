@@ -835,12 +835,13 @@ static void conversion(struct emitter *e, const struct ins *i) {
 static void call_site(struct emitter *e, const struct call *c) {
     struct fn *f = e->f;
     struct compiled *out = e->out;
-    for (uint32_t r = c->try_region; r != NONE32; r = f->tries.v[r].outer)
-        for (uint32_t k = f->tries.v[r].first; k != NONE32; k = f->clauses.v[k].next) {
+    for (uint32_t r = c->try_region; r != NONE32 && fn_work(f, 1); r = f->tries.v[r].outer)
+        for (uint32_t k = f->tries.v[r].first; k != NONE32 && fn_work(f, sizeof(struct landing));
+             k = f->clauses.v[k].next) {
             struct landing l = {e->a.buf.n, f->clauses.v[k].tag, f->clauses.v[k].block};
-            if (out->n_landings % 16 == 0) {
-                struct landing *grown =
-                    f->platform->realloc(f->platform->ctx, out->landings, (out->n_landings + 16) * sizeof l);
+            if (out->n_landings >= 16 ? !(out->n_landings & (out->n_landings - 1)) : !out->n_landings) {
+                uint32_t cap = out->n_landings ? out->n_landings * 2 : 16;
+                struct landing *grown = f->platform->realloc(f->platform->ctx, out->landings, cap * sizeof l);
                 if (!grown) {
                     f->failed = true;
                     return;
@@ -953,10 +954,10 @@ static void call_result(struct emitter *e, const struct ins *i) {
     if (e->as->use[0] != REG_NONE) return;
     struct rm from = rm_mem(RSP, 0);
     if (c->kind != CALL_HELPER) {
-        struct convention conv = {0};
         uint32_t slot = 0;
-        for (uint32_t k = 0; k <= i->imm; k++)
-            target_next_place(&conv, ins_of(e, e->f->args.v[c->results + k])->type, &slot);
+        if (e->results_of != i->a) e->results_of = i->a, e->results_seen = 0, e->results = (struct convention){0};
+        while (e->results_seen <= i->imm) /* results stand in order behind their call */
+            target_next_place(&e->results, ins_of(e, e->f->args.v[c->results + e->results_seen++])->type, &slot);
         from = overflow_rm(e, slot);
     }
     if (i->type == KIND_I32)
@@ -1068,26 +1069,27 @@ static void switch_(struct emitter *e, const struct ins *i, uint32_t block) {
     if (!vec_reserve(f, &a->buf, 1, 4 * n + 256)) return;
     for (uint32_t k = 0; k < n; k++)
         b4(a, 0);
+    e->edge_stubs.n = 0;
     for (uint32_t k = 0; k < b->n_edges && !f->failed; k++) {
         const struct edge *g = &f->edges.v[b->edges + k];
         bool stub = g->n_moves && !moves_at_target(f, g);
-        uint32_t here = a->buf.n;
-        for (uint32_t c = 0; c <= n; c++) {
-            if (f->args.v[cases + c] != k) continue;
-            if (c == n && stub)
-                patch4(a, beyond, here);
-            else if (c == n)
-                vec_push(f, a->block_fixups, ((struct fixup){beyond, g->to, 0, false}));
-            else if (stub) {
-                uint32_t d = here - table;
-                memcpy(a->buf.v + table + 4 * c, &d, 4);
-            } else {
-                vec_push(f, a->block_fixups, ((struct fixup){table + 4 * c, g->to, table, false}));
-            }
-        }
+        vec_push(f, e->edge_stubs, stub ? a->buf.n : 0);
         if (!stub) continue;
         moves(e, g->moves, g->n_moves);
         if (as_room(a)) jump(e, g->to);
+    }
+    for (uint32_t c = 0; c <= n && !f->failed; c++) {
+        uint32_t k = f->args.v[cases + c], stub = e->edge_stubs.v[k], to = f->edges.v[b->edges + k].to;
+        if (c == n && stub)
+            patch4(a, beyond, stub);
+        else if (c == n)
+            vec_push(f, a->block_fixups, ((struct fixup){beyond, to, 0, false}));
+        else if (stub) {
+            uint32_t d = stub - table;
+            memcpy(a->buf.v + table + 4 * c, &d, 4);
+        } else {
+            vec_push(f, a->block_fixups, ((struct fixup){table + 4 * c, to, table, false}));
+        }
     }
 }
 
@@ -1282,13 +1284,16 @@ static void emit_instruction(struct emitter *e, ref v, uint32_t block) {
 /* --- the function --------------------------------------------------------------------------------------------------
  */
 
-enum { PROBE = 16384 }; /* frames larger than this are checked, smaller ones meet the stack's guard pages */
+/* Functions that call anything make sure that C code has room below them: helpers, hosts, the unwinder, a signal
+ * handler without a stack of its own. Others may reach PROBE bytes into that room. */
+enum { PROBE = 4096 };
 
 static void prologue(struct emitter *e) {
     struct as *a = &e->a;
-    if (e->frame > PROBE || e->f->no_faults) {
-        x_rm(a, true, 0x8D, R11, rm_mem(RSP, -(int32_t)e->frame));
-        alu_rm(a, true, ALU_CMP, R11, rm_mem(REG_VM, offsetof(struct vmctx, stack_limit)));
+    if (e->frame > PROBE || !e->leaf) {
+        uint8_t lowest = e->frame > PROBE ? R11 : RSP;
+        if (e->frame > PROBE) x_rm(a, true, 0x8D, R11, rm_mem(RSP, -(int32_t)e->frame));
+        alu_rm(a, true, ALU_CMP, lowest, rm_mem(REG_VM, offsetof(struct vmctx, stack_limit)));
         x86_trap_if(e, CC_B, TRAP_STACK);
     }
     if (e->frame) alu_imm(a, true, ALU_SUB, rm_reg(RSP), (int32_t)e->frame);
@@ -1328,7 +1333,8 @@ static void emit_traps(struct emitter *e) {
         vec_push(e->f, e->positions, ((struct position){a->buf.n, t.ins}));
         patch4(a, t.at, a->buf.n);
         if (t.kind != TRAP_NONE) mov_imm(a, RAX, t.kind);
-        x_rm(a, false, 0xFF, 2, rm_mem(REG_VM, offsetof(struct vmctx, exit_stub)));
+        /* Out of stack before there is a frame: to the unwinder this comes from the caller. */
+        x_rm(a, false, 0xFF, t.kind == TRAP_STACK ? 4 : 2, rm_mem(REG_VM, offsetof(struct vmctx, exit_stub)));
         /* A helper that threw: to the unwinder the exception comes from here. */
         if (t.kind == TRAP_NONE) call_site(e, &e->f->calls.v[e->f->ins.v[t.ins].imm]);
     }
@@ -1412,6 +1418,7 @@ static void emit_all(struct emitter *e) {
 static void emit_again(struct emitter *e) {
     e->a.buf.n = e->a.pool.n = e->a.pool_fixups.n = e->a.block_fixups.n = 0;
     e->traps.n = e->detours.n = e->positions.n = e->jumps.n = e->relocations.n = e->out->n_landings = 0;
+    e->results_of = 0;
     emit_all(e);
 }
 
@@ -1420,10 +1427,21 @@ static void frame_layout(struct emitter *e) {
     e->locals = (e->al->out_bytes + 15) & ~15u;
     e->spills = (e->locals + 8 * f->n_slots + 15) & ~15u;
     e->frame = e->spills + e->al->slot_bytes;
-    bool leaf = true;
-    for (uint32_t k = 0; k < f->calls.n && leaf; k++)
-        leaf = f->calls.v[k].kind == CALL_RETURN;
-    if (!leaf) e->frame = ((e->frame + 15) & ~15u) + 8; /* 16-byte alignment at calls: the return address is 8 */
+    e->leaf = true;
+    for (uint32_t k = 0; k < f->calls.n && e->leaf; k++)
+        e->leaf = f->calls.v[k].kind == CALL_RETURN;
+    if (!e->leaf) e->frame = ((e->frame + 15) & ~15u) + 8; /* 16-byte alignment at calls: the return address is 8 */
+}
+
+bool target_emit_host_jump(const struct donjon_platform *p, const struct module *m, uint32_t func,
+                           struct compiled *out) {
+    int32_t function = (int32_t)vm_func(m, func), stub = offsetof(struct vmctx, host_stub);
+    uint8_t code[14] = {0x4D, 0x8B, 0x9E, 0, 0, 0, 0, 0x41, 0xFF, 0xA6}; /* mov r11, [r14 + d]; jmp [r14 + d] */
+    memcpy(code + 3, &function, 4);
+    memcpy(code + 10, &stub, 4);
+    *out = (struct compiled){.code = p->realloc(p->ctx, NULL, sizeof code), .size = sizeof code};
+    if (out->code) memcpy(out->code, code, sizeof code);
+    return out->code;
 }
 
 bool target_emit(struct fn *f, struct allocation *al, struct compile_options *opt, struct compiled *out) {
@@ -1456,8 +1474,8 @@ bool target_emit(struct fn *f, struct allocation *al, struct compile_options *op
     out->relocations = e.relocations.v;
     out->n_relocations = e.relocations.n;
     if (!f->failed && opt->dump) code_dump(f, opt, e.positions.v, e.positions.n, out, code_end);
-    void *all[] = {e.block_at,  e.a.pool_fixups.v, e.a.block_fixups.v, e.a.pool.v,     e.traps.v,
-                   e.detours.v, e.positions.v,     e.jumps.v,          first_block_at, first_jumps};
+    void *all[] = {e.block_at,    e.a.pool_fixups.v, e.a.block_fixups.v, e.a.pool.v,  e.traps.v,     e.detours.v,
+                   e.positions.v, e.jumps.v,         first_block_at,     first_jumps, e.edge_stubs.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         p->realloc(p->ctx, all[k], 0);
     return !f->failed;

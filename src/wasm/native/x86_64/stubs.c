@@ -77,6 +77,10 @@ __attribute__((naked)) void stub_exit(void) {
         [land_vm] OFFSET(vmctx, land_vm), [memory0] OFFSET(vmctx, memory0));
 }
 
+__attribute__((naked)) void stub_fault(void) {
+    __asm__ volatile("mov %c[kind](%%r14), %%eax\n jmp stub_exit\n" ::[kind] OFFSET(vmctx, kind));
+}
+
 /* r11: function */
 __attribute__((naked)) void stub_cross(void) {
     __asm__ volatile("cmpq $0, %c[vm](%%r11)\n"

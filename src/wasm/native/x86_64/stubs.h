@@ -25,7 +25,8 @@ struct activation {
 uint32_t stub_enter(struct func *f, struct vmctx *vm, void *sp, struct activation *act);
 /* Returns from the activation with its kind: rdi. */
 void stub_leave(void);
-void stub_exit(void); /* see vm.h */
+void stub_exit(void);  /* see vm.h */
+void stub_fault(void); /* the same, "called" by the instruction that faulted; the kind is in the context */
 void stub_cross(void);
 void stub_subtype(void);
 void stub_lazy_site(void); /* first call of a function, by its place in the context */

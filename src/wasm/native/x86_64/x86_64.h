@@ -48,6 +48,11 @@ struct emitter {
     const struct assign *as;
     uint32_t ins;
     uint32_t frame, locals, spills; /* bytes; offsets of the memory-held locals and of the slot area from RSP */
+    bool leaf;                      /* calls nothing */
+    ref results_of;                 /* the call whose results are being read, */
+    uint32_t results_seen;          /* how many of them have got their places, */
+    struct convention results;      /* and where the next one lies */
+    VEC(uint32_t) edge_stubs;       /* switch_: by edge, where its moves stand */
     uint32_t *block_at;
     VEC(uint32_t) jumps;                          /* where each jump to a block stands */
     const uint32_t *first_block_at, *first_jumps; /* of the first of two emissions, NULL while that is made */
