@@ -239,7 +239,7 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
         failed(result, "%s", error);
         return;
     }
-    if (o->profile && b->pid) server_profile(s, b->pid(k));
+    if (o->profile) server_profile(s, b->pid(k));
     uint64_t wall = o->config->limits.time;
     if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
     bool reported = b->serve(k, s);
@@ -265,6 +265,10 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     const struct backend *b = choose(o->backend, result);
     if (!b) return;
     result->backend = b->name;
+    if (o->profile && !b->pid) {
+        failed(result, "a keep of backend %s cannot be profiled from outside; expected one of backend process", b->name);
+        return;
+    }
     char warden[4096], error[512];
     if (!find_warden(o, warden, sizeof warden)) {
         failed(result, "cannot tell where the warden is: set DONJON_WARDEN");

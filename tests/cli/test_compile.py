@@ -283,7 +283,7 @@ class Cache(Own):
 
 class Profile(Own):
     def test_map(self):
-        with subprocess.Popen([DONJON, "run", "--profile", module("cat")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        with subprocess.Popen([DONJON, "run", "--backend", "process", "--profile", module("cat")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               env=self.env) as p:
             p.stdin.write(b"x")
             p.stdin.flush()
