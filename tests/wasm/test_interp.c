@@ -187,6 +187,47 @@ static void too_many_slots(void **state) {
     stop(&r);
 }
 
+/* Much on the operand stack, and a local that changes while its old value is on top of that: must not look at all of it
+ * each time. (With 10^10 steps this test would be noticed.) */
+static void deep_stacks(void **state) {
+    (void)state;
+    enum { DEPTH = 60000, TIMES = 200000 };
+    struct buf body = {0};
+    for (int i = 0; i < DEPTH; i++)
+        PUT(&body, CONST(1));
+    for (int i = 0; i < TIMES; i++)
+        PUT(&body, GET(0), CONST(1), SET(0), 0x1a, GET(0), BLOCK, END, 0x1a);
+    put_repeat(&body, 0x1a, DEPTH);
+    struct sample s = {.name = "deep", .params = "i", .body = (const char *)body.data, .size = body.size};
+    struct run r = start(&s, 1);
+    slot args[1] = {{.i32 = 1}};
+    assert_int_equal(func_call(r.func, args), TRAP_NONE);
+    stop(&r);
+    free(body.data);
+}
+
+/* A branch of two bytes that moves a thousand values, many times: code has a bound. */
+static void code_that_blows_up(void **state) {
+    (void)state;
+    enum { VALUES = 1000, TIMES = 100000 };
+    char results[VALUES + 1];
+    memset(results, 'i', VALUES);
+    results[VALUES] = 0;
+    struct buf body = {0};
+    for (int i = 0; i < VALUES; i++)
+        PUT(&body, CONST(1));
+    for (int i = 0; i < TIMES; i++)
+        PUT(&body, GET(0), BR_IF(0));
+    struct sample s = {
+        .name = "blow-up", .params = "i", .results = results, .body = (const char *)body.data, .size = body.size};
+    struct run r = start(&s, 1);
+    slot args[VALUES] = {{.i32 = 1}};
+    assert_int_equal(func_call(r.func, args), TRAP_HOST);
+    assert_non_null(strstr(r.store->trap.message, "too large"));
+    stop(&r);
+    free(body.data);
+}
+
 static void endless_recursion(void **state) {
     (void)state;
     const struct sample s = {.name = "recursion", .params = "i", BODY(GET(0), 0x10, 0)};
@@ -244,6 +285,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(too_many_slots),
+        cmocka_unit_test(deep_stacks),
+        cmocka_unit_test(code_that_blows_up),
         cmocka_unit_test(endless_recursion),
         cmocka_unit_test(offsets),
     };

@@ -94,9 +94,14 @@ void interp_free_code(struct store *s, struct instance *i) {
 
 /* ---- Backtraces ---- */
 
-static void add_frame(struct trap *t, struct func *f, const word *pc) {
+static void add_frame(struct trap *t, struct func *f, const word *pc, const word *inner_pc) {
     t->n_frames_total++;
     if (t->n_frames == BACKTRACE_MAX) return;
+    if (pc == inner_pc && t->n_frames) { /* recursion: the same place again */
+        t->frames[t->n_frames] = t->frames[t->n_frames - 1];
+        t->n_frames++;
+        return;
+    }
     const struct func_code *code = f->wasm.code == lazy_code ? NULL : code_of(f);
     const uint32_t body = f->wasm.index - f->wasm.instance->module->n_func_imports;
     uint32_t offset = f->wasm.instance->module->bodies[body].offset;
@@ -110,10 +115,11 @@ static void fill_trap(struct interp *i, enum trap_kind kind) {
     if (!i->inner_trap) t->n_frames = t->n_frames_total = 0;
     if (kind != TRAP_HOST && kind != TRAP_UNKNOWN_IMPORT) t->message[0] = 0;
     t->kind = kind;
-    const word *pc = i->trap_pc;
+    const word *pc = i->trap_pc, *inner_pc = NULL;
     for (struct frame *record = i->top;; record--) {
-        if (record->func) add_frame(t, record->func, pc);
+        if (record->func) add_frame(t, record->func, pc, inner_pc);
         if (record == i->base) break;
+        inner_pc = pc;
         pc = record->pc - 1; /* inside the call */
     }
     i->inner_trap = true;

@@ -24,6 +24,11 @@ enum shape { SHAPE_SS, SHAPE_SI, SHAPE_AS, SHAPE_AI, SHAPE_SA, SHAPE_IS, SHAPE_I
     OPS_BIN(X, t##_add) OPS_BIN(X, t##_sub) OPS_BIN(X, t##_mul) OPS_BIN(X, t##_div) \
     OPS_BIN(X, t##_min) OPS_BIN(X, t##_max) OPS_BIN(X, t##_copysign)
 
+/* 64-bit immediates, [d a][imm64]. */
+enum { WIDE_S, WIDE_A };
+#define OPS_WIDE(X) \
+    OPS_UN(X, i64_add_wide) OPS_UN(X, i64_mul_wide) OPS_UN(X, i64_and_wide) OPS_UN(X, i64_or_wide) OPS_UN(X, i64_xor_wide)
+
 /* An operand shifted or rotated by a constant: [d a b n], a ? (b shifted by n); the letter says where b is. */
 enum { SHIFTED_S, SHIFTED_A };
 #define OPS_SHIFTED(X, n) OPS_UN(X, n##_shl) OPS_UN(X, n##_shr_u) OPS_UN(X, n##_rotl)
@@ -140,6 +145,7 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
 /* Control. */
 #define OPS_CONTROL(X) \
     X(enter, 0) X(jump, 0) X(loop, 0) X(copy64_jump, 0) X(copy64_loop, 0) X(i32_add_si_jump, 0) X(i32_add_si_loop, 0) \
+    X(i64_add_si_jump, 0) X(i64_add_si_loop, 0) \
     X(br_table_s, 0) X(br_table_a, 0) X(br_table_sp, 0) X(br_table_ap, 0) X(unreachable, 0) X(fuel, 0) \
     X(call, 0) X(call_import, 0) X(call_indirect, 0) X(call_ref, 0) \
     X(return_call, 0) X(return_call_import, 0) X(return_call_indirect, 0) X(return_call_ref, 0) \
@@ -155,7 +161,7 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
 
 #define INTERP_OPS(X) \
     OPS_INT(X, i32) OPS_INT(X, i64) OPS_FLOAT(X, f32) OPS_FLOAT(X, f64) OPS_UNARY(X) \
-    OPS_BITS(X, i32) OPS_BITS(X, i64) OPS_MULADD(X, f32) OPS_MULADD(X, f64) \
+    OPS_WIDE(X) OPS_BITS(X, i32) OPS_BITS(X, i64) OPS_MULADD(X, f32) OPS_MULADD(X, f64) \
     OPS_COMPARE(X) OPS_FCOMPARE(X, f32) OPS_FCOMPARE(X, f64) \
     OPS_BRANCH(X) OPS_ADD_BRANCH(X) OPS_LOAD_BRANCH(X) OPS_FBRANCH(X, f32) OPS_FBRANCH(X, f64) \
     OPS_LOAD(X) OPS_STORE(X) OPS_MOVE(X) OPS_CONTROL(X) OPS_RARE(X) INTERP_OPS_SIMD(X)

@@ -30,6 +30,7 @@ OP(loop) { /* a jump backwards */
     }
 THEN_JUMP(copy64, SET(0, S64(1)))
 THEN_JUMP(i32_add_si, acc = S32(1) + pc[1].u[1]; SET(0, acc))
+THEN_JUMP(i64_add_si, acc = S64(1) + (uint64_t)(int64_t)pc[1].i[1]; SET(0, acc))
 
 /* [index - n32] (sp, ap: [plus]), then n + 1 words with distances, the last for every other index. Targets are forward.
  */

@@ -54,6 +54,27 @@ typedef uint64_t u64;
 ARITHMETIC(32)
 ARITHMETIC(64)
 
+#define DEFINE_WIDE(name, A, EXPR)                                                                                     \
+    OP(name) {                                                                                                         \
+        const u64 a = (A), b = pc[2].u64;                                                                              \
+        acc = (EXPR);                                                                                                  \
+        SET(0, acc);                                                                                                   \
+        NEXT(3);                                                                                                       \
+    }                                                                                                                  \
+    OP(name##_n) {                                                                                                     \
+        const u64 a = (A), b = pc[2].u64;                                                                              \
+        acc = (EXPR);                                                                                                  \
+        NEXT(3);                                                                                                       \
+    }
+#define WIDE(name, EXPR)                                                                                               \
+    DEFINE_WIDE(name##_s, S64(1), EXPR)                                                                                \
+    DEFINE_WIDE(name##_a, acc, EXPR)
+WIDE(i64_add_wide, a + b)
+WIDE(i64_mul_wide, (a * b))
+WIDE(i64_and_wide, (a & b))
+WIDE(i64_or_wide, a | b)
+WIDE(i64_xor_wide, a ^ b)
+
 /* Comparisons, as values and as branches. A branch's second immediate is 16 bits: s[1] of its operand word. */
 #define DEFINE_BR(name, T, A, B, EXPR)                                                                                 \
     OP(br_##name) {                                                                                                    \

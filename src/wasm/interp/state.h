@@ -16,8 +16,9 @@ struct frame {
 };
 
 enum {
-    INTERP_MAX_SLOTS = 65535, /* of one frame: slot numbers are u16 */
-    INTERP_TICKS = 4096,      /* loops and calls between two looks at interrupts and the clock */
+    INTERP_MAX_SLOTS = 65535,   /* of one frame: slot numbers are u16 */
+    INTERP_MAX_WORDS = 1 << 26, /* of one function's code: bounds what hostile code can blow up to */
+    INTERP_TICKS = 4096,        /* loops and calls between two looks at interrupts and the clock */
 };
 
 struct interp {

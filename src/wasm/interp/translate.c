@@ -124,9 +124,13 @@ static void emit_jump(struct translator *t, struct control *to) {
     }
     move_values(t, label_arity(to), to->height);
     const bool back = to->kind == CONTROL_LOOP;
-    if (t->last != NO_WORD && (t->last_op == IOP_copy64 || t->last_op == IOP_i32_add_si)) {
+    const uint32_t op = t->last == NO_WORD             ? 0
+                        : t->last_op == IOP_copy64     ? IOP_copy64_jump
+                        : t->last_op == IOP_i32_add_si ? IOP_i32_add_si_jump
+                        : t->last_op == IOP_i64_add_si ? IOP_i64_add_si_jump
+                                                       : 0;
+    if (op) {
         const word o = t->code[t->last + 1];
-        const uint32_t op = t->last_op == IOP_copy64 ? IOP_copy64_jump : IOP_i32_add_si_jump;
         take_back_last(t);
         const uint32_t at = emit(t, op + back, 2);
         t->code[at + 1] = o;

@@ -87,6 +87,7 @@ struct translator {
 
     uint32_t n_locals, local_slots; /* slots that the locals take */
     uint32_t n_local_refs;          /* entries that are IN_LOCAL */
+    uint32_t settled;               /* none of them is below this depth */
     struct local {
         uint16_t slot;
         uint8_t kind;

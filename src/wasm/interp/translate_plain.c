@@ -119,6 +119,32 @@ static bool is_shape(uint32_t op, uint32_t first, enum shape shape, enum shape s
     return op == first + 2u * shape || op == first + 2u * shape2;
 }
 
+/* A constant of 64 bits. */
+static bool with_wide(struct translator *t, uint32_t iop, struct entry a, struct entry b, uint8_t kind) {
+    static const uint16_t ops[][2] = {{IOP_i64_add_ss, IOP_i64_add_wide_s},
+                                      {IOP_i64_mul_ss, IOP_i64_mul_wide_s},
+                                      {IOP_i64_and_ss, IOP_i64_and_wide_s},
+                                      {IOP_i64_or_ss, IOP_i64_or_wide_s},
+                                      {IOP_i64_xor_ss, IOP_i64_xor_wide_s}};
+    uint32_t op = 0;
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++)
+        if (ops[i][0] == iop) op = ops[i][1];
+    if (a.where == IN_CONST) {
+        const struct entry swap = a;
+        a = b;
+        b = swap;
+    }
+    if (!op || a.where == IN_CONST || b.where != IN_CONST || immediate(b)) return false;
+    if (in_accumulator(t, a)) {
+        op += 2 * WIDE_A;
+        take_accumulator(t, a);
+    }
+    const uint32_t at = emit4(t, op, 0, a.slot, 0, 0, 2);
+    t->code[at + 2].u64 = b.bits;
+    push_result(t, at, op, kind);
+    return true;
+}
+
 /* a ? (b shifted by a constant). */
 static bool with_shifted(struct translator *t, uint32_t iop, struct entry a, struct entry b, uint8_t kind) {
     static const uint16_t ops[][2] = {{IOP_i32_add_ss, IOP_i32_add_shl_s}, {IOP_i32_sub_ss, IOP_i32_sub_shl_s},
@@ -229,7 +255,8 @@ static void binary(struct translator *t, const struct numeric_op *n, uint8_t kin
         plus = iop == IOP_i32_add_ss ? a.plus + b.plus : a.plus - b.plus;
         a.plus = b.plus = 0;
     }
-    if (!with_shifted(t, iop, a, b, kind) && !with_product(t, iop, a, b, kind) && !of_result(t, iop, a, b, kind)) {
+    if (!with_wide(t, iop, a, b, kind) && !with_shifted(t, iop, a, b, kind) && !with_product(t, iop, a, b, kind) &&
+        !of_result(t, iop, a, b, kind)) {
         struct operands o = choose(t, a, b, commutative);
         push_binary(t, iop + 2u * o.shape, o, kind, kind);
     }

@@ -27,20 +27,23 @@ bool grow_array(struct translator *t, void **array, uint32_t used, uint32_t *cap
 /* After a failure code is still written, over what is there: words up to n + 64 always exist. */
 static void reserve_words(struct translator *t, uint32_t words) {
     if (t->n + words + 64 <= t->capacity) return;
-    uint32_t wanted = 2 * t->capacity;
-    if (wanted <= INT32_MAX / 2) {
-        word *code = t->platform->realloc(t->platform->ctx, t->code, wanted * sizeof(word));
-        if (code) t->code = code;
-        uint32_t *map =
-            code && t->recording ? t->platform->realloc(t->platform->ctx, t->map, wanted * sizeof *map) : t->map;
-        if (map) t->map = map;
-        if (code && (map || !t->recording)) {
-            t->capacity = wanted;
-            return;
-        }
+    const uint32_t wanted = 2 * t->capacity;
+    void *code = NULL, *map = NULL;
+    if (t->n + words > INTERP_MAX_WORDS) {
+        fail(t, TRAP_HOST, "function too large for the interpreter: more than 67,108,864 words of code");
+        t->n = 0;
+        return;
     }
-    fail(t, TRAP_OUT_OF_MEMORY, "no memory to translate a function");
-    t->n = 0;
+    code = t->platform->realloc(t->platform->ctx, t->code, wanted * sizeof(word));
+    if (code) t->code = code;
+    if (code && t->recording) map = t->platform->realloc(t->platform->ctx, t->map, wanted * sizeof *t->map);
+    if (map) t->map = map;
+    if (!code || (t->recording && !map)) {
+        fail(t, TRAP_OUT_OF_MEMORY, "no memory to translate a function");
+        t->n = 0;
+        return;
+    }
+    t->capacity = wanted;
 }
 
 /* Four moves in one instruction, or three: the last of them is made twice then. */
@@ -187,6 +190,7 @@ static struct entry *push(struct translator *t, uint8_t kind) {
 struct entry pop(struct translator *t) {
     if (t->depth == 0) return t->dummy; /* only after a failure */
     struct entry e = t->stack[--t->depth];
+    if (t->settled > t->depth) t->settled = t->depth;
     t->height = e.home;
     if (e.where == IN_LOCAL) {
         t->local_refs[e.slot]--;
@@ -349,8 +353,9 @@ void settle_top(struct translator *t, uint32_t count) {
 }
 
 void settle_locals(struct translator *t, uint32_t below) {
-    for (uint32_t n = 0; t->n_local_refs && n < below && n < t->depth; n++)
+    for (uint32_t n = t->settled; t->n_local_refs && n < below; n++)
         if (t->stack[n].where == IN_LOCAL) settle(t, n);
+    if (t->settled < below) t->settled = below;
 }
 
 void local_assigned(struct translator *t, uint32_t local) {
@@ -367,6 +372,7 @@ void forget_assignments(struct translator *t, uint32_t n) {
 }
 
 void settle_refs_to(struct translator *t, uint16_t slot) {
-    for (uint32_t n = 0; t->local_refs[slot] && n < t->depth; n++)
-        if (t->stack[n].where == IN_LOCAL && t->stack[n].slot == slot) settle(t, n);
+    /* From the top: who puts references deep down has pushed as much as is looked at here. */
+    for (uint32_t n = t->depth; t->local_refs[slot] && n > 0; n--)
+        if (t->stack[n - 1].where == IN_LOCAL && t->stack[n - 1].slot == slot) settle(t, n - 1);
 }
