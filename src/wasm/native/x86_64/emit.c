@@ -1309,11 +1309,40 @@ static void loop_check(struct emitter *e) {
     x_rm(&e->a, false, 0x85, RAX, rm_mem(REG_VM, -VM_POLL_PAGE));
 }
 
+/* Innermost loops begin at a multiple of LOOP_ALIGN. The first emission pads as much as could ever be necessary, so
+ * that the second makes no distance longer. */
+enum { LOOP_ALIGN = 32 };
+static void align_loop(struct emitter *e) {
+    static const uint8_t nops[9][9] = {{0x90},
+                                       {0x66, 0x90},
+                                       {0x0F, 0x1F, 0x00},
+                                       {0x0F, 0x1F, 0x40, 0x00},
+                                       {0x0F, 0x1F, 0x44, 0x00, 0x00},
+                                       {0x66, 0x0F, 0x1F, 0x44, 0x00, 0x00},
+                                       {0x0F, 0x1F, 0x80, 0x00, 0x00, 0x00, 0x00},
+                                       {0x0F, 0x1F, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00},
+                                       {0x66, 0x0F, 0x1F, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00}};
+    struct as *a = &e->a;
+    uint32_t pad = e->first_jumps ? -a->buf.n % LOOP_ALIGN : LOOP_ALIGN - 1;
+    if (!vec_reserve(e->f, &a->buf, 1, LOOP_ALIGN + 64)) return;
+    for (uint32_t n; pad; pad -= n) {
+        n = pad < 9 ? pad : 9;
+        for (uint32_t k = 0; k < n; k++)
+            b1(a, nops[n - 1][k]);
+    }
+}
+
+static bool is_innermost(const struct fn *f, const struct block *b, uint32_t index) {
+    if (b->loop == NONE32 || f->loops.v[b->loop].header != index) return false;
+    return b->loop + 1 == f->loops.n || f->loops.v[b->loop + 1].parent != b->loop;
+}
+
 static void emit_block(struct emitter *e, uint32_t index) {
     struct fn *f = e->f;
     const struct block *b = &f->blocks.v[index];
     e->ins = b->first;
     if (!as_room(&e->a)) return;
+    if (is_innermost(f, b, index)) align_loop(e);
     e->block_at[index] = e->a.buf.n;
     vec_push(f, e->positions, ((struct position){e->a.buf.n, b->first}));
     if (b->loop != NONE32 && f->loops.v[b->loop].header == index) loop_check(e);
