@@ -12,5 +12,8 @@ if (verb === "compile") {
   console.log((took.user + took.system) / 1e6, process.resourceUsage().maxRSS);
 } else {
   const wasi = new WASI({ version: "preview1", args: [path, ...args], env: process.env, preopens: {}, returnOnExit: true });
-  process.exitCode = wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject()));
+  const imports = wasi.getImportObject();
+  for (const i of WebAssembly.Module.imports(module)) // what nobody provides traps when called
+    if (i.kind === "function") (imports[i.module] ??= {})[i.name] ??= () => { throw new Error(`${i.name} called`); };
+  process.exitCode = wasi.start(await WebAssembly.instantiate(module, imports));
 }

