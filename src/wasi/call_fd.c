@@ -272,14 +272,18 @@ wasi_errno call_fd_tell(struct call *c) {
 
 /* ---- Preopens, directories, numbers ---- */
 
+enum { PREOPENTYPE_DIR, PREOPENTYPE_OTHER }; /* witx knows the first only */
+
 wasi_errno call_fd_prestat_get(struct call *c) {
     struct descriptor *d;
     wasi_errno e = fd_get(c->w, arg32(c, 0), 0, &d);
     if (e) return e;
-    if (!d->preopen) return WASI_EBADF; /* how a guest's search for preopens ends */
+    /* A guest looks for its preopens from 3 up and stops at the first EBADF. A socket in the way has another type than
+     * dir: wasi-libc and Go then look on. */
+    if (!d->preopen && (arg32(c, 0) < PREOPEN_FIRST || arg32(c, 0) >= c->w->preopens_end)) return WASI_EBADF;
     uint8_t *p = guest(c, arg32(c, 1), 8);
     if (!p) return WASI_EFAULT;
-    store32(p, 0); /* preopentype: dir */
+    store32(p, d->preopen ? PREOPENTYPE_DIR : PREOPENTYPE_OTHER);
     store32(p + 4, d->preopen_len);
     return WASI_SUCCESS;
 }

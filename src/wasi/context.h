@@ -21,11 +21,14 @@ struct strings { /* arguments or environment: NUL-terminated, one behind the oth
     uint32_t used, capacity, count;
 };
 
+enum { PREOPEN_FIRST = 3 }; /* after stdio: where guests begin to look */
+
 struct wasi {
     struct wasi_host host;
     struct strings args, env;
     struct descriptor *fds;
     uint32_t fds_size;
+    uint32_t preopens_end; /* past the highest preopen there was at the start */
     bool exited, interrupted;
     uint32_t exit_code;
     struct binding *bindings; /* link.c's, or NULL */

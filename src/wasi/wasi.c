@@ -127,7 +127,7 @@ wasi_errno wasi_add_file(struct wasi *w, uint32_t fd, struct wasi_file *f, uint6
 wasi_errno wasi_add_preopen(struct wasi *w, struct wasi_file *dir, const char *guest_path, uint64_t rights,
                             uint64_t inheriting, uint32_t *fd) {
     size_t len = strlen(guest_path);
-    uint32_t at = lowest_free(w, 3);
+    uint32_t at = lowest_free(w, PREOPEN_FIRST);
     char *name = NULL;
     wasi_errno e = WASI_SUCCESS;
     if (len == 0 || len > WASI_PATH_MAX)
@@ -146,6 +146,7 @@ wasi_errno wasi_add_preopen(struct wasi *w, struct wasi_file *dir, const char *g
     memcpy(name, guest_path, len);
     w->fds[at].preopen = name;
     w->fds[at].preopen_len = (uint32_t)len;
+    if (w->preopens_end <= at) w->preopens_end = at + 1;
     if (fd) *fd = at;
     return WASI_SUCCESS;
 }

@@ -20,7 +20,7 @@ const char *vector_path(const char *format, ...) {
 void need_vectors(void) {
     struct stat st;
     if (stat(vector_path("manifest.json"), &st) != 0) {
-        puts("no vectors: skipped");
+        printf("SKIP: no %s\n", vector_path("manifest.json"));
         exit(77);
     }
 }

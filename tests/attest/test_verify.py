@@ -6,7 +6,7 @@ import http.server, json, os, pathlib, re, ssl, subprocess, sys, tempfile, threa
 BIN = pathlib.Path(os.environ.get("DONJON_BIN", "build/bin")) / "donjon"
 V = pathlib.Path(os.environ.get("DONJON_SHARED", "../shared")) / "vectors"
 if not V.exists():
-    print("SKIP: no vectors")
+    print(f"SKIP: no {V}")
     sys.exit(77)
 
 

@@ -111,7 +111,7 @@ int main(int argc, char **argv) {
     unsigned long differ = 0, kinds[KINDS] = {0};
     unsigned features = GEN_ALL;
     if (!tiers && !node_start(&features)) {
-        puts("skipped: no Node, no second engine");
+        puts("SKIP: no Node, no second engine");
         return 77;
     }
     if (argc == 3 && !strcmp(argv[1], "--reduce")) return reduce(strtoul(argv[2], NULL, 10), features);

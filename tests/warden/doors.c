@@ -424,7 +424,7 @@ static int door_exec_file(void) {
 static void test_landlock_alone(void **state) {
     (void)state;
     if (alone("landlock", door_open, SHUT) == SEAL_ABSENT) {
-        print_message("this kernel has no Landlock, or it is switched off\n");
+        print_message("SKIP: this kernel has no Landlock, or it is switched off\n");
         skip();
     }
     assert_int_equal(alone("landlock", door_creat, SHUT), SEAL_CLOSED);
@@ -496,7 +496,10 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    if (DONJON_SANITIZED) return 77; /* the sanitised build leaves doors open for the sanitizers */
+    if (DONJON_SANITIZED) {
+        puts("SKIP: the sanitised build leaves doors open for the sanitizers");
+        return 77;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_needs),
         cmocka_unit_test(test_open),

@@ -605,6 +605,21 @@ static void sockets(void **state) {
     uint64_t inheriting = WASI_RIGHTS_SOCKET & ~(uint64_t)WASI_RIGHT_SOCK_ACCEPT;
     assert_int_equal(wasi_add_file(g->w, 5, &listener.file, WASI_RIGHT_SOCK_ACCEPT, inheriting, 0), 0);
     uint32_t s = SCRATCH;
+
+    /* The search for preopens ends at a socket, unless a preopen comes after it. */
+    assert_int_equal(call(g, "fd_prestat_get", 5u, s), WASI_EBADF);
+    const uint64_t dir = WASI_RIGHTS_DIR;
+    assert_int_equal(wasi_add_preopen(g->w, memfs_root(g->fs), "/4", dir, dir, NULL), 0);
+    assert_int_equal(wasi_add_preopen(g->w, memfs_root(g->fs), "/6", dir, dir, NULL), 0);
+    assert_int_equal(call(g, "fd_prestat_get", 5u, s), 0);
+    assert_int_equal(u32_at(g, s), 1);
+    assert_int_equal(u32_at(g, s + 4), 0);
+    assert_int_equal(call(g, "fd_prestat_dir_name", 5u, s, 0u), WASI_EBADF);
+    assert_int_equal(call(g, "fd_prestat_get", 6u, s), 0);
+    assert_int_equal(u32_at(g, s), 0);
+    assert_int_equal(call(g, "fd_prestat_get", 2u, s), WASI_EBADF);
+    assert_int_equal(close_fd(g, 4), 0);
+
     assert_int_equal(call(g, "sock_accept", 5u, 1u, s), WASI_EINVAL);
     assert_int_equal(call(g, "sock_accept", 5u, (uint32_t)WASI_FDFLAG_NONBLOCK, s), 0);
     assert_string_equal(listener.log, "accept 0 4");

@@ -5,8 +5,8 @@ set -eu
 runner=$1 work=$2 name=$3
 here=$(dirname "$0")
 suites=$DONJON_SHARED/suites
-[ -f "$suites/$name.tar.xz" ] || { echo "skipped: no $suites/$name.tar.xz"; exit 77; }
-command -v wat2wasm >/dev/null || { echo "skipped: wat2wasm is missing (Debian package wabt)"; exit 77; }
+[ -f "$suites/$name.tar.xz" ] || { echo "SKIP: no $suites/$name.tar.xz"; exit 77; }
+command -v wat2wasm >/dev/null || { echo "SKIP: wat2wasm is missing (Debian package wabt)"; exit 77; }
 if [ ! -e "$work/$name/.complete" ]; then
     mkdir -p "$work"
     (cd "$suites" && grep " $name.tar.xz\$" SHA256SUMS | sha256sum --check --quiet)

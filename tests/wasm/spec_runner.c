@@ -748,7 +748,7 @@ static struct counts archive_run(const char *dir, const char *counts_file) {
     }
     free(list);
     printf("%s%s: %d scripts, %ld assertions: %ld passed, %ld failed, %ld skipped", archive,
-           interpret ? " interpreted" : "", n, sum.total, sum.passed, sum.failed, sum.skipped);
+           interpret ? " interpreted" : ahead ? " image" : "", n, sum.total, sum.passed, sum.failed, sum.skipped);
     if (sum.text)
         printf("; %ld of them on text modules (%ld refused by wat2wasm, the engine has no text parser)", sum.text,
                sum.text_parser);
@@ -786,5 +786,8 @@ int main(int argc, char **argv) {
     if (!archives) return 77;
     if (sum.commands_failed) printf("%ld modules or actions failed\n", sum.commands_failed);
     printf("%ld passed, %ld failed, %ld skipped\n", sum.passed, sum.failed, sum.skipped);
-    return sum.failed || sum.commands_failed ? 1 : 0;
+    if (sum.failed || sum.commands_failed) return 1;
+    if (sum.passed || !sum.skipped) return 0;
+    puts("SKIP: all of it is on the skip list");
+    return 77;
 }

@@ -449,6 +449,7 @@ static void run(struct module *m, bool interpret, uint64_t with, uint8_t *out) {
     assert_non_null(s);
     if (!interpret && !s->native) {
         store_delete(s);
+        print_message("SKIP: no native code for this CPU\n");
         skip();
     }
     struct instantiate_error err;
