@@ -48,8 +48,8 @@ struct donjon_limits {
     uint64_t wall_ns; /* wall time per call from outside, nanoseconds; default none. Needs platform->now; such calls are
                        * interpreted (to limit native code, call donjon_store_interrupt from a timer) */
     bool interpret;   /* no native code: the reference interpreter */
-    bool explicit_checks; /* native code that checks bounds, stack and interrupts itself, for where memory faults cannot be
-                           * caught (it does so by itself when platform->on_fault is missing) */
+    bool explicit_checks; /* native code that checks bounds, stack and interrupts itself, for where memory faults cannot
+                           * be caught (it does so by itself when platform->on_fault is missing) */
 };
 
 own wasm_store_t *donjon_store_new(wasm_engine_t *, const struct donjon_limits *);

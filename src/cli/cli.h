@@ -51,8 +51,8 @@ struct cli_verb {
     int (*main)(struct cli_args *args);
 };
 
-extern const struct cli_verb verb_run, verb_compile, verb_config_init, verb_config_check, verb_platform_info, verb_inspect, verb_help,
-    verb_version, verb_man;
+extern const struct cli_verb verb_run, verb_compile, verb_config_init, verb_config_check, verb_platform_info,
+    verb_inspect, verb_help, verb_version, verb_man;
 extern const struct cli_verb *const cli_verbs[];                             /* in the order of help; ends with NULL */
 const struct cli_verb *cli_find_verb(const char *first, const char *second); /* NULL: no such verb */
 /* For a word that is no verb: says so, with the nearest, to stderr. Gives CLI_FAILED. */

@@ -7,18 +7,8 @@
 #include <unistd.h>
 
 const struct cli_verb *const cli_verbs[] = {
-    &verb_run,
-    &verb_compile,
-    &verb_config_init,
-    &verb_config_check,
-    &verb_platform_info,
-    &verb_inspect,
-    &verb_verify,
-    &verb_collateral_fetch,
-    &verb_measure,
-    &verb_version,
-    &verb_help,
-    &verb_man,
+    &verb_run,    &verb_compile,          &verb_config_init, &verb_config_check, &verb_platform_info, &verb_inspect,
+    &verb_verify, &verb_collateral_fetch, &verb_measure,     &verb_version,      &verb_help,          &verb_man,
     NULL,
 };
 

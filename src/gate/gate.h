@@ -215,9 +215,9 @@ _Static_assert(sizeof(struct gate_request) == 64 && sizeof(struct gate_reply) ==
 _Static_assert(sizeof(struct gate_stat) == 64 && sizeof(struct gate_poll) == 24 && sizeof(struct gate_dirent) == 24,
                "no padding");
 
-/* The boot image: this header, then the configuration in wire form (src/config), then the module, then its compiled code,
- * if there is any (donjon/wasm.h: donjon_module_compile). Compiled code is believed: only a keep that trusts its loader, as
- * `process` does, may be given any. */
+/* The boot image: this header, then the configuration in wire form (src/config), then the module, then its compiled
+ * code, if there is any (donjon/wasm.h: donjon_module_compile). Compiled code is believed: only a keep that trusts its
+ * loader, as `process` does, may be given any. */
 #define BOOT_MAGIC 0x746f6f426e6a6e44 /* "DnjnBoot" */
 enum boot_flags {
     BOOT_DEBUG = 1,

@@ -50,7 +50,8 @@ struct backend {
     /* Waits for the keep's end, frees everything. To be called exactly once for every started keep. */
     struct keep_end (*wait)(struct keep *k);
 
-    /* The process in which the keep's code runs, for profilers; NULL: there is none on this machine that could be seen. */
+    /* The process in which the keep's code runs, for profilers; NULL: there is none on this machine that could be seen.
+     */
     int (*pid)(const struct keep *k);
 
     /* Ends the keep now, from any thread, at any time before `wait`. */

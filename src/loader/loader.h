@@ -29,9 +29,9 @@ struct keep_options {
     const struct config *config;
     const void *wasm;
     size_t wasm_size;
-    /* The module compiled ahead of time (donjon_module_compile), or NULL; and the module's digest that this was done with.
-     * The keep believes it: whoever calls must know that it is his own engine's work. Where it does not fit, functions are
-     * compiled as they are called. */
+    /* The module compiled ahead of time (donjon_module_compile), or NULL; and the module's digest that this was done
+     * with. The keep believes it: whoever calls must know that it is his own engine's work. Where it does not fit,
+     * functions are compiled as they are called. */
     const void *code;
     size_t code_size;
     const uint8_t *code_digest;

@@ -2,7 +2,8 @@
  * a shim makes. Used by both sides, by `donjon measure`, and (its numbers) by the assembler.
  *
  * The shim trusts nothing in the shared part: a call's result is copied once, bounded by what was asked, and used as a
- * count or an error, never as an address; what it describes is copied in and checked (the warden: hashed) before use. */
+ * count or an error, never as an address; what it describes is copied in and checked (the warden: hashed) before use.
+ */
 #ifndef DONJON_SHIM_H
 #define DONJON_SHIM_H
 
@@ -56,12 +57,12 @@
 /* At the image's first byte. Offsets are from there. */
 struct shim_header {
     uint32_t magic, version;
-    uint64_t file_size;   /* bytes in the file */
-    uint64_t memory_size; /* with zeroed data: whole pages */
+    uint64_t file_size;             /* bytes in the file */
+    uint64_t memory_size;           /* with zeroed data: whole pages */
     uint64_t text, user_text, data; /* [0, text) is read-only data, then code, then code the warden's ring may run, then
                                        writable data */
-    uint64_t entry, stack; /* RIP and RSP at the start; RDI is the mode */
-    uint64_t syscall;      /* LSTAR */
+    uint64_t entry, stack;          /* RIP and RSP at the start; RDI is the mode */
+    uint64_t syscall;               /* LSTAR */
     uint64_t gdt, gdt_size, idt, idt_size, tss, tss_size;
 };
 
@@ -77,17 +78,17 @@ _Static_assert(sizeof(struct shim_digests) == 4096, "one page");
 
 /* Calls. a0.. are arguments; the result is >= 0, or -errno (Linux numbers; only those named here). */
 enum shim_op {
-    SHIM_READ = 1,    /* a0 file, a1 offset, a2 bytes at most -> bytes put into the transfer buffer */
-    SHIM_BELL_WRITE,  /* one byte into the gate's doorbell */
-    SHIM_BELL_READ,   /* a0 nanoseconds at most, ~0 for ever -> 1 byte read, 0 the host has gone, -EINTR time is up */
-    SHIM_SLEEP,       /* a0 nanoseconds -> 0 */
-    SHIM_TIMER,       /* a0 nanoseconds from now, ~0 none: interrupt me then, should I be busy -> 0 */
-    SHIM_GROW,        /* a0 bytes at least -> bytes of private memory that now follow what there was */
-    SHIM_BOOT_DONE,   /* the files will not be read again -> 0 */
-    SHIM_LOG,         /* a0 bytes of text in the transfer buffer. Debug mode only */
-    SHIM_STDERR,      /* a0 bytes in the transfer buffer: the warden's standard error -> bytes taken */
-    SHIM_EXIT,        /* a0 status; does not return */
-    SHIM_CRASH,       /* struct shim_crash in the transfer buffer; does not return */
+    SHIM_READ = 1,   /* a0 file, a1 offset, a2 bytes at most -> bytes put into the transfer buffer */
+    SHIM_BELL_WRITE, /* one byte into the gate's doorbell */
+    SHIM_BELL_READ,  /* a0 nanoseconds at most, ~0 for ever -> 1 byte read, 0 the host has gone, -EINTR time is up */
+    SHIM_SLEEP,      /* a0 nanoseconds -> 0 */
+    SHIM_TIMER,      /* a0 nanoseconds from now, ~0 none: interrupt me then, should I be busy -> 0 */
+    SHIM_GROW,       /* a0 bytes at least -> bytes of private memory that now follow what there was */
+    SHIM_BOOT_DONE,  /* the files will not be read again -> 0 */
+    SHIM_LOG,        /* a0 bytes of text in the transfer buffer. Debug mode only */
+    SHIM_STDERR,     /* a0 bytes in the transfer buffer: the warden's standard error -> bytes taken */
+    SHIM_EXIT,       /* a0 status; does not return */
+    SHIM_CRASH,      /* struct shim_crash in the transfer buffer; does not return */
     SHIM_WRONG_MODE = SHIM_OP_WRONG_MODE, /* this machine's SYSCALL does not do what the mode says; does not return */
     SHIM_OPS
 };

@@ -147,9 +147,9 @@ struct store_limits {      /* 0: the default named here */
     uint64_t heap_bytes;   /* exceptions (and later GC objects); 256 MiB */
     uint64_t fuel;         /* with fuel_enabled: units to start with */
     bool fuel_enabled;
-    bool interpret;   /* no native code */
+    bool interpret;       /* no native code */
     bool explicit_checks; /* native code that needs no memory faults */
-    uint64_t wall_ns; /* nanoseconds of wall time per outermost call; 0 none */
+    uint64_t wall_ns;     /* nanoseconds of wall time per outermost call; 0 none */
 };
 
 struct store {

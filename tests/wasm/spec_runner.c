@@ -50,7 +50,7 @@ struct skip {
 };
 static bool interpret;       /* no native code */
 static bool explicit_checks; /* native code without guard pages */
-static bool ahead;     /* every module compiled whole, and used as an image */
+static bool ahead;           /* every module compiled whole, and used as an image */
 static struct skip *skips;
 static size_t n_skips;
 
@@ -748,7 +748,10 @@ static struct counts archive_run(const char *dir, const char *counts_file) {
     }
     free(list);
     printf("%s%s: %d scripts, %ld assertions: %ld passed, %ld failed, %ld skipped", archive,
-           interpret ? " interpreted" : ahead ? " image" : "", n, sum.total, sum.passed, sum.failed, sum.skipped);
+           interpret ? " interpreted"
+           : ahead   ? " image"
+                     : "",
+           n, sum.total, sum.passed, sum.failed, sum.skipped);
     if (sum.text)
         printf("; %ld of them on text modules (%ld refused by wat2wasm, the engine has no text parser)", sum.text,
                sum.text_parser);

@@ -126,9 +126,9 @@ int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old) {
     if (!to_ns(t.value_sec, t.value_usec, &value) || !to_ns(t.interval_sec, t.interval_usec, &interval)) return -EINVAL;
     if (left == ~UINT64_C(0)) left = 0;
     if (old)
-        *(struct timeval_pair *)old = (struct timeval_pair){
-            (int64_t)(timer_interval / SECOND), (int64_t)(timer_interval % SECOND / 1000), (int64_t)(left / SECOND),
-            (int64_t)(left % SECOND / 1000)};
+        *(struct timeval_pair *)old =
+            (struct timeval_pair){(int64_t)(timer_interval / SECOND), (int64_t)(timer_interval % SECOND / 1000),
+                                  (int64_t)(left / SECOND), (int64_t)(left % SECOND / 1000)};
     timer_interval = interval;
     timer_at = value ? clock_monotonic() + value : 0;
     timer_arm();

@@ -1,6 +1,6 @@
 /* Random numbers: a hash DRBG in the manner of NIST SP 800-90A, 10.1.1, over SHA-256, seeded from the CPU's RDSEED or
- * RDRAND and what the host offers (which can only add). The CPU's numbers are checked as SP 800-90B, 4.4 wants it: a source
- * that repeats itself ends the keep. */
+ * RDRAND and what the host offers (which can only add). The CPU's numbers are checked as SP 800-90B, 4.4 wants it: a
+ * source that repeats itself ends the keep. */
 #include "internal.h"
 #include "sha256.h"
 

@@ -22,7 +22,7 @@ void exceptions_init(void) {
     struct gate *gates = (struct gate *)idt;
     for (unsigned i = 0; i < GATES; i++) {
         uint64_t at = (uint64_t)(para ? exc3_stubs + i * STUB3 : exc0_stubs + i * STUB0);
-        gates[i] = (struct gate){(uint16_t)at, SHIM_KERNEL_CS, 0, INTERRUPT_GATE | (i == BP ? DPL3 : 0),
+        gates[i] = (struct gate){(uint16_t)at,         SHIM_KERNEL_CS,       0, INTERRUPT_GATE | (i == BP ? DPL3 : 0),
                                  (uint16_t)(at >> 16), (uint32_t)(at >> 32), 0};
         uint64_t frame[5] = {(uint64_t)(exc3_landings + i * LANDING), SHIM_USER_CS, 2, (uint64_t)exc_stack_top,
                              SHIM_USER_SS};
@@ -30,8 +30,8 @@ void exceptions_init(void) {
     }
     uint64_t base = (uint64_t)tss, rsp0 = (uint64_t)(para ? hw_stack_top : exc_stack_top);
     uint64_t *descriptor = (uint64_t *)(gdt + SHIM_TSS);
-    descriptor[0] = TSS_LIMIT - 1 + ((base & 0xffffff) << 16) + ((uint64_t)TSS_ATTRIBUTES << 40) +
-                    ((base >> 24 & 0xff) << 56);
+    descriptor[0] =
+        TSS_LIMIT - 1 + ((base & 0xffffff) << 16) + ((uint64_t)TSS_ATTRIBUTES << 40) + ((base >> 24 & 0xff) << 56);
     descriptor[1] = base >> 32;
     memcpy(tss + 4, &rsp0, sizeof rsp0);
 }
@@ -69,8 +69,8 @@ static void warden_exception(struct shim_regs *r) {
     }
 }
 
-/* The paravirtual machine in mode 0: SYSCALL stays at CPL 3, where LSTAR's page cannot be fetched from. The fault is the
- * system call. */
+/* The paravirtual machine in mode 0: SYSCALL stays at CPL 3, where LSTAR's page cannot be fetched from. The fault is
+ * the system call. */
 static bool is_syscall(const struct shim_regs *r) {
     return shim_mode == SHIM_MODE_RING0 && r->vector == PF && r->rip == (uint64_t)shim_syscall && (r->cs & RPL) == 3;
 }

@@ -12,8 +12,20 @@
 
 /* Linux error numbers (asm-generic/errno-base.h). */
 enum {
-    EPERM = 1, ENOENT = 2, EINTR = 4, EIO = 5, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EACCES = 13, EFAULT = 14,
-    EINVAL = 22, ENOTTY = 25, ESPIPE = 29, ERANGE = 34, ENOSYS = 38
+    EPERM = 1,
+    ENOENT = 2,
+    EINTR = 4,
+    EIO = 5,
+    EBADF = 9,
+    EAGAIN = 11,
+    ENOMEM = 12,
+    EACCES = 13,
+    EFAULT = 14,
+    EINVAL = 22,
+    ENOTTY = 25,
+    ESPIPE = 29,
+    ERANGE = 34,
+    ENOSYS = 38
 };
 
 /* ---- entry.S ---- */
@@ -55,7 +67,9 @@ uint64_t block_alloc(void);
 uint64_t frame_spare(void);
 void frame_free(uint64_t gpa);
 void block_free(uint64_t gpa);
-static inline void *frame_at(uint64_t gpa) { return (void *)(SHIM_DIRECT_BASE + gpa); }
+static inline void *frame_at(uint64_t gpa) {
+    return (void *)(SHIM_DIRECT_BASE + gpa);
+}
 
 /* ---- tables.c: the warden's half of the page tables ---- */
 enum { PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
@@ -123,8 +137,19 @@ void entropy_fill(void *to, size_t size);
 int64_t sys_getrandom(uint64_t to, uint64_t size, uint64_t flags);
 
 /* ---- signal.c ---- */
-enum { SIGHUP = 1, SIGILL = 4, SIGTRAP = 5, SIGABRT = 6, SIGBUS = 7, SIGFPE = 8, SIGKILL = 9, SIGSEGV = 11,
-       SIGALRM = 14, SIGSTOP = 19, SIGNALS = 64 };
+enum {
+    SIGHUP = 1,
+    SIGILL = 4,
+    SIGTRAP = 5,
+    SIGABRT = 6,
+    SIGBUS = 7,
+    SIGFPE = 8,
+    SIGKILL = 9,
+    SIGSEGV = 11,
+    SIGALRM = 14,
+    SIGSTOP = 19,
+    SIGNALS = 64
+};
 enum { SI_TKILL = -6, SI_KERNEL = 0x80, SEGV_MAPERR = 1, SEGV_ACCERR = 2 };
 void signal_raise(unsigned signal); /* asynchronous: pending until it is not blocked */
 /* An exception of the warden's: its handler, or the end. */
@@ -144,7 +169,7 @@ void signal_init(uint32_t xsave_size, uint64_t trampoline);
 void exception_c(struct shim_regs *r);
 int syscall_c(struct shim_regs *r);
 void exceptions_init(void);
-extern bool booting; /* there is no warden yet */
+extern bool booting;         /* there is no warden yet */
 enum { USER_DONE = 0x7000 }; /* the number with which code of user.c gives control back */
 
 /* ---- program.c: the warden ---- */

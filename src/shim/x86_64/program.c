@@ -19,10 +19,10 @@ struct segment {
     uint64_t offset, vaddr, paddr, filesz, memsz, align;
 };
 
-#define IMAGE_BASE   UINT64_C(0x400000000000)
-#define STACK_TOP    UINT64_C(0x7ff000000000)
-#define STACK_SIZE   (UINT64_C(8) << 20)
-#define WARDEN_MOST  (UINT64_C(64) << 20)
+#define IMAGE_BASE  UINT64_C(0x400000000000)
+#define STACK_TOP   UINT64_C(0x7ff000000000)
+#define STACK_SIZE  (UINT64_C(8) << 20)
+#define WARDEN_MOST (UINT64_C(64) << 20)
 enum { RFLAGS_START = 0x202 };
 
 extern char user_start[], user_entry[], user_signal[], file_user_end[];
@@ -42,8 +42,13 @@ static void need(bool ok, const char *what) {
 }
 
 static void run_user(void (*function)(struct user_work *)) {
-    struct shim_regs r = {.rip = in_user(user_entry), .rsp = USER_STACK + USER_SIZE, .rflags = RFLAGS_START,
-                          .cs = SHIM_USER_CS, .ss = SHIM_USER_SS, .rax = in_user(function), .rdi = USER_STACK};
+    struct shim_regs r = {.rip = in_user(user_entry),
+                          .rsp = USER_STACK + USER_SIZE,
+                          .rflags = RFLAGS_START,
+                          .cs = SHIM_USER_CS,
+                          .ss = SHIM_USER_SS,
+                          .rax = in_user(function),
+                          .rdi = USER_STACK};
     user_run(&r);
 }
 
@@ -142,8 +147,25 @@ static const struct segment *elf_segments(const struct elf *e, uint64_t size) {
 
 /* ---- its stack: argc, argv, environment, auxiliary vector (System V ABI for x86-64, 3.4.1) ---- */
 
-enum { AT_NULL, AT_PHDR = 3, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY, AT_UID = 11, AT_EUID, AT_GID,
-       AT_EGID, AT_CLKTCK = 17, AT_SECURE = 23, AT_RANDOM = 25, AT_EXECFN = 31, AT_MINSIGSTKSZ = 51 };
+enum {
+    AT_NULL,
+    AT_PHDR = 3,
+    AT_PHENT,
+    AT_PHNUM,
+    AT_PAGESZ,
+    AT_BASE,
+    AT_FLAGS,
+    AT_ENTRY,
+    AT_UID = 11,
+    AT_EUID,
+    AT_GID,
+    AT_EGID,
+    AT_CLKTCK = 17,
+    AT_SECURE = 23,
+    AT_RANDOM = 25,
+    AT_EXECFN = 31,
+    AT_MINSIGSTKSZ = 51
+};
 
 static uint64_t make_stack(const struct elf *e, uint64_t phdr) {
     static const char name[] = "donjon-warden";
@@ -151,11 +173,44 @@ static uint64_t make_stack(const struct elf *e, uint64_t phdr) {
     char *strings = (char *)STACK_TOP - 64;
     memcpy(strings, name, sizeof name);
     entropy_fill(strings + 32, 16);
-    const uint64_t words[] = {1, (uint64_t)strings, 0, 0, /* argc, argv, envp */
-                              AT_PHDR, phdr, AT_PHENT, sizeof(struct segment), AT_PHNUM, e->phnum, AT_PAGESZ, PAGE,
-                              AT_BASE, 0, AT_FLAGS, 0, AT_ENTRY, warden_base + e->entry, AT_UID, 0, AT_EUID, 0, AT_GID,
-                              0, AT_EGID, 0, AT_CLKTCK, 100, AT_SECURE, 0, AT_RANDOM, (uint64_t)strings + 32, AT_EXECFN,
-                              (uint64_t)strings, AT_MINSIGSTKSZ, xsave_size + SIGNAL_FRAME, AT_NULL, 0};
+    const uint64_t words[] = {1,
+                              (uint64_t)strings,
+                              0,
+                              0, /* argc, argv, envp */
+                              AT_PHDR,
+                              phdr,
+                              AT_PHENT,
+                              sizeof(struct segment),
+                              AT_PHNUM,
+                              e->phnum,
+                              AT_PAGESZ,
+                              PAGE,
+                              AT_BASE,
+                              0,
+                              AT_FLAGS,
+                              0,
+                              AT_ENTRY,
+                              warden_base + e->entry,
+                              AT_UID,
+                              0,
+                              AT_EUID,
+                              0,
+                              AT_GID,
+                              0,
+                              AT_EGID,
+                              0,
+                              AT_CLKTCK,
+                              100,
+                              AT_SECURE,
+                              0,
+                              AT_RANDOM,
+                              (uint64_t)strings + 32,
+                              AT_EXECFN,
+                              (uint64_t)strings,
+                              AT_MINSIGSTKSZ,
+                              xsave_size + SIGNAL_FRAME,
+                              AT_NULL,
+                              0};
     uint64_t rsp = ((uint64_t)strings - sizeof words) & ~UINT64_C(15);
     memcpy((void *)rsp, words, sizeof words);
     return rsp;
@@ -178,7 +233,8 @@ void program_start(const struct shim_digests *d) {
         if (s[i].vaddr + s[i].memsz > end) end = s[i].vaddr + s[i].memsz;
     }
     bool ok = areas_set(STACK_TOP - STACK_SIZE, STACK_TOP, PROT_READ | PROT_WRITE, AREA_MEMORY);
-    need(ok && tables_commit(STACK_TOP - STACK_SIZE, STACK_TOP, PROT_READ | PROT_WRITE, always), "no memory for a stack");
+    need(ok && tables_commit(STACK_TOP - STACK_SIZE, STACK_TOP, PROT_READ | PROT_WRITE, always),
+         "no memory for a stack");
     uint64_t rsp = make_stack(e, phdr);
     brk_init(ROUND(warden_base + end, LARGE));
     tables_protect(USER_WARDEN, USER_WARDEN + ROUND(d->warden_size, LARGE), PROT_NONE); /* only what was mapped stays */

@@ -1,5 +1,6 @@
 /* Signals as Linux delivers them (x86-64 ABI of rt_sigaction and rt_sigreturn), except that the handler is called by
- * the shim's own code in the warden's ring, which saves and restores vector registers there: sa_restorer is not used. */
+ * the shim's own code in the warden's ring, which saves and restores vector registers there: sa_restorer is not used.
+ */
 #include "internal.h"
 #include "user.h"
 
@@ -9,10 +10,10 @@
 #define SA_NODEFER   0x40000000u
 #define SA_RESETHAND 0x80000000u
 enum { SIG_DFL, SIG_IGN, SIG_BLOCK = 0, SIG_UNBLOCK, SIG_SETMASK, SS_ONSTACK = 1, SS_DISABLE = 2, RED_ZONE = 128 };
-#define USER_FLAGS  UINT64_C(0x240dd5) /* CF PF AF ZF SF TF DF OF AC ID: what sigreturn may set */
-#define FLAG_FIXED  UINT64_C(0x202)    /* bit 1 is one; interrupts are on */
-#define FLAG_TF     UINT64_C(0x100)
-#define FLAG_DF     UINT64_C(0x400)
+#define USER_FLAGS UINT64_C(0x240dd5) /* CF PF AF ZF SF TF DF OF AC ID: what sigreturn may set */
+#define FLAG_FIXED UINT64_C(0x202)    /* bit 1 is one; interrupts are on */
+#define FLAG_TF    UINT64_C(0x100)
+#define FLAG_DF    UINT64_C(0x400)
 
 struct action {
     uint64_t handler, flags, restorer, mask;
@@ -83,11 +84,30 @@ static bool on_alternate(uint64_t rsp) {
 }
 
 static void fill_context(struct context *c, const struct shim_regs *r) {
-    *c = (struct context){.r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r11 = r->r11, .r12 = r->r12, .r13 = r->r13,
-                          .r14 = r->r14, .r15 = r->r15, .rdi = r->rdi, .rsi = r->rsi, .rbp = r->rbp, .rbx = r->rbx,
-                          .rdx = r->rdx, .rax = r->rax, .rcx = r->rcx, .rsp = r->rsp, .rip = r->rip,
-                          .rflags = r->rflags, .cs = (uint16_t)r->cs, .ss = (uint16_t)r->ss, .error = fault.error,
-                          .trap = fault.trap, .old_mask = blocked, .cr2 = fault.address};
+    *c = (struct context){.r8 = r->r8,
+                          .r9 = r->r9,
+                          .r10 = r->r10,
+                          .r11 = r->r11,
+                          .r12 = r->r12,
+                          .r13 = r->r13,
+                          .r14 = r->r14,
+                          .r15 = r->r15,
+                          .rdi = r->rdi,
+                          .rsi = r->rsi,
+                          .rbp = r->rbp,
+                          .rbx = r->rbx,
+                          .rdx = r->rdx,
+                          .rax = r->rax,
+                          .rcx = r->rcx,
+                          .rsp = r->rsp,
+                          .rip = r->rip,
+                          .rflags = r->rflags,
+                          .cs = (uint16_t)r->cs,
+                          .ss = (uint16_t)r->ss,
+                          .error = fault.error,
+                          .trap = fault.trap,
+                          .old_mask = blocked,
+                          .cr2 = fault.address};
 }
 
 static void call_handler(struct shim_regs *r, unsigned signal) {
@@ -173,11 +193,11 @@ int64_t sys_rt_sigprocmask(uint64_t how, uint64_t new, uint64_t old, uint64_t se
     if (set_size != 8) return -EINVAL;
     if ((new && !user_ok(new, 8, false)) || (old && !user_ok(old, 8, true))) return -EFAULT;
     uint64_t before = blocked, set = new ? *(const uint64_t *)new & ~(bit(SIGKILL) | bit(SIGSTOP)) : 0;
-    if (new && how == SIG_BLOCK)
+    if (new &&how == SIG_BLOCK)
         blocked |= set;
-    else if (new && how == SIG_UNBLOCK)
+    else if (new &&how == SIG_UNBLOCK)
         blocked &= ~set;
-    else if (new && how == SIG_SETMASK)
+    else if (new &&how == SIG_SETMASK)
         blocked = set;
     else if (new)
         return -EINVAL;
@@ -216,7 +236,7 @@ void sys_rt_sigreturn(struct shim_regs *r) {
 
 void sys_tgkill(struct shim_regs *r, uint64_t pid, uint64_t tid, uint64_t signal) {
     if (pid != 1 || tid != 1 || signal > SIGNALS) {
-        r->rax = (uint64_t)-(int64_t)EINVAL;
+        r->rax = (uint64_t) - (int64_t)EINVAL;
         return;
     }
     r->rax = 0;

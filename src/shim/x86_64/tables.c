@@ -1,19 +1,19 @@
 /* The page tables of the warden's half, and the direct map's growth. AMD APM 2, 5.3. */
 #include "internal.h"
 
-#define P        UINT64_C(0x001)
-#define W        UINT64_C(0x002)
-#define U        UINT64_C(0x004)
-#define A        UINT64_C(0x020) /* set at once: the CPU has nothing to write back into a table */
-#define D        UINT64_C(0x040)
-#define PS       UINT64_C(0x080) /* in a directory: a page of 2 MiB */
-#define HELD     UINT64_C(0x200) /* ours: there is a frame behind, present or not */
-#define FOREIGN  UINT64_C(0x400) /* ours: the frame is not to be given back */
-#define NX       (UINT64_C(1) << 63)
-#define ADDRESS  UINT64_C(0x000ffffffffff000)
-#define TABLE    (P | W | U | A)
-#define ENTRIES  512
-#define RIGHTS   (P | W | NX)
+#define P       UINT64_C(0x001)
+#define W       UINT64_C(0x002)
+#define U       UINT64_C(0x004)
+#define A       UINT64_C(0x020) /* set at once: the CPU has nothing to write back into a table */
+#define D       UINT64_C(0x040)
+#define PS      UINT64_C(0x080) /* in a directory: a page of 2 MiB */
+#define HELD    UINT64_C(0x200) /* ours: there is a frame behind, present or not */
+#define FOREIGN UINT64_C(0x400) /* ours: the frame is not to be given back */
+#define NX      (UINT64_C(1) << 63)
+#define ADDRESS UINT64_C(0x000ffffffffff000)
+#define TABLE   (P | W | U | A)
+#define ENTRIES 512
+#define RIGHTS  (P | W | NX)
 
 static uint64_t *top;
 static bool stale; /* the CPU may still know an entry that said more than the tables do now */
