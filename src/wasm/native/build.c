@@ -1210,6 +1210,9 @@ bool ir_build(struct fn *f) {
     const uint8_t *end = b.p + body->size;
     f->type = type_func(m->engine, m->func_types[f->index]);
     vec_push(f, f->ins, ((struct ins){.op = IR_NOP})); /* ref 0 is no value */
+    /* Never NULL, also for functions that leave them empty. */
+    vec_reserve(f, &b.stack, sizeof *b.stack.v, 1);
+    vec_reserve(f, &b.matrix, sizeof *b.matrix.v, 1);
     if (read_locals(&b)) {
         scan(&b, b.p, end);
         b.epoch = b.scan_loops.n + 1;
