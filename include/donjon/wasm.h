@@ -285,6 +285,11 @@ enum donjon_trap_kind {
     DONJON_TRAP_UNKNOWN_IMPORT, /* an import that nobody provided was called */
     DONJON_TRAP_HOST,           /* raised by a host function (wasm_trap_new) */
     DONJON_TRAP_EXCEPTION,      /* an exception that nothing caught */
+    DONJON_TRAP_NULL_STRUCT,    /* null structure reference */
+    DONJON_TRAP_NULL_ARRAY,     /* null array reference */
+    DONJON_TRAP_NULL_I31,       /* null i31 reference */
+    DONJON_TRAP_ARRAY,          /* out of bounds array access */
+    DONJON_TRAP_CAST,           /* cast failure */
     DONJON_TRAP_LINK = 100,     /* instantiation: imports */
     DONJON_TRAP_EXIT,           /* not a fault: donjon_trap_new_exit */
 };

@@ -64,7 +64,7 @@ static void ref_finish(wasm_ref_t *r) {
     r->finalize = NULL;
     if (r->kind == REF_MODULE) module_unref(r->module);
     if (r->kind == REF_TRAP) trap_info_free(r);
-    if (r->kind == REF_EXN) heap_unpin(r->store->store->heap, r->exn);
+    if (r->kind == REF_EXN || r->kind == REF_OTHER) heap_unpin(r->store->store->heap, r->any);
 }
 
 void store_release(wasm_store_t *s) {
@@ -146,7 +146,7 @@ void ref_release(wasm_ref_t *r) {
 }
 
 static bool ref_same(const wasm_ref_t *a, const wasm_ref_t *b) {
-    return a == b || (a && b && a->kind == REF_EXN && b->kind == REF_EXN && a->exn == b->exn);
+    return a == b || (a && b && a->kind == b->kind && (a->kind == REF_EXN || a->kind == REF_OTHER) && a->any == b->any);
 }
 
 #define REF_BASE(name)                                                                                                 \

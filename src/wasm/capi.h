@@ -28,7 +28,8 @@ enum ref_kind {
     REF_MODULE,
     REF_TRAP,
     REF_FOREIGN,
-    REF_EXN
+    REF_EXN,
+    REF_OTHER /* structures, arrays and i31: `any` is the slot's value, pinned */
 };
 
 struct trap_info {

@@ -58,7 +58,7 @@ bool donjon_module_compile(const wasm_module_t *module, const struct donjon_comp
                                     .ctx = o->progress_ctx};
     size_t size;
     *out = (wasm_byte_vec_t){0, NULL};
-    void *image = target_supported() && !m->uses_gc ? image_compile(m, &options, &size) : NULL;
+    void *image = target_supported() ? image_compile(m, &options, &size) : NULL;
     if (!image) return false;
     wasm_byte_vec_new(out, size, image); /* vectors are malloc's, images the platform's */
     engine_realloc(m->engine, image, 0);
@@ -100,7 +100,7 @@ bool donjon_module_dump(const wasm_module_t *module, uint32_t func, const struct
                                       .dump = line,
                                       .dump_ctx = ctx};
     struct compiled c;
-    if (!target_supported() || m->uses_gc || func < m->n_func_imports || func >= m->n_funcs) return false;
+    if (!target_supported() || func < m->n_func_imports || func >= m->n_funcs) return false;
     if (!compile_function(m, func, &options, &c)) return false;
     compiled_free(m->engine->platform, &c);
     return true;

@@ -1,11 +1,13 @@
 /* wasm.h: values between the API and the engine's slots. */
 #include "capi.h"
+#include "gc.h"
 #include "heap.h"
 
 /* As an externref a handle's own address is the value; wasm may then hold it longer than the embedder does. */
 static slot slot_extern(wasm_ref_t *r) {
+    if (r && r->kind == REF_OTHER) return (slot){.ref = r->any};
     if (r && !r->escaped && r->kind != REF_FOREIGN) ref_keep(r);
-    return (slot){.ref = r};
+    return (slot){.i64 = r ? (uintptr_t)r | REF_TAG_HOST : 0};
 }
 
 static slot slot_from_ref(wasm_ref_t *r) {
@@ -14,35 +16,48 @@ static slot slot_from_ref(wasm_ref_t *r) {
     return slot_extern(r);
 }
 
-static wasm_ref_t *ref_exn(wasm_store_t *s, struct exn *x) {
-    wasm_ref_t *r = ref_new(s, REF_EXN, x);
-    if (r) heap_pin(s->store->heap, x);
+static wasm_ref_t *ref_pinned(wasm_store_t *s, enum ref_kind kind, void *object) {
+    wasm_ref_t *r = ref_new(s, kind, object);
+    if (r) heap_pin(s->store->heap, object); /* of an i31 nothing */
     return r;
+}
+
+/* The embedder's own handle, or what any.convert_extern and its opposite have let through. */
+static wasm_ref_t *ref_other(wasm_store_t *s, slot v) {
+    if ((v.i64 & REF_TAGS) == REF_TAG_HOST) return ref_retain((wasm_ref_t *)(uintptr_t)(v.i64 - REF_TAG_HOST));
+    return ref_pinned(s, REF_OTHER, v.ref);
 }
 
 wasm_ref_t *ref_from_slot(wasm_store_t *s, wasm_valkind_t kind, slot v) {
     if (!v.ref) return NULL;
     switch (kind) {
     case WASM_FUNCREF: return ref_of(s, REF_FUNC, v.func, &v.func->user);
-    case WASM_EXTERNREF: return ref_retain(v.ref);
-    case DONJON_EXNREF: return ref_exn(s, v.exn);
-    default: return NULL;
+    case DONJON_EXNREF: return ref_pinned(s, REF_EXN, v.exn);
+    default: return ref_other(s, v);
     }
+}
+
+static bool other_fits(wasm_store_t *s, uint32_t heap, const wasm_ref_t *r) {
+    return r->kind == REF_OTHER && gc_ref_is(s->engine->engine, (slot){.ref = r->any}, heap);
 }
 
 bool ref_fits(wasm_store_t *s, valtype t, wasm_ref_t *r, slot *out) {
     *out = (slot){0};
     if (!r) return vt_nullable(t);
     if (r->store != s) return false;
-    if (vt_concrete(t)) {
+    if (vt_concrete(t) && type_get(s->engine->engine, vt_type_id(t))->kind == COMP_FUNC) {
         *out = slot_from_ref(r);
         return r->kind == REF_FUNC && type_id_matches(s->engine->engine, r->func->type_id, vt_type_id(t));
     }
     switch (vt_heap(t)) {
     case HEAP_FUNC: *out = slot_from_ref(r); return r->kind == REF_FUNC;
     case HEAP_EXN: *out = slot_from_ref(r); return r->kind == REF_EXN;
+    case HEAP_ANY:
     case HEAP_EXTERN: *out = slot_extern(r); return r->kind != REF_EXN;
-    default: return false;
+    case HEAP_NOFUNC:
+    case HEAP_NOEXN:
+    case HEAP_NOEXTERN: return false;
+    default: *out = slot_extern(r); return other_fits(s, vt_heap(t), r);
     }
 }
 

@@ -15,7 +15,7 @@ enum {
     COLLECT_MIN = 1 << 20                     /* bytes to allocate before a collection is worth while */
 };
 
-enum cell_kind { CELL_EXN, CELL_HOST, CELL_KINDS };
+enum cell_kind { CELL_EXN, CELL_HOST, CELL_OBJECT, CELL_KINDS };
 
 struct cell {
     uint32_t pins;
@@ -28,12 +28,19 @@ struct host_object {
     uint64_t body[];
 };
 
+/* What a block of the reservation is, kept apart from the blocks: what is in the middle of a big object may be anything. */
+enum block_state { BLOCK_FREE, BLOCK_CELLS, BLOCK_BIG, BLOCK_REST };
+
+/* A block of cells; or, with the blocks that follow it, one big object, which is its only cell. */
 struct block {
-    uint32_t cell_size; /* 0: the block is free */
+    uint32_t cell_size;  /* of a big object nothing */
+    uint32_t reciprocal; /* 2^32 / cell_size, rounded up: (x * reciprocal) >> 32 is x / cell_size for x < BLOCK_SIZE */
     uint32_t n_cells;
+    uint32_t n_blocks;
     enum cell_kind kind;
-    uint32_t hint;      /* no free cell in words of `live` before this one */
-    struct block *next; /* of its list */
+    uint32_t hint;       /* no free cell in words of `live` before this one */
+    uint32_t n_pins;     /* in all cells */
+    struct block *next;  /* of its list */
     uint64_t live[BLOCK_WORDS], marked[BLOCK_WORDS];
     _Alignas(16) uint8_t cells[];
 };
@@ -48,15 +55,25 @@ static uint32_t class_size(unsigned class) {
     return (class & 1 ? (uint32_t)CELL_MIN / 2 * 3 : (uint32_t)CELL_MIN) << (class / 2);
 }
 
+static unsigned size_class(uint32_t size) {
+    if (size <= CELL_MIN) return 0;
+    unsigned log2 = 31 - (unsigned)__builtin_clz((size - 1) / CELL_MIN); /* size is above CELL_MIN << log2 */
+    return 2 * log2 + (size <= (uint32_t)CELL_MIN / 2 * 3 << log2 ? 1 : 2);
+}
+
 struct heap {
     struct store *store;
     uint8_t *base;
+    uint8_t *states; /* enum block_state of each block */
     uint64_t reserved;
     uint32_t n_blocks, max_blocks; /* accessible, in the reservation */
-    struct block *free;
+    uint32_t first_free;           /* blocks before this one are in use */
     struct block *lists[CELL_KINDS][SIZE_CLASSES];  /* all blocks of a kind and class */
     struct block *cursor[CELL_KINDS][SIZE_CLASSES]; /* blocks before this one are full */
+    struct block *big;
+    struct heap_roots *roots;
     uint64_t bytes, collect_at;
+    uint64_t root_bytes; /* looked through by the collection under way */
     uint32_t gray; /* head of the list of cells to be followed, cell number + 1 */
 };
 
@@ -70,6 +87,9 @@ struct heap *heap_new(struct store *s) {
 
 static struct block *block_at(const struct heap *h, uint32_t n) {
     return (struct block *)(h->base + (uint64_t)n * BLOCK_SIZE);
+}
+static uint32_t block_number(const struct heap *h, const struct block *b) {
+    return (uint32_t)(((const uint8_t *)b - h->base) / BLOCK_SIZE);
 }
 static struct cell *cell_at(struct block *b, uint32_t n) {
     return (struct cell *)(b->cells + n * b->cell_size);
@@ -87,16 +107,25 @@ static void set_bit(uint64_t *map, uint32_t n) {
     map[n / 64] |= 1ull << (n % 64);
 }
 
-/* The block and cell index of an object's address; false when there is no live object. */
-static bool locate(const struct heap *h, uintptr_t address, struct block **block, uint32_t *index) {
-    uint64_t at = address - (uintptr_t)h->base;
+/* Host objects are known by their body's address, all others by their own. */
+static uint32_t body_offset(enum cell_kind kind) {
+    return offsetof(struct cell, object) + (kind == CELL_HOST ? offsetof(struct host_object, body) : 0);
+}
+
+/* The block and cell index of what a word refers to; false when it is no live object's address. */
+static bool locate(const struct heap *h, uintptr_t word, struct block **block, uint32_t *index) {
+    uint64_t at = word - (uintptr_t)h->base;
     if (at >= (uint64_t)h->n_blocks * BLOCK_SIZE) return false;
+    uint8_t state = h->states[at / BLOCK_SIZE];
+    if (state != BLOCK_CELLS && state != BLOCK_BIG) return false;
     struct block *b = block_at(h, (uint32_t)(at / BLOCK_SIZE));
-    uint64_t in_block = at % BLOCK_SIZE, first = offsetof(struct block, cells) + offsetof(struct cell, object);
-    if (!b->cell_size || in_block < first || (in_block - first) % b->cell_size) return false;
-    *index = (uint32_t)((in_block - first) / b->cell_size);
+    uint32_t in_block = (uint32_t)(at % BLOCK_SIZE), first = (uint32_t)offsetof(struct block, cells) + body_offset(b->kind);
+    if (in_block < first) return false;
+    uint32_t n = (uint32_t)((uint64_t)(in_block - first) * b->reciprocal >> 32);
+    if (in_block - first != n * b->cell_size) return false;
+    *index = n;
     *block = b;
-    return *index < b->n_cells && bit(b->live, *index);
+    return n < b->n_cells && bit(b->live, n);
 }
 
 /* Gray numbers are 32 bits of 16-byte units: 64 GiB. */
@@ -110,34 +139,56 @@ static bool heap_reserve(struct heap *h) {
         h->base = p->reserve(p->ctx, size);
         if (!h->base) continue;
         h->reserved = size;
-        h->max_blocks = (uint32_t)(size / BLOCK_SIZE);
-        return true;
+        h->states = engine_realloc(h->store->engine, NULL, size / BLOCK_SIZE);
+        if (h->states) {
+            h->max_blocks = (uint32_t)(size / BLOCK_SIZE);
+            return true;
+        }
+        p->release(p->ctx, h->base, size);
+        h->base = NULL;
     }
     return false;
 }
 
-static bool heap_commit(struct heap *h) {
+/* At least `n` blocks more. */
+static bool heap_commit(struct heap *h, uint32_t n) {
     const struct donjon_platform *p = h->store->engine->platform;
     if (!h->base && !heap_reserve(h)) return false;
-    if (h->n_blocks + COMMIT_BLOCKS > h->max_blocks) return false;
-    if (!p->protect(p->ctx, block_at(h, h->n_blocks), (size_t)COMMIT_BLOCKS * BLOCK_SIZE,
-                    DONJON_PROT_READ | DONJON_PROT_WRITE))
+    if (n > h->max_blocks - h->n_blocks) return false;
+    n = (n + COMMIT_BLOCKS - 1) / COMMIT_BLOCKS * COMMIT_BLOCKS; /* as are n_blocks and max_blocks */
+    if (!p->protect(p->ctx, block_at(h, h->n_blocks), (size_t)n * BLOCK_SIZE, DONJON_PROT_READ | DONJON_PROT_WRITE))
         return false;
-    for (uint32_t n = COMMIT_BLOCKS; n--;) {
-        struct block *b = block_at(h, h->n_blocks + n);
-        b->next = h->free;
-        h->free = b;
-    }
-    h->n_blocks += COMMIT_BLOCKS;
+    memset(h->states + h->n_blocks, BLOCK_FREE, n);
+    h->n_blocks += n;
     return true;
 }
 
+/* Takes `n` neighbouring blocks, whose first becomes `state`. NULL: there are none. */
+static struct block *blocks_take(struct heap *h, uint32_t n, enum block_state state) {
+    uint32_t run = 0, i = h->first_free;
+    for (; i < h->n_blocks && run < n; i++)
+        run = h->states[i] == BLOCK_FREE ? run + 1 : 0;
+    if (run < n && !heap_commit(h, n - run)) return NULL;
+    uint32_t first = i - run;
+    if (n == 1 || first == h->first_free) h->first_free = first + n;
+    memset(h->states + first, BLOCK_REST, n);
+    h->states[first] = (uint8_t)state;
+    struct block *b = memset(block_at(h, first), 0, sizeof *b);
+    b->n_blocks = n;
+    return b;
+}
+
+static void blocks_free(struct heap *h, const struct block *b) {
+    uint32_t first = block_number(h, b);
+    memset(h->states + first, BLOCK_FREE, b->n_blocks);
+    if (first < h->first_free) h->first_free = first;
+}
+
 static struct block *block_new(struct heap *h, enum cell_kind kind, unsigned class) {
-    if (!h->free && !heap_commit(h)) return NULL;
-    struct block *b = h->free;
-    h->free = b->next;
-    memset(b, 0, sizeof *b);
+    struct block *b = blocks_take(h, 1, BLOCK_CELLS);
+    if (!b) return NULL;
     b->cell_size = class_size(class);
+    b->reciprocal = (uint32_t)(((1ull << 32) + b->cell_size - 1) / b->cell_size);
     b->n_cells = (BLOCK_SIZE - (uint32_t)sizeof *b) / b->cell_size;
     b->kind = kind;
     /* Behind the cursor's block, which is full: the next one to be used. */
@@ -174,12 +225,38 @@ static struct cell *cell_take(struct heap *h, enum cell_kind kind, unsigned clas
     return block_take(b);
 }
 
+static struct cell *big_take(struct heap *h, enum cell_kind kind, uint32_t n_blocks) {
+    struct block *b = blocks_take(h, n_blocks, BLOCK_BIG);
+    if (!b) return NULL;
+    b->n_cells = 1;
+    b->kind = kind;
+    b->next = h->big;
+    h->big = b;
+    return block_take(b);
+}
+
 static void heap_collect(struct heap *h);
 
-static void *heap_take(struct heap *h, enum cell_kind kind, size_t size) {
-    unsigned class = 0;
-    while (class_size(class) < sizeof(struct cell) + size)
-        class ++;
+/* An object beyond CELL_MAX. */
+static void *heap_take_big(struct heap *h, enum cell_kind kind, uint64_t size) {
+    uint64_t whole = sizeof(struct block) + sizeof(struct cell) + size;
+    if (size > h->store->limits.heap_bytes || whole > 64ull << 30) return NULL;
+    uint32_t n = (uint32_t)((whole + BLOCK_SIZE - 1) / BLOCK_SIZE);
+    if (h->bytes + whole > h->collect_at) heap_collect(h);
+    struct cell *c = big_take(h, kind, n);
+    if (!c) {
+        heap_collect(h);
+        c = big_take(h, kind, n);
+    }
+    if (!c) return NULL;
+    h->bytes += (uint64_t)n * BLOCK_SIZE;
+    memset(c, 0, sizeof *c + size);
+    return c->object;
+}
+
+static void *heap_take(struct heap *h, enum cell_kind kind, uint64_t size) {
+    if (size > CELL_MAX - sizeof(struct cell)) return heap_take_big(h, kind, size);
+    unsigned class = size_class((uint32_t)(sizeof(struct cell) + size));
     if (h->bytes >= h->collect_at) heap_collect(h);
     struct cell *c = cell_take(h, kind, class);
     if (!c) {
@@ -187,8 +264,9 @@ static void *heap_take(struct heap *h, enum cell_kind kind, size_t size) {
         c = cell_take(h, kind, class);
     }
     if (!c) return NULL;
-    h->bytes += class_size(class);
-    memset(c, 0, class_size(class));
+    uint32_t n = class_size(class);
+    h->bytes += n;
+    memset(c, 0, n);
     return c->object;
 }
 
@@ -201,6 +279,12 @@ struct exn *heap_new_exn(struct heap *h, struct tag *tag) {
     return x;
 }
 
+struct object *heap_new_object(struct heap *h, uint32_t type_id, uint64_t size) {
+    struct object *o = heap_take(h, CELL_OBJECT, size);
+    if (o) o->type_id = type_id;
+    return o;
+}
+
 void *heap_new_host(struct heap *h, size_t size, void (*finalize)(void *)) {
     if (size > HEAP_HOST_MAX) return NULL;
     struct host_object *o = heap_take(h, CELL_HOST, sizeof *o + size);
@@ -210,50 +294,73 @@ void *heap_new_host(struct heap *h, size_t size, void (*finalize)(void *)) {
     return o->body;
 }
 
-/* Host objects are known by their body's address, exceptions by their own. */
-static void *body_of(const struct block *b, struct cell *c) {
-    return b->kind == CELL_HOST ? ((struct host_object *)c->object)->body : (void *)c->object;
-}
-
-static bool locate_body(const struct heap *h, const void *body, struct block **b, uint32_t *index) {
-    uintptr_t at = (uintptr_t)body;
-    if (locate(h, at, b, index)) return (*b)->kind == CELL_EXN;
-    return locate(h, at - offsetof(struct host_object, body), b, index) && (*b)->kind == CELL_HOST;
-}
-
-static struct cell *find_cell(const struct heap *h, const void *body) {
+static void change_pins(struct heap *h, const void *body, uint32_t change) {
     struct block *b;
     uint32_t n;
-    return locate_body(h, body, &b, &n) ? cell_at(b, n) : NULL;
+    if (!locate(h, (uintptr_t)body, &b, &n)) return;
+    cell_at(b, n)->pins += change;
+    b->n_pins += change;
 }
 
 void heap_pin(struct heap *h, void *object) {
-    find_cell(h, object)->pins++;
+    change_pins(h, object, 1);
 }
 void heap_unpin(struct heap *h, void *object) {
-    find_cell(h, object)->pins--;
+    change_pins(h, object, UINT32_MAX);
 }
+
+void heap_root(struct heap *h, struct heap_roots *r) {
+    r->outer = h->roots;
+    h->roots = r;
+}
+void heap_unroot(struct heap *h, struct heap_roots *r) {
+    h->roots = r->outer;
+}
+
 uint64_t heap_bytes(const struct heap *h) {
     return h->bytes;
 }
 
 /* ---- marking ---- */
 
-/* `p` may be anything. Exceptions are put on the gray list, threaded through their cells: no stack to overflow. */
-static void mark(struct heap *h, const void *p) {
+/* A word that may be anything. What has references goes on the gray list, threaded through the cells: no stack to
+ * overflow. */
+static void mark_word(struct heap *h, uint64_t word) {
     struct block *b;
     uint32_t n;
-    if (!locate_body(h, p, &b, &n) || bit(b->marked, n)) return;
+    if (!locate(h, (uintptr_t)word & ~(uintptr_t)REF_TAG_HOST, &b, &n) || bit(b->marked, n)) return;
     set_bit(b->marked, n);
-    if (b->kind != CELL_EXN) return;
+    if (b->kind == CELL_HOST) return;
     struct cell *c = cell_at(b, n);
     c->next_gray = h->gray;
     h->gray = cell_number(h, c) + 1;
 }
+static void mark(struct heap *h, const void *p) {
+    mark_word(h, (uintptr_t)p);
+}
 
 static void mark_slots(struct heap *h, const slot *begin, const slot *end) {
+    h->root_bytes += (uint64_t)(end - begin) * sizeof *begin;
     for (; begin < end; begin++)
-        mark(h, begin->ref);
+        mark_word(h, begin->i64);
+}
+
+static void mark_at(struct heap *h, const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    mark_word(h, word);
+}
+
+static void mark_fields(struct heap *h, const struct object *o) {
+    const struct deftype *d = type_get(h->store->engine, o->type_id);
+    const uint8_t *p = (const uint8_t *)o;
+    if (d->kind == COMP_STRUCT) {
+        for (uint32_t n = 0; n < d->agg.n_refs; n++)
+            mark_at(h, p + d->agg.refs[n]);
+        return;
+    }
+    for (uint32_t n = 0; d->agg.n_refs && n < o->length; n++)
+        mark_at(h, o->elems + 8 * (size_t)n);
 }
 
 static void mark_payload(struct heap *h, const struct exn *x) {
@@ -264,27 +371,34 @@ static void mark_payload(struct heap *h, const struct exn *x) {
         if (type_may_be_collected(e, f->params[n])) mark(h, at->ref);
 }
 
+static const struct block *block_of(const struct heap *h, const struct cell *c) {
+    return block_at(h, (uint32_t)(((const uint8_t *)c - h->base) / BLOCK_SIZE));
+}
+
 static void mark_gray(struct heap *h) {
     while (h->gray) {
         struct cell *c = (struct cell *)(h->base + (uint64_t)(h->gray - 1) * 16);
         h->gray = c->next_gray;
-        mark_payload(h, (const struct exn *)c->object);
+        if (block_of(h, c)->kind == CELL_EXN)
+            mark_payload(h, (const struct exn *)c->object);
+        else
+            mark_fields(h, (const struct object *)c->object);
     }
 }
 
 static void mark_pinned(struct heap *h) {
     for (uint32_t i = 0; i < h->n_blocks; i++) {
+        if (h->states[i] != BLOCK_CELLS && h->states[i] != BLOCK_BIG) continue;
         struct block *b = block_at(h, i);
-        if (!b->cell_size) continue;
-        for (uint32_t n = 0; n < b->n_cells; n++)
-            if (bit(b->live, n) && cell_at(b, n)->pins) mark(h, body_of(b, cell_at(b, n)));
+        for (uint32_t n = 0; b->n_pins && n < b->n_cells; n++)
+            if (bit(b->live, n) && cell_at(b, n)->pins) mark(h, (uint8_t *)cell_at(b, n) + body_offset(b->kind));
     }
 }
 
 static void mark_segments(struct heap *h, const struct instance *i) {
     const struct module *m = i->module;
     for (uint32_t n = 0; i->elem_values && n < m->n_elems; n++)
-        if (i->elem_values[n] && type_may_be_collected(h->store->engine, m->elems[n].type))
+        if (i->elem_values[n] && !i->elem_dropped[n] && type_may_be_collected(h->store->engine, m->elems[n].type))
             mark_slots(h, i->elem_values[n], i->elem_values[n] + m->elems[n].n_items);
 }
 
@@ -299,6 +413,9 @@ static void mark_roots(struct heap *h) {
         mark_slots(h, begin, end);
     }
     mark(h, s->thrown);
+    for (const struct heap_roots *r = h->roots; r; r = r->outer)
+        mark_slots(h, r->begin, r->begin + r->n);
+    h->root_bytes += o->ref_globals.n * sizeof(struct global);
     for (size_t n = 0; n < o->ref_globals.n; n++)
         mark(h, ((struct global *)o->ref_globals.items[n])->value[0].ref);
     for (size_t n = 0; n < o->tables.n; n++) {
@@ -337,15 +454,13 @@ static void sweep_list(struct heap *h, struct block **list) {
     while (*list) {
         struct block *b = *list;
         uint32_t live = sweep_block(b);
-        h->bytes += (uint64_t)live * b->cell_size;
+        h->bytes += (uint64_t)live * (b->cell_size ? b->cell_size : (uint64_t)b->n_blocks * BLOCK_SIZE);
         if (live) {
             list = &b->next;
             continue;
         }
         *list = b->next;
-        b->cell_size = 0;
-        b->next = h->free;
-        h->free = b;
+        blocks_free(h, b);
     }
 }
 
@@ -355,12 +470,16 @@ static void sweep(struct heap *h) {
     for (unsigned kind = 0; kind < CELL_KINDS; kind++)
         for (unsigned class = 0; class < SIZE_CLASSES; class ++)
             sweep_list(h, &h->lists[kind][class]);
-    /* As much again as is live before the next one: the work of collecting stays proportional to that of allocating. */
-    h->collect_at = h->bytes < COLLECT_MIN ? h->bytes + COLLECT_MIN : 2 * h->bytes;
+    sweep_list(h, &h->big);
+    /* As much again as was looked at before the next one: the work of collecting stays proportional to that of
+     * allocating. */
+    uint64_t work = h->bytes + h->root_bytes;
+    h->collect_at = h->bytes + (work < COLLECT_MIN ? COLLECT_MIN : work);
 }
 
 static void heap_collect(struct heap *h) {
     if (!h->n_blocks) return;
+    h->root_bytes = 0;
     mark_roots(h);
     mark_gray(h);
     sweep(h);
@@ -370,5 +489,6 @@ void heap_delete(struct heap *h) {
     const struct donjon_platform *p = h->store->engine->platform;
     if (h->n_blocks) sweep(h); /* nothing is marked */
     if (h->base) p->release(p->ctx, h->base, h->reserved);
+    engine_realloc(h->store->engine, h->states, 0);
     engine_realloc(h->store->engine, h, 0);
 }

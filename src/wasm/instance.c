@@ -3,7 +3,6 @@
 #include "objects.h"
 #include "interp.h"
 #include "native/native.h"
-#include "opcodes.h"
 #include "text.h"
 
 #include <string.h>
@@ -157,16 +156,6 @@ static bool beyond_limit(struct job *j, const char *what, uint32_t index, uint64
 static bool trapped(struct job *j, enum trap_kind trap) {
     text_format(&j->message, "%s", trap_message(trap));
     return fail(j, INSTANTIATE_TRAP, trap);
-}
-
-static bool refuse_gc(struct job *j, const struct module *m) {
-    const uint8_t *p = m->data + m->gc_offset;
-    unsigned op = *p++;
-    if (op == 0xFB) op = OP_BASE_FB + leb_u32(&p);
-    text_format(&j->message, "instruction %s at offset 0x%x", opcode_table[op].text, m->gc_offset);
-    if (m->gc_func != UINT32_MAX) text_format(&j->message, " in function %u", m->gc_func);
-    text_format(&j->message, " needs garbage collection, which this engine does not run yet");
-    return fail(j, INSTANTIATE_LINK, TRAP_NONE);
 }
 
 /* ---- allocation ---- */
@@ -329,7 +318,6 @@ static bool run_start(struct job *j) {
 
 static bool run(struct job *j, struct module *m, bool unknown_trap) {
     j->s->trap = (struct trap){0};
-    if (m->uses_gc) return refuse_gc(j, m);
     if (!check_imports(m, j->imports, unknown_trap, &j->message)) return fail(j, INSTANTIATE_LINK, TRAP_NONE);
     j->i = store_alloc(j->s, sizeof *j->i);
     if (!j->i || !object_list_add(j->s, &j->s->objects->instances, j->i)) return out_of_memory(j);

@@ -745,7 +745,7 @@ static struct module *module_copy(struct engine *e, const uint8_t *data, uint32_
     const struct donjon_platform *p = e->platform;
     struct module *m = p->realloc(p->ctx, NULL, sizeof *m);
     if (!m) return NULL;
-    *m = (struct module){.engine = e, .size = size, .refs = 1, .start = UINT32_MAX, .gc_func = UINT32_MAX};
+    *m = (struct module){.engine = e, .size = size, .refs = 1, .start = UINT32_MAX};
     m->data = p->realloc(p->ctx, NULL, size ? size : 1);
     if (!m->data) {
         discard(p, m);

@@ -123,8 +123,6 @@ struct module {
     uint32_t n_customs;
     struct custom_section *customs;
     uint32_t code_offset, code_size; /* the code section's payload: DWARF addresses count from here */
-    bool uses_gc; /* has an instruction that execution tiers do not run yet: refused at instantiation, see gc_offset */
-    uint32_t gc_offset, gc_func;
 };
 
 /* Why a module was refused. `offset` is the byte in the binary; `func` the function index, or UINT32_MAX. */

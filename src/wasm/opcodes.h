@@ -668,7 +668,7 @@ struct opcode_info {
 };
 extern const struct opcode_info opcode_table[OPCODE_LIMIT];
 
-/* GC's instructions: validated, but no tier runs them yet. */
+/* GC's instructions. */
 static inline bool opcode_is_gc(uint32_t op) {
     return op >= OP_BASE_FB && op < OP_BASE_FC;
 }

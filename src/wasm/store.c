@@ -215,6 +215,11 @@ const char *trap_message(enum trap_kind kind) {
         [TRAP_UNKNOWN_IMPORT] = "unknown import called",
         [TRAP_HOST] = "host function failed",
         [TRAP_EXCEPTION] = "uncaught exception",
+        [TRAP_NULL_STRUCT] = "null structure reference",
+        [TRAP_NULL_ARRAY] = "null array reference",
+        [TRAP_NULL_I31] = "null i31 reference",
+        [TRAP_ARRAY] = "out of bounds array access",
+        [TRAP_CAST] = "cast failure",
     };
     return messages[kind];
 }

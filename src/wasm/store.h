@@ -1,7 +1,7 @@
 /* Run-time objects (specification, section 4.2): functions, tables, memories, globals, tags and instances in a store.
  *
  * Everything here belongs to one store and is freed with it, as the specification's allocation model has it: instances
- * refer to each other freely, so no object is freed alone. Only exceptions (and later GC objects) live in a collected
+ * refer to each other freely, so no object is freed alone. Only exceptions, structures and arrays live in a collected
  * heap (heap.h). A store is used by one thread at a time; `store_interrupt` alone may be called from another. */
 #ifndef DONJON_WASM_STORE_H
 #define DONJON_WASM_STORE_H
@@ -15,7 +15,7 @@ struct func;
 struct exn;
 
 /* A slot of a frame, a table or an argument array: 8 bytes, little-endian, v128 takes two. A reference is a pointer,
- * null 0: funcref struct func *, exnref struct exn *, externref whatever the embedder gave. i32 and f32 use the low
+ * null 0: funcref struct func *, exnref struct exn *, anyref and externref as heap.h says. i32 and f32 use the low
  * four bytes; the high four are then undefined. */
 typedef union slot {
     uint32_t i32;
@@ -49,6 +49,11 @@ enum trap_kind {
     TRAP_UNKNOWN_IMPORT, /* an import that nobody provided was called */
     TRAP_HOST,           /* a host function failed: message in store->trap.message */
     TRAP_EXCEPTION,      /* not a trap: an exception is on its way up, store->thrown */
+    TRAP_NULL_STRUCT,    /* null structure reference */
+    TRAP_NULL_ARRAY,     /* null array reference */
+    TRAP_NULL_I31,       /* null i31 reference */
+    TRAP_ARRAY,          /* out of bounds array access */
+    TRAP_CAST,           /* cast failure */
 };
 const char *trap_message(enum trap_kind kind); /* the specification's wording, as its tests expect it */
 
@@ -229,5 +234,7 @@ enum trap_kind table_init(struct instance *i, uint32_t elem, struct table *t, ui
 enum trap_kind memory_init(struct instance *i, uint32_t data, struct memory *m, uint64_t dst, uint64_t src, uint64_t n);
 enum trap_kind table_copy(struct table *dst, struct table *src, uint64_t d, uint64_t s, uint64_t n);
 enum trap_kind table_fill(struct table *t, uint64_t at, slot value, uint64_t n);
+/* A passive segment's values, evaluated on first use. NULL: out of memory. */
+const slot *elem_segment_values(struct instance *i, uint32_t elem);
 
 #endif

@@ -68,13 +68,14 @@ static bool evaluate_items(struct instance *i, const struct elem_segment *e, slo
     return true;
 }
 
-/* A passive segment's values, evaluated on first use. NULL: out of memory. */
-static const slot *segment_values(struct instance *i, uint32_t elem) {
+const slot *elem_segment_values(struct instance *i, uint32_t elem) {
     if (i->elem_values[elem]) return i->elem_values[elem];
     const struct elem_segment *e = &i->module->elems[elem];
     slot *values = store_alloc(i->store, (size_t)e->n_items * sizeof *values);
-    if (!values || !evaluate_items(i, e, values)) return NULL;
-    return i->elem_values[elem] = values;
+    if (!values) return NULL;
+    i->elem_values[elem] = values; /* before its items are there: a collection while they are made looks at it */
+    if (evaluate_items(i, e, values)) return values;
+    return i->elem_values[elem] = NULL;
 }
 
 enum trap_kind table_init_active(struct instance *i, uint32_t elem, struct table *t, uint64_t dst) {
@@ -87,7 +88,7 @@ enum trap_kind table_init(struct instance *i, uint32_t elem, struct table *t, ui
     uint64_t size = i->elem_dropped[elem] ? 0 : i->module->elems[elem].n_items;
     if (n > size || src > size - n || n > t->size || dst > t->size - n) return TRAP_TABLE;
     if (!n) return TRAP_NONE;
-    const slot *values = segment_values(i, elem);
+    const slot *values = elem_segment_values(i, elem);
     if (!values) return TRAP_OUT_OF_MEMORY;
     memcpy(t->elems + dst, values + src, n * sizeof *values);
     return TRAP_NONE;

@@ -297,6 +297,29 @@ static bool copy_func(const struct donjon_platform *p, struct type_registry *r, 
     return true;
 }
 
+/* Fields in their order, each at the next multiple of its size: so a subtype's layout extends its supertype's. */
+static bool lay_out(const struct donjon_platform *p, struct type_registry *r, struct deftype *d) {
+    const uint32_t n = d->agg.n_fields;
+    if (d->kind == COMP_ARRAY) {
+        d->agg.size = vt_size(d->agg.fields[0].type);
+        d->agg.n_refs = vt_is_ref(d->agg.fields[0].type);
+        return true;
+    }
+    uint32_t *offsets = arena_take(p, r, 2 * (size_t)n * sizeof *offsets), *refs = offsets + n, at = OBJECT_FIELDS;
+    if (!offsets) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t size = vt_size(d->agg.fields[i].type), align = size < 8 ? size : 8;
+        at = (at + align - 1) & ~(align - 1);
+        offsets[i] = at;
+        if (vt_is_ref(d->agg.fields[i].type)) refs[d->agg.n_refs++] = at;
+        at += size;
+    }
+    d->agg.size = at < OBJECT_ELEMS ? OBJECT_ELEMS : at;
+    d->agg.offsets = offsets;
+    d->agg.refs = refs;
+    return true;
+}
+
 static bool copy_type(const struct donjon_platform *p, struct type_registry *r, const struct rectype *t, uint32_t first,
                       struct deftype *d) {
     d->super = resolve_id(t->super, first);
@@ -312,7 +335,7 @@ static bool copy_type(const struct donjon_platform *p, struct type_registry *r, 
     }
     d->agg.n_fields = t->agg.n_fields;
     d->agg.fields = fields;
-    return true;
+    return lay_out(p, r, d);
 }
 
 /* Declared supertypes come earlier, so a chain is complete when its end is looked at. */

@@ -106,9 +106,26 @@ struct deftype {
         struct {
             uint32_t n_fields; /* 1 for arrays */
             const struct fieldtype *fields;
+            /* Their objects (heap.h), in bytes. A subtype's object begins as its supertype's does. */
+            uint32_t size;           /* a structure's with its header, or an array's element's */
+            const uint32_t *offsets; /* structures: of each field */
+            uint32_t n_refs;         /* references among the fields, or whether elements are ones */
+            const uint32_t *refs;    /* structures: their offsets */
         } agg;
     };
 };
+enum { OBJECT_FIELDS = 4, OBJECT_ELEMS = 8 }; /* where the first field, the first element may begin */
+
+/* Bytes of a field, also its alignment if at most 8. */
+static inline uint32_t vt_size(valtype t) {
+    switch (vt_kind(t)) {
+    case KIND_PACKED: return t == VT_I8 ? 1 : 2;
+    case KIND_I32:
+    case KIND_F32: return 4;
+    case KIND_V128: return 16;
+    default: return 8;
+    }
+}
 
 #define TYPE_NONE UINT32_MAX
 

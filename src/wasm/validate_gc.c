@@ -190,12 +190,6 @@ static bool do_convert(struct validator *v, uint32_t op) {
 }
 
 bool validate_gc(struct validator *v, uint32_t op) {
-    struct module *m = v->module;
-    if (!m->uses_gc) {
-        m->uses_gc = true;
-        m->gc_offset = (uint32_t)(v->r.at - m->data);
-        m->gc_func = v->r.func;
-    }
     if (op <= OP_STRUCT_SET) return do_struct(v, op);
     if (op <= OP_ARRAY_NEW_ELEM) return do_array_new(v, op);
     switch (op) {

@@ -87,7 +87,6 @@ static void walk(const struct module *m, const struct func_body *b) {
     while (depth) {
         uint32_t op = opcode_read(&p);
         if (op >= OPCODE_LIMIT || !opcode_table[op].text) abort();
-        if (opcode_is_gc(op) && !m->uses_gc) abort();
         skip_immediate(m, opcode_table[op].imm, &p);
         depth += op == OP_BLOCK || op == OP_LOOP || op == OP_IF || op == OP_TRY || op == OP_TRY_TABLE;
         depth -= op == OP_END || op == OP_DELEGATE;

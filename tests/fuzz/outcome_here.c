@@ -27,7 +27,10 @@ static enum outcome_kind kind_of(enum trap_kind t) {
     case TRAP_INDIRECT_TYPE: return OUTCOME_INDIRECT;
     case TRAP_NULL_REF:
     case TRAP_NULL_FUNC:
-    case TRAP_NULL_EXN: return OUTCOME_NULL;
+    case TRAP_NULL_EXN:
+    case TRAP_NULL_STRUCT:
+    case TRAP_NULL_ARRAY:
+    case TRAP_NULL_I31: return OUTCOME_NULL;
     case TRAP_STACK: return OUTCOME_STACK;
     case TRAP_EXCEPTION: return OUTCOME_EXCEPTION;
     default: return OUTCOME_OTHER;

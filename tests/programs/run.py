@@ -170,9 +170,6 @@ def run_program(program):
     for case in program["cases"]:
         with tempfile.TemporaryDirectory() as tmp:
             wrong = run_case(module, case, tmp)
-        if wrong and program["id"] == "gc-list":  # GC's instructions are not executed yet; that must be said clearly
-            wrong = must_refuse(module, ["garbage collection"])
-            case = {"name": case["name"] + " (clear error)"}
         results.append((case["name"], wrong))
     return results
 

@@ -12,6 +12,7 @@
  *
  * Modules in text form assert that a text parser refuses them, and the engine has none: wabt's wat2wasm is asked
  * (without its validator). Where it makes a binary, the engine must refuse that. They are counted apart as well. */
+#include "heap.h"
 #include "native/image.h"
 #include "native/native.h"
 #include "store.h"
@@ -239,9 +240,9 @@ static unsigned lane_bits(const char *t) {
     return 64;
 }
 
-/* A reference in the scripts is null or a host number; numbers are told from null by adding one. */
+/* A reference in the scripts is null or a host number, which gets a host reference's tag (heap.h). */
 static slot host_ref(const char *v) {
-    return (slot){.i64 = !strcmp(v, "null") ? 0 : strtoull(v, NULL, 10) + 1};
+    return (slot){.i64 = !strcmp(v, "null") ? 0 : strtoull(v, NULL, 10) << 2 | REF_TAG_HOST};
 }
 
 /* Writes an argument; how many slots it took. */
@@ -349,7 +350,7 @@ static struct instance *module_instantiate(struct script *s, struct module *m, s
     for (uint32_t i = 0; i < m->n_imports; i++)
         imports[i] = import_resolve(s, &m->imports[i]);
     memset(err, 0, sizeof *err);
-    void *image = ahead && !m->uses_gc ? use_image(s, m) : NULL;
+    void *image = ahead ? use_image(s, m) : NULL;
     struct instance *inst = instantiate(s->store, m, imports, false, err);
     if (image) native_use_image(s->store->native, m, NULL, NULL, 0);
     free(image);

@@ -137,7 +137,6 @@ static void rich_module_is_valid(void **state) {
     assert_int_equal(m->n_tags, 2);
     assert_int_equal(m->n_elems, 3);
     assert_int_equal(m->n_datas, 2);
-    assert_false(m->uses_gc);
     assert_int_equal(m->start, 1);
     assert_memory_equal(m->data + m->datas[0].data, "hi", 2);
     struct bytes name = module_func_name(m, 1);
@@ -471,40 +470,6 @@ static void messages(void **state) {
     refuse(&b, false, "i32.load: unknown memory 0, there are 0");
 }
 
-/* Declaring GC's types is no use of GC; its instructions are, in bodies and in constant expressions. */
-static void uses_gc(void **state) {
-    (void)state;
-    for (int k = 0; k < 3; k++) {
-        struct buf b = {NULL, 0, 0}, s = {NULL, 0, 0}, body = {NULL, 0, 0};
-        put_header(&b);
-        PUT(&s, 3, 0x60, 0, 0, 0x5f, 1, 0x78, 1, 0x5e, 0x7f, 1);
-        put_section(&b, 1, &s);
-        PUT(&s, 1, 0);
-        put_section(&b, 3, &s);
-        if (k == 0)
-            PUT(&s, 1, 0x63, 1, 0, 0xd0, 1, 0x0b);
-        else
-            PUT(&s, 1, 0x63, 1, 0, 0xfb, 1, 1, 0x0b); /* struct.new_default */
-        if (k < 2) put_section(&b, 6, &s);
-        PUT(&body, 0, 0xd0, 0x6d, 0xd0, 0x71, 0xd3, 0x1a, 0x0b); /* ref.eq of nulls is no GC either */
-        if (k == 2) {
-            body.size = 0;
-            PUT(&body, 0, 0x41, 1, 0xfb, 0x1c, 0x1a, 0x0b); /* ref.i31 */
-            s.size = 0;
-        }
-        put_byte(&s, 1);
-        put_sized(&s, &body);
-        put_section(&b, 10, &s);
-        struct module *m = load(&b);
-        if (!m) fail_msg("%s", err.message);
-        assert_int_equal(m->uses_gc, k != 0);
-        if (k == 2) assert_int_equal(m->gc_func, 0);
-        if (k == 1) assert_int_equal(m->gc_func, UINT32_MAX);
-        if (k) assert_int_equal(m->data[m->gc_offset], 0xfb);
-        module_unref(m);
-    }
-}
-
 /* A recursion group may be empty, and the section too. */
 static void empty_groups(void **state) {
     (void)state;
@@ -578,7 +543,6 @@ int main(void) {
         T(time_bombs),
         T(many_custom_sections),
         T(messages),
-        T(uses_gc),
         T(empty_groups),
         T(types_are_shared),
         T(duplicate_exports),

@@ -153,6 +153,16 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
     X(throw, 0) X(throw_ref, 0) \
     X(lazy, 0) X(exit, 0) X(restore, 0)
 
+/* Structures and arrays: ops_gc.c. */
+#define OPS_GC_LOADS(X, n) \
+    OPS_UN(X, n##_8_s) OPS_UN(X, n##_8_u) OPS_UN(X, n##_16_s) OPS_UN(X, n##_16_u) OPS_UN(X, n##_32) OPS_UN(X, n##_64) \
+    OPS_UN(X, n##_f32) OPS_UN(X, n##_f64)
+#define OPS_GC_STORES(X, n) X(n##_8, 0) X(n##_16, 0) X(n##_32, 0) X(n##_64, 0)
+#define OPS_GC(X) \
+    X(gc, 0) OPS_GC_LOADS(X, struct_get) OPS_GC_LOADS(X, array_get) OPS_GC_STORES(X, struct_set) OPS_GC_STORES(X, array_set) \
+    OPS_UN(X, array_len) OPS_UN(X, ref_i31) OPS_UN(X, i31_get_s) OPS_UN(X, i31_get_u) \
+    OPS_UN(X, ref_test) OPS_UN(X, ref_test_null) OPS_UN(X, ref_cast) OPS_UN(X, ref_cast_null)
+
 /* Everything that is rare enough to be called out of line. */
 #define OPS_RARE(X) \
     X(memory_size, 0) X(memory_grow, 0) X(memory_fill, 0) X(memory_copy, 0) X(memory_init, 0) X(data_drop, 0) \
@@ -164,7 +174,7 @@ enum { STORE_SS, STORE_SI, STORE_SA, STORE_AS, STORE_AI, STORE_KS, STORE_KI, STO
     OPS_WIDE(X) OPS_BITS(X, i32) OPS_BITS(X, i64) OPS_MULADD(X, f32) OPS_MULADD(X, f64) \
     OPS_COMPARE(X) OPS_FCOMPARE(X, f32) OPS_FCOMPARE(X, f64) \
     OPS_BRANCH(X) OPS_ADD_BRANCH(X) OPS_LOAD_BRANCH(X) OPS_FBRANCH(X, f32) OPS_FBRANCH(X, f64) \
-    OPS_LOAD(X) OPS_STORE(X) OPS_MOVE(X) OPS_CONTROL(X) OPS_RARE(X) INTERP_OPS_SIMD(X)
+    OPS_LOAD(X) OPS_STORE(X) OPS_MOVE(X) OPS_CONTROL(X) OPS_RARE(X) OPS_GC(X) INTERP_OPS_SIMD(X)
 // clang-format on
 
 #endif

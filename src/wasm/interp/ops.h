@@ -24,7 +24,8 @@
 #ifndef DONJON_WASM_INTERP_OPS_H
 #define DONJON_WASM_INTERP_OPS_H
 
-#include "../store.h"
+#include "../gc.h"
+#include "../heap.h"
 
 union word;
 struct interp;
@@ -52,6 +53,7 @@ typedef union word {
     struct table *table;
     struct tag *tag;
     slot *slots;
+    gc_function *gc;
 } word;
 _Static_assert(sizeof(word) == 8 && sizeof(void *) == 8, "slot code is made for 64-bit machines");
 
@@ -95,6 +97,11 @@ _Static_assert(sizeof(word) == 8 && sizeof(void *) == 8, "slot code is made for 
     X(int_overflow, TRAP_INT_OVERFLOW)                                                                                 \
     X(int_conversion, TRAP_INT_CONVERSION)                                                                             \
     X(null_ref, TRAP_NULL_REF)                                                                                         \
+    X(null_struct, TRAP_NULL_STRUCT)                                                                                   \
+    X(null_array, TRAP_NULL_ARRAY)                                                                                     \
+    X(null_i31, TRAP_NULL_I31)                                                                                         \
+    X(array, TRAP_ARRAY)                                                                                               \
+    X(cast, TRAP_CAST)                                                                                                 \
     X(fuel, TRAP_FUEL)
 #define X(name, kind) handler op_trap_##name;
 TRAP_HANDLERS(X)

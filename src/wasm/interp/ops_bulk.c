@@ -20,9 +20,7 @@ static inline bool inside(uint64_t at, uint64_t n, uint64_t size) {
         }                                                                                                              \
     } while (0)
 
-/* What moves many bytes takes long: it costs fuel and ticks by the size, and is followed by a look at interrupts, so
- * that code which is nothing but such instructions can be stopped, too. */
-static __attribute__((noinline)) enum trap_kind charge_bulk(struct interp *ctx, uint64_t bytes) {
+__attribute__((noinline)) enum trap_kind interp_charge(struct interp *ctx, uint64_t bytes) {
     struct store *s = ctx->store;
     const uint64_t fuel = bytes / BULK_BYTES_PER_FUEL, ticks = bytes / BULK_BYTES_PER_TICK;
     if (s->limits.fuel_enabled && s->fuel < fuel) {
@@ -37,7 +35,7 @@ static __attribute__((noinline)) enum trap_kind charge_bulk(struct interp *ctx, 
 #define CHARGE(bytes)                                                                                                  \
     do {                                                                                                               \
         const uint64_t b = (bytes);                                                                                    \
-        if (b >= BULK_FREE) CHECK(charge_bulk(ctx, b));                                                                \
+        if (b >= BULK_FREE) CHECK(interp_charge(ctx, b));                                                                \
     } while (0)
 
 /* ---- Memories ---- */

@@ -1,5 +1,6 @@
 /* From a validated body to slot code, in one pass: control flow, calls, exceptions and the driver. See translate.h. */
 #include "translate.h"
+#include "../gc.h"
 
 #include <string.h>
 
@@ -303,6 +304,17 @@ static void br_on_non_null(struct translator *t) {
     pop(t);
 }
 
+/* The test gets a copy, at a home of its own, and the reference stays for both ways. */
+static void br_on_cast(struct translator *t, bool when) {
+    const struct gc_branch b = gc_read_branch(&t->p);
+    const struct entry e = settled_reference(t);
+    push_entry(t, e);
+    push_home(t, KIND_REF);
+    move_to(t, e, t->stack[t->depth - 1].home);
+    translate_cast(t, b.test, b.heap);
+    emit_jump_if(t, label(t, b.depth), when);
+}
+
 /* ---- Exceptions ---- */
 
 static void add_catch(struct translator *t, struct catch_entry c) {
@@ -585,6 +597,11 @@ static void translate_one(struct translator *t, uint32_t op) {
         break;
     case OP_BR_ON_NON_NULL:
         br_on_non_null(t);
+        t->fuel_at = NO_WORD;
+        break;
+    case OP_BR_ON_CAST:
+    case OP_BR_ON_CAST_FAIL:
+        br_on_cast(t, op == OP_BR_ON_CAST);
         t->fuel_at = NO_WORD;
         break;
     case OP_THROW: throw(t); break;

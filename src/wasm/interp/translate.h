@@ -193,6 +193,9 @@ struct memarg read_memarg(struct translator *t);
 
 void translate_plain(struct translator *t, uint32_t op); /* all that is not control flow; translate_plain.c */
 void translate_simd(struct translator *t, uint32_t op);  /* the FD space; translate_simd.c */
+void translate_gc(struct translator *t, uint32_t op);    /* the FB space; translate_gc.c */
+/* OP_REF_TEST, ...CAST_NULL of the topmost entry, with an immediate of gc_read_heaptype. */
+void translate_cast(struct translator *t, uint32_t op, uint32_t heap);
 
 /* Jumps when the topmost entry, which it pops, is true (or `when` false: not). The word that lacks the distance, in
  * i[1]. */

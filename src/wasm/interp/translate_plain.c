@@ -812,6 +812,8 @@ void translate_plain(struct translator *t, uint32_t op) {
     default:
         if (op >= OP_BASE_FD)
             translate_simd(t, op);
+        else if (opcode_is_gc(op))
+            translate_gc(t, op);
         else
             numeric(t, op);
     }

@@ -8,6 +8,8 @@
  * Functions with exception handlers keep their locals in memory (IR_SLOT_GET/SET): a call may leave in the middle of a
  * block, and the handler must find the locals of that moment. */
 #include "ir.h"
+#include "../gc.h"
+#include "../heap.h"
 
 #include <string.h>
 
@@ -630,7 +632,9 @@ static void helper(struct builder *b, enum helper h, const uint32_t *immediates,
     b->stack.n += n_immediates;
     for (uint32_t k = 0; k < n_immediates; k++)
         b->stack.v[base + k] = make_const(b, KIND_I32, immediates[k]);
-    valtype vt = result == KIND_I32 ? VT_I32 : VT_I64;
+    static const valtype types[] = {[KIND_BOT] = VT_BOT, [KIND_I32] = VT_I32, [KIND_I64] = VT_I64,
+                                    [KIND_F32] = VT_F32, [KIND_F64] = VT_F64, [KIND_V128] = VT_V128};
+    valtype vt = types[result];
     struct functype t = {.n_results = result != KIND_BOT, .results = &vt};
     call(b, (struct call){.kind = CALL_HELPER, .index = h}, &t, n + n_immediates, false);
 }
@@ -798,6 +802,44 @@ static void bulk(struct builder *b, uint32_t op) {
     case OP_TABLE_FILL: helper(b, HELPER_TABLE_FILL, i, 1, 3, KIND_BOT); break;
     default: helper(b, HELPER_ELEM_DROP, i, 1, 0, KIND_BOT); break;
     }
+}
+
+/* --- structures and arrays ----------------------------------------------------------------------------------------
+ */
+
+static void call_gc(struct builder *b, const struct gc_ins *g) {
+    uint32_t immediates[2] = {(g->op - OP_BASE_FB) | g->x << 5, g->y}; /* there are at most MAX_TYPES types */
+    helper(b, HELPER_GC, immediates, 2, g->n_params, g->result == VT_BOT ? KIND_BOT : kind_of(g->result));
+}
+
+static void i31_get(struct builder *b, uint16_t shift) {
+    ref r = append(b, IR_NULL_CHECK, KIND_I64, pop(b), 0, 0, TRAP_NULL_I31);
+    push(b, make(b, shift, KIND_I32, make(b, OP_I32_WRAP_I64, KIND_I32, r, 0, 0, 0), make_const(b, KIND_I32, 1), 0, 0));
+}
+
+static void gc(struct builder *b, uint32_t op) {
+    const struct gc_ins g = gc_read(b->m, op, &b->p);
+    switch (op) {
+    case OP_ANY_CONVERT_EXTERN:
+    case OP_EXTERN_CONVERT_ANY: return; /* heap.h */
+    case OP_REF_I31: {
+        ref number = make(b, OP_I32_SHL, KIND_I32, pop(b), make_const(b, KIND_I32, 1), 0, 0);
+        push(b, make(b, OP_I64_OR, KIND_I64, number, make_const(b, KIND_I64, REF_TAG_I31), 0, 0));
+        return;
+    }
+    case OP_I31_GET_S: i31_get(b, OP_I32_SHR_S); return;
+    case OP_I31_GET_U: i31_get(b, OP_I32_SHR_U); return;
+    default: call_gc(b, &g); return;
+    }
+}
+
+static void br_on_cast(struct builder *b, uint32_t op) {
+    const struct gc_branch g = gc_read_branch(&b->p);
+    const struct gc_ins test = {.op = g.test, .x = g.heap, .n_params = 1, .result = VT_I32};
+    push(b, b->stack.v[b->stack.n - 1]);
+    call_gc(b, &test);
+    ref is = pop(b);
+    branch_if(b, op == OP_BR_ON_CAST ? is : make(b, OP_I32_EQZ, KIND_I32, is, 0, 0, 0), g.depth);
 }
 
 static const struct functype *func_type_of(struct builder *b, uint32_t func) {
@@ -1044,6 +1086,8 @@ static void instruction(struct builder *b, uint32_t op) {
     }
     case OP_BR_ON_NULL:
     case OP_BR_ON_NON_NULL: null_branches(b, op, leb_u32(&b->p)); return;
+    case OP_BR_ON_CAST:
+    case OP_BR_ON_CAST_FAIL: br_on_cast(b, op); return;
     case OP_THROW: {
         uint32_t tag = leb_u32(&b->p);
         throw_(b, HELPER_THROW, tag, type_func(b->m->engine, b->m->tag_types[tag])->n_params);
@@ -1055,6 +1099,10 @@ static void instruction(struct builder *b, uint32_t op) {
         throw_(b, HELPER_THROW_REF, 0, 1);
         return;
     default: break;
+    }
+    if (opcode_is_gc(op)) {
+        gc(b, op);
+        return;
     }
     switch (opcode_table[op].imm) {
     case IMM_MEMARG: memory_access(b, op, false); return;

@@ -101,6 +101,7 @@ enum helper {
     HELPER_ELEM_DROP,   /* segment */
     HELPER_THROW,       /* tag, payload.. */
     HELPER_THROW_REF,   /* exception */
+    HELPER_GC,          /* op - OP_BASE_FB and first immediate << 5, second immediate, operands.. -> result */
     HELPER_COUNT
 };
 

@@ -1,5 +1,6 @@
 /* The native tier's run-time: contexts, code memory, calls in and out, unwinding, faults. */
 #include "native.h"
+#include "../gc.h"
 #include "../heap.h"
 #include "../interp.h"
 #include "../objects.h"
@@ -715,6 +716,15 @@ HELPER(help_throw_ref) {
     vm->store->thrown = a[0].exn;
     return TRAP_EXCEPTION;
 }
+HELPER(help_gc) {
+    struct native *n = vm->store->native;
+    uint64_t bytes = 0;
+    uint8_t *outer = n->sp;
+    n->sp = (uint8_t *)a;
+    enum trap_kind kind = gc_functions[a[0].i32 & 31](vm->instance, a[0].i32 >> 5, a[1].i32, a + 2, a, &bytes);
+    n->sp = outer;
+    return kind ? kind : charge_bulk(vm, bytes);
+}
 static const void *helper_table[HELPER_COUNT] = {
     [HELPER_MEMORY_GROW] = help_memory_grow,
     [HELPER_MEMORY_INIT] = help_memory_init,
@@ -730,4 +740,5 @@ static const void *helper_table[HELPER_COUNT] = {
     [HELPER_ELEM_DROP] = help_elem_drop,
     [HELPER_THROW] = help_throw,
     [HELPER_THROW_REF] = help_throw_ref,
+    [HELPER_GC] = help_gc,
 };
