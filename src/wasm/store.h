@@ -149,7 +149,7 @@ struct store_limits {      /* 0: the default named here */
     uint64_t table_elems;  /* all tables together; 10 million */
     uint64_t stack_bytes;  /* the interpreter's value stack; 16 MiB */
     uint32_t call_depth;   /* frames; 100,000 */
-    uint64_t heap_bytes;   /* exceptions (and later GC objects); 256 MiB */
+    uint64_t heap_bytes;   /* structures, arrays, exceptions, host references; 256 MiB */
     uint64_t fuel;         /* with fuel_enabled: units to start with */
     bool fuel_enabled;
     bool interpret;       /* no native code */

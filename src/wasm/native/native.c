@@ -531,7 +531,12 @@ static void record_backtrace(struct native *n, struct frame f) {
     } while (next_frame(n, &f));
 }
 
-static struct activation *leave(struct native *n, enum trap_kind kind) {
+/* Frames from `sp` on are left. What stood there must not look like references to the next ones' collections: it is
+ * cleared up to where the activation began, its own end of the stack excepted. */
+static struct activation *leave(struct native *n, enum trap_kind kind, void *sp) {
+    uint8_t *from = sp, *end = n->stack + STACK_GUARD + n->stack_size, *entered = (uint8_t *)n->top->sp;
+    if (entered >= n->stack && entered < end) end = entered;
+    if (from >= n->stack + STACK_GUARD && from < end) memset(from, 0, (size_t)(end - from));
     n->top->kind = kind;
     return n->top;
 }
@@ -578,12 +583,12 @@ struct activation *native_unwind(struct vmctx *vm, uint64_t *sp) {
     if (kind == TRAP_EXCEPTION) {
         if (land(n, vm, f)) return NULL;
         if (n->store->nesting == 1) record_backtrace(n, f); /* nobody outside can catch it any more */
-        return leave(n, TRAP_EXCEPTION);
+        return leave(n, TRAP_EXCEPTION, sp);
     }
     n->store->trap.kind = kind;
     if (kind == TRAP_FUEL) n->store->fuel = 0;
     record_backtrace(n, f);
-    return leave(n, kind);
+    return leave(n, kind, sp);
 }
 
 /* Runs as a signal handler, so it does no more than turn the fault into a call of the exit stub from where it happened.
@@ -597,7 +602,7 @@ static bool fault(void *tier, struct donjon_fault *fault) {
     const struct memory *m = vm->instance->memory0;
     if (address >= n->stack && address < n->stack + STACK_GUARD) { /* no room to call anything */
         n->store->trap.kind = TRAP_STACK;
-        fault->rdi = (uintptr_t)leave(n, TRAP_STACK);
+        fault->rdi = (uintptr_t)leave(n, TRAP_STACK, (void *)fault->sp);
         fault->pc = (uintptr_t)stub_leave;
         return true;
     }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes modules.h from the sources here. Needs wat2wasm (wabt) and clang with lld; the result is kept in the tree so that the
-# tests need neither.
+# Makes modules.h, and gc.h if wasm-as (binaryen) is there, from the sources here. Needs wat2wasm (wabt) and clang with lld; the
+# results are kept in the tree so that the tests need none of them.
 set -e
 cd "$(dirname "$0")"
 tmp=$(mktemp -d)
@@ -15,6 +15,7 @@ array() { # NAME FILE
     echo '// clang-format off'
     echo '#include <stdint.h>'
     for wat in *.wat; do
+        [ "$wat" != gc.wat ] || continue # which wabt does not know
         name=${wat%.wat}
         wat2wasm --enable-all --debug-names "$wat" -o "$tmp/$name.wasm"
         array "$name" "$tmp/$name.wasm"
@@ -25,3 +26,11 @@ array() { # NAME FILE
         array crash_dwarf$dwarf "$tmp/crash.wasm"
     done
 } > modules.h
+if command -v wasm-as >/dev/null; then
+    wasm-as -all gc.wat -o "$tmp/gc.wasm"
+    {
+        echo '/* Made by generate.sh from gc.wat. */'
+        echo '#include <stdint.h>'
+        array gc "$tmp/gc.wasm"
+    } > gc.h
+fi
