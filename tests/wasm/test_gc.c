@@ -110,7 +110,7 @@ static void fuel(void **state) {
 static void random_graph(void **state) {
     struct world *w = *state;
     struct heap *h = w->store->heap;
-    enum { ROOTS = 64, STEPS = 100000 };
+    enum { ROOTS = 64, STEPS = 8000 };
     struct fieldtype field = {VT_REF(true, HEAP_ANY), true};
     struct rectype type = {.kind = COMP_ARRAY, .final = true, .super = TYPE_NONE, .agg = {1, &field}};
     uint32_t id, bad, random = 7;
