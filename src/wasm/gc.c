@@ -145,13 +145,26 @@ static void field_load(valtype t, const uint8_t *p, bool is_signed, slot *to) {
 }
 
 static void elems_fill(valtype t, uint8_t *p, const slot *value, uint64_t n) {
-    const uint32_t size = vt_size(t);
-    if (size == 1) {
-        memset(p, (int)value->i32, n);
+    uint8_t *const end = p + n * vt_size(t);
+    switch (vt_size(t)) { /* sizes known to the compiler: it makes vectors of them */
+    case 1: memset(p, (int)value->i32, n); return;
+    case 2:
+        for (; p < end; p += 2)
+            memcpy(p, value, 2);
+        return;
+    case 4:
+        for (; p < end; p += 4)
+            memcpy(p, value, 4);
+        return;
+    case 8:
+        for (; p < end; p += 8)
+            memcpy(p, value, 8);
+        return;
+    default:
+        for (; p < end; p += 16)
+            memcpy(p, value, 16);
         return;
     }
-    for (; n; n--, p += size)
-        field_store(t, p, value);
 }
 
 /* ---- structures ---- */

@@ -61,6 +61,15 @@ static unsigned size_class(uint32_t size) {
     return 2 * log2 + (size <= (uint32_t)CELL_MIN / 2 * 3 << log2 ? 1 : 2);
 }
 
+/* Cells that are taken ahead, up to 64 of one word of a block's bitmap, where they count as live: so taking one is a few
+ * instructions. A collection gives back what is left. */
+struct run {
+    uint64_t free; /* those still to be had */
+    uint8_t *first;
+    struct block *block;
+    uint32_t word;
+};
+
 struct heap {
     struct store *store;
     uint8_t *base;
@@ -70,6 +79,7 @@ struct heap {
     uint32_t first_free;           /* blocks before this one are in use */
     struct block *lists[CELL_KINDS][SIZE_CLASSES];  /* all blocks of a kind and class */
     struct block *cursor[CELL_KINDS][SIZE_CLASSES]; /* blocks before this one are full */
+    struct run runs[CELL_KINDS][SIZE_CLASSES];
     struct block *big;
     struct heap_roots *roots;
     uint64_t bytes, collect_at;
@@ -198,31 +208,55 @@ static struct block *block_new(struct heap *h, enum cell_kind kind, unsigned cla
     return b;
 }
 
-static struct cell *block_take(struct block *b) {
-    for (; b->hint < BLOCK_WORDS; b->hint++) {
-        uint64_t free = ~b->live[b->hint];
+static bool run_from(struct run *r, struct block *b) {
+    for (; b->hint * 64 < b->n_cells; b->hint++) {
+        const uint32_t rest = b->n_cells - b->hint * 64;
+        const uint64_t free = ~b->live[b->hint] & (rest < 64 ? (1ull << rest) - 1 : ~0ull);
         if (!free) continue;
-        uint32_t n = b->hint * 64 + (uint32_t)__builtin_ctzll(free);
-        if (n >= b->n_cells) break;
-        set_bit(b->live, n);
-        return cell_at(b, n);
+        *r = (struct run){free, (uint8_t *)cell_at(b, b->hint * 64), b, b->hint};
+        b->live[b->hint++] |= free;
+        return true;
     }
-    return NULL;
+    return false;
 }
 
-static struct cell *cell_take(struct heap *h, enum cell_kind kind, unsigned class) {
+static bool run_fill(struct heap *h, enum cell_kind kind, unsigned class) {
+    struct run *r = &h->runs[kind][class];
     struct block **cursor = &h->cursor[kind][class];
     if (!*cursor) *cursor = h->lists[kind][class];
-    while (*cursor) {
-        struct cell *c = block_take(*cursor);
-        if (c) return c;
-        if (!(*cursor)->next) break;
+    bool found = false;
+    while (*cursor && !(found = run_from(r, *cursor)) && (*cursor)->next)
         *cursor = (*cursor)->next;
+    if (!found) {
+        struct block *b = block_new(h, kind, class);
+        if (!b) return false;
+        *cursor = b;
+        run_from(r, b);
     }
-    struct block *b = block_new(h, kind, class);
-    if (!b) return NULL;
-    *cursor = b;
-    return block_take(b);
+    h->bytes += (uint64_t)__builtin_popcountll(r->free) * class_size(class);
+    return true;
+}
+
+static void runs_return(struct heap *h) {
+    for (unsigned kind = 0; kind < CELL_KINDS; kind++)
+        for (unsigned class = 0; class < SIZE_CLASSES; class ++) {
+            struct run *r = &h->runs[kind][class];
+            if (r->free) r->block->live[r->word] &= ~r->free;
+            r->free = 0;
+        }
+}
+
+static void heap_collect(struct heap *h);
+
+/* A cell of the run that is known to have one, zero. */
+static inline struct cell *run_take(struct run *r, unsigned class) {
+    const uint32_t n = class_size(class);
+    struct cell *c = (struct cell *)(r->first + (size_t)__builtin_ctzll(r->free) * n);
+    r->free &= r->free - 1;
+    uint64_t *p = (uint64_t *)c, *end = p + n / 8;
+    for (; p < end; p += 2) /* a multiple of 16 */
+        p[0] = p[1] = 0;
+    return c;
 }
 
 static struct cell *big_take(struct heap *h, enum cell_kind kind, uint32_t n_blocks) {
@@ -232,10 +266,9 @@ static struct cell *big_take(struct heap *h, enum cell_kind kind, uint32_t n_blo
     b->kind = kind;
     b->next = h->big;
     h->big = b;
-    return block_take(b);
+    set_bit(b->live, 0);
+    return cell_at(b, 0);
 }
-
-static void heap_collect(struct heap *h);
 
 /* An object beyond CELL_MAX. */
 static void *heap_take_big(struct heap *h, enum cell_kind kind, uint64_t size) {
@@ -254,20 +287,19 @@ static void *heap_take_big(struct heap *h, enum cell_kind kind, uint64_t size) {
     return c->object;
 }
 
-static void *heap_take(struct heap *h, enum cell_kind kind, uint64_t size) {
-    if (size > CELL_MAX - sizeof(struct cell)) return heap_take_big(h, kind, size);
-    unsigned class = size_class((uint32_t)(sizeof(struct cell) + size));
+static __attribute__((noinline)) bool run_refill(struct heap *h, enum cell_kind kind, unsigned class) {
     if (h->bytes >= h->collect_at) heap_collect(h);
-    struct cell *c = cell_take(h, kind, class);
-    if (!c) {
-        heap_collect(h);
-        c = cell_take(h, kind, class);
-    }
-    if (!c) return NULL;
-    uint32_t n = class_size(class);
-    h->bytes += n;
-    memset(c, 0, n);
-    return c->object;
+    if (run_fill(h, kind, class)) return true;
+    heap_collect(h);
+    return run_fill(h, kind, class);
+}
+
+static inline void *heap_take(struct heap *h, enum cell_kind kind, uint64_t size) {
+    if (size > CELL_MAX - sizeof(struct cell)) return heap_take_big(h, kind, size);
+    const unsigned class = size_class((uint32_t)(sizeof(struct cell) + size));
+    struct run *r = &h->runs[kind][class];
+    if (!r->free && !run_refill(h, kind, class)) return NULL;
+    return run_take(r, class)->object;
 }
 
 struct exn *heap_new_exn(struct heap *h, struct tag *tag) {
@@ -480,6 +512,7 @@ static void sweep(struct heap *h) {
 static void heap_collect(struct heap *h) {
     if (!h->n_blocks) return;
     h->root_bytes = 0;
+    runs_return(h);
     mark_roots(h);
     mark_gray(h);
     sweep(h);
@@ -487,6 +520,7 @@ static void heap_collect(struct heap *h) {
 
 void heap_delete(struct heap *h) {
     const struct donjon_platform *p = h->store->engine->platform;
+    runs_return(h);
     if (h->n_blocks) sweep(h); /* nothing is marked */
     if (h->base) p->release(p->ctx, h->base, h->reserved);
     engine_realloc(h->store->engine, h->states, 0);

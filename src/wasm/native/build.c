@@ -83,6 +83,7 @@ struct builder {
     VEC(struct scan_loop) scan_loops;
     VEC(uint32_t) scan_locals;
     uint32_t next_loop;
+    VEC(uint32_t) checked; /* by value: block in which it was found not to be null, + 1 */
     VEC(uint32_t) dom; /* dominator chain of the current block, by depth */
     struct values values;
 };
@@ -812,14 +813,147 @@ static void call_gc(struct builder *b, const struct gc_ins *g) {
     helper(b, HELPER_GC, immediates, 2, g->n_params, g->result == VT_BOT ? KIND_BOT : kind_of(g->result));
 }
 
+/* The trap if `r` is null, TRAP_NONE if it was looked at on the way here. */
+static uint32_t null_trap(struct builder *b, ref r, enum trap_kind kind) {
+    struct fn *f = b->f;
+    if (r < b->checked.n && b->checked.v[r] && dominates(b, b->checked.v[r] - 1)) return TRAP_NONE;
+    uint32_t more = r < b->checked.n ? 0 : r + 1 - b->checked.n;
+    if (!vec_reserve(f, &b->checked, sizeof *b->checked.v, more)) return kind;
+    if (more) memset(b->checked.v + b->checked.n, 0, more * sizeof *b->checked.v);
+    b->checked.n += more;
+    b->checked.v[r] = b->block + 1;
+    return kind;
+}
+
+static enum access access_of(valtype t, bool is_signed) {
+    switch (vt_kind(t)) {
+    case KIND_PACKED: return (t == VT_I8 ? ACCESS_8_U : ACCESS_16_U) - is_signed;
+    case KIND_I32: return ACCESS_32;
+    case KIND_F32: return ACCESS_F32;
+    case KIND_F64: return ACCESS_F64;
+    case KIND_V128: return ACCESS_V128;
+    default: return ACCESS_64;
+    }
+}
+
+static ref access(struct builder *b, uint16_t op, valtype t, bool is_signed, enum trap_kind null, ref x, ref y, ref z,
+                  uint64_t imm) {
+    uint32_t aux = access_of(t, is_signed) | null_trap(b, x, null) << 8;
+    uint8_t type = vt_kind(t) == KIND_PACKED ? KIND_I32 : kind_of(t);
+    ref r = append(b, op, op == IR_FIELD_GET || op == IR_ELEM_GET ? type : KIND_BOT, x, y, z, imm);
+    b->f->ins.v[r].aux = aux;
+    return r;
+}
+
+static const struct deftype *agg_type(const struct builder *b, const struct gc_ins *g) {
+    return type_get(b->m->engine, b->m->type_ids[g->x]);
+}
+
+static void field(struct builder *b, const struct gc_ins *g) {
+    const struct deftype *d = agg_type(b, g);
+    const valtype t = d->agg.fields[g->y].type;
+    const uint32_t offset = d->agg.offsets[g->y];
+    if (g->op == OP_STRUCT_SET) {
+        ref value = pop(b), object = pop(b);
+        access(b, IR_FIELD_SET, t, false, TRAP_NULL_STRUCT, object, value, 0, offset);
+    } else {
+        push(b, access(b, IR_FIELD_GET, t, g->op == OP_STRUCT_GET_S, TRAP_NULL_STRUCT, pop(b), 0, 0, offset));
+    }
+}
+
+static void element(struct builder *b, const struct gc_ins *g) {
+    const valtype t = agg_type(b, g)->agg.fields[0].type;
+    ref value = g->op == OP_ARRAY_SET ? pop(b) : 0, index = pop(b), array = pop(b);
+    if (value)
+        access(b, IR_ELEM_SET, t, false, TRAP_NULL_ARRAY, array, index, value, 0);
+    else
+        push(b, access(b, IR_ELEM_GET, t, g->op == OP_ARRAY_GET_S, TRAP_NULL_ARRAY, array, index, 0, 0));
+}
+
+/* Only the cell comes from a helper; the type and fields that have a value are set here. */
+static void struct_new(struct builder *b, const struct gc_ins *g) {
+    enum { FIELDS_HERE = 16 }; /* at most: beyond, one call with all of them is shorter */
+    const struct deftype *d = agg_type(b, g);
+    const uint32_t n = g->op == OP_STRUCT_NEW ? d->agg.n_fields : 0;
+    if (n > FIELDS_HERE) {
+        call_gc(b, g);
+        return;
+    }
+    helper(b, HELPER_NEW, &d->agg.size, 1, 0, KIND_I64);
+    ref object = pop(b);
+    append(b, IR_SET_TYPE, KIND_BOT, object, 0, 0, g->x);
+    null_trap(b, object, TRAP_NONE);
+    for (uint32_t k = n; k--;) {
+        ref value = pop(b);
+        access(b, IR_FIELD_SET, d->agg.fields[k].type, false, TRAP_NONE, object, value, 0, d->agg.offsets[k]);
+    }
+    push(b, object);
+}
+
+/* Is the reference an object of type `x` itself? With `null`: or null. */
+static ref is_exact(struct builder *b, ref r, uint32_t x, bool null) {
+    ref is = append(b, IR_IS_EXACT, KIND_I32, r, 0, 0, x);
+    b->f->ins.v[is].aux = null;
+    return is;
+}
+
+static void close_label(struct builder *b);
+
+/* Types of objects: most casts meet the type itself, and final ones have no other. */
+static void cast(struct builder *b, const struct gc_ins *g) {
+    const uint32_t x = g->x - HEAP_CONCRETE;
+    const struct deftype *d = g->x < HEAP_CONCRETE ? NULL : type_get(b->m->engine, b->m->type_ids[x]);
+    const bool null = g->op == OP_REF_TEST_NULL || g->op == OP_REF_CAST_NULL;
+    const bool test = g->op == OP_REF_TEST || g->op == OP_REF_TEST_NULL;
+    if (!d || d->kind == COMP_FUNC) {
+        call_gc(b, g);
+        return;
+    }
+    ref r = pop(b), is = is_exact(b, r, x, null);
+    if (d->final) {
+        if (!test) append(b, IR_CHECK, KIND_BOT, is, 0, 0, TRAP_CAST);
+        push(b, test ? is : r);
+        return;
+    }
+    const valtype i32 = VT_I32;
+    const struct functype type = {.n_results = test, .results = &i32};
+    open_label(b, LABEL_BLOCK, &type);
+    if (test) push(b, make_const(b, KIND_I32, 1));
+    branch_if(b, is, 0);
+    if (test) pop(b);
+    push(b, r);
+    call_gc(b, g);
+    if (!test) pop(b);
+    close_label(b);
+    if (!test) push(b, r);
+}
+
 static void i31_get(struct builder *b, uint16_t shift) {
-    ref r = append(b, IR_NULL_CHECK, KIND_I64, pop(b), 0, 0, TRAP_NULL_I31);
+    ref r = pop(b);
+    if (null_trap(b, r, TRAP_NULL_I31)) append(b, IR_NULL_CHECK, KIND_I64, r, 0, 0, TRAP_NULL_I31);
     push(b, make(b, shift, KIND_I32, make(b, OP_I32_WRAP_I64, KIND_I32, r, 0, 0, 0), make_const(b, KIND_I32, 1), 0, 0));
 }
 
 static void gc(struct builder *b, uint32_t op) {
     const struct gc_ins g = gc_read(b->m, op, &b->p);
     switch (op) {
+    case OP_STRUCT_NEW:
+    case OP_STRUCT_NEW_DEFAULT: struct_new(b, &g); return;
+    case OP_STRUCT_GET:
+    case OP_STRUCT_GET_S:
+    case OP_STRUCT_GET_U:
+    case OP_STRUCT_SET: field(b, &g); return;
+    case OP_ARRAY_GET:
+    case OP_ARRAY_GET_S:
+    case OP_ARRAY_GET_U:
+    case OP_ARRAY_SET: element(b, &g); return;
+    case OP_ARRAY_LEN:
+        push(b, access(b, IR_FIELD_GET, VT_I32, false, TRAP_NULL_ARRAY, pop(b), 0, 0, offsetof(struct object, length)));
+        return;
+    case OP_REF_TEST:
+    case OP_REF_TEST_NULL:
+    case OP_REF_CAST:
+    case OP_REF_CAST_NULL: cast(b, &g); return;
     case OP_ANY_CONVERT_EXTERN:
     case OP_EXTERN_CONVERT_ANY: return; /* heap.h */
     case OP_REF_I31: {
@@ -837,7 +971,7 @@ static void br_on_cast(struct builder *b, uint32_t op) {
     const struct gc_branch g = gc_read_branch(&b->p);
     const struct gc_ins test = {.op = g.test, .x = g.heap, .n_params = 1, .result = VT_I32};
     push(b, b->stack.v[b->stack.n - 1]);
-    call_gc(b, &test);
+    cast(b, &test);
     ref is = pop(b);
     branch_if(b, op == OP_BR_ON_CAST ? is : make(b, OP_I32_EQZ, KIND_I32, is, 0, 0, 0), g.depth);
 }
@@ -1245,7 +1379,8 @@ static void release(struct builder *b) {
     const struct donjon_platform *pl = b->f->platform;
     void *all[] = {b->types.v,      b->local.v,       b->stamp.v,   b->place.v,     b->last_read.v, b->slot.v,
                    b->stack.v,      b->labels.v,      b->pending.v, b->log.v,       b->pool.v,      b->matrix.v,
-                   b->scan_loops.v, b->scan_locals.v, b->dom.v,     b->values.table};
+                   b->scan_loops.v, b->scan_locals.v, b->dom.v,     b->values.table,
+                   b->checked.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         pl->realloc(pl->ctx, all[k], 0);
 }

@@ -31,6 +31,14 @@ enum ir_op {
     IR_RESULT,     /* a: call, imm: which result */
     IR_FUEL,       /* imm: units this block costs, charged as it begins */
     IR_NULL_CHECK, /* a: reference, imm: trap kind; the result is a */
+    /* Objects (heap.h). Accesses have aux: enum access, and << 8 the trap for null, TRAP_NONE where that cannot be. */
+    IR_FIELD_GET, /* a: object, imm: offset */
+    IR_FIELD_SET, /* a: object, b: value, imm: offset */
+    IR_ELEM_GET,  /* a: array, b: index */
+    IR_ELEM_SET,  /* a: array, b: index, c: value */
+    IR_IS_EXACT,  /* a: reference, imm: module's type index; i32: is it an object of that type itself? aux: 1 if null is */
+    IR_SET_TYPE,  /* a: new object, imm: module's type index */
+    IR_CHECK,     /* a: condition, imm: trap kind if it is zero */
     /* Terminators: exactly one, the last of each block. */
     IR_JUMP,   /* edge: block's first */
     IR_BRANCH, /* a: condition; edges: taken, not taken */
@@ -40,6 +48,8 @@ enum ir_op {
     IR_TRAP,   /* imm: trap kind */
     IR_LIMIT
 };
+
+enum access { ACCESS_8_S, ACCESS_8_U, ACCESS_16_S, ACCESS_16_U, ACCESS_32, ACCESS_64, ACCESS_F32, ACCESS_F64, ACCESS_V128 };
 
 enum ins_flags {
     INS_LIVE = 1,   /* reached from an effect */
@@ -101,6 +111,7 @@ enum helper {
     HELPER_ELEM_DROP,   /* segment */
     HELPER_THROW,       /* tag, payload.. */
     HELPER_THROW_REF,   /* exception */
+    HELPER_NEW,         /* size -> structure, all zero and without its type */
     HELPER_GC,          /* op - OP_BASE_FB and first immediate << 5, second immediate, operands.. -> result */
     HELPER_COUNT
 };

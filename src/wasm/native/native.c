@@ -721,6 +721,14 @@ HELPER(help_throw_ref) {
     vm->store->thrown = a[0].exn;
     return TRAP_EXCEPTION;
 }
+HELPER(help_new) {
+    struct native *n = vm->store->native;
+    uint8_t *outer = n->sp;
+    n->sp = (uint8_t *)a;
+    a[0].ref = heap_new_object(vm->store->heap, 0, a[0].i32);
+    n->sp = outer;
+    return a[0].ref ? TRAP_NONE : TRAP_OUT_OF_MEMORY;
+}
 HELPER(help_gc) {
     struct native *n = vm->store->native;
     uint64_t bytes = 0;
@@ -745,5 +753,6 @@ static const void *helper_table[HELPER_COUNT] = {
     [HELPER_ELEM_DROP] = help_elem_drop,
     [HELPER_THROW] = help_throw,
     [HELPER_THROW_REF] = help_throw_ref,
+    [HELPER_NEW] = help_new,
     [HELPER_GC] = help_gc,
 };

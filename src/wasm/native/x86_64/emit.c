@@ -1117,6 +1117,105 @@ static void terminator(struct emitter *e, const struct ins *i, uint32_t block) {
     }
 }
 
+/* --- objects -------------------------------------------------------------------------------------------------------
+ */
+
+static void object_load(struct emitter *e, const struct ins *i, struct rm m) {
+    struct as *a = &e->a;
+    const uint8_t d = e->as->def;
+    switch ((enum access)(i->aux & 0xff)) {
+    case ACCESS_8_S: x_rm(a, false, 0x0FBE, d, m); return;
+    case ACCESS_8_U: x_rm(a, false, 0x0FB6, d, m); return;
+    case ACCESS_16_S: x_rm(a, false, 0x0FBF, d, m); return;
+    case ACCESS_16_U: x_rm(a, false, 0x0FB7, d, m); return;
+    case ACCESS_32: x_rm(a, false, 0x8B, d, m); return;
+    case ACCESS_64: x_rm(a, true, 0x8B, d, m); return;
+    case ACCESS_F32: v_rm(a, PP_F3, 1, 0x10, d, 0, m); return;
+    case ACCESS_F64: v_rm(a, PP_F2, 1, 0x10, d, 0, m); return;
+    case ACCESS_V128: v_rm(a, PP_NONE, 1, 0x10, d, 0, m); return;
+    }
+}
+
+static void object_store(struct emitter *e, const struct ins *i, struct rm m, uint8_t v) {
+    struct as *a = &e->a;
+    switch ((enum access)(i->aux & 0xff)) {
+    case ACCESS_8_S:
+    case ACCESS_8_U: op_rm(a, 0, false, 0x88, v, m, 0, true); return;
+    case ACCESS_16_S:
+    case ACCESS_16_U: op_rm(a, 0x66, false, 0x89, v, m, 0, false); return;
+    case ACCESS_32: x_rm(a, false, 0x89, v, m); return;
+    case ACCESS_64: x_rm(a, true, 0x89, v, m); return;
+    case ACCESS_F32: v_rm(a, PP_F3, 1, 0x11, v, 0, m); return;
+    case ACCESS_F64: v_rm(a, PP_F2, 1, 0x11, v, 0, m); return;
+    case ACCESS_V128: v_rm(a, PP_NONE, 1, 0x11, v, 0, m); return;
+    }
+}
+
+static void null_check(struct emitter *e, const struct ins *i) {
+    if (!(i->aux >> 8)) return;
+    x_rr(&e->a, true, 0x85, e->as->use[0], e->as->use[0]);
+    x86_trap_if(e, CC_E, (enum trap_kind)(i->aux >> 8));
+}
+
+/* An element's place, after the checks. */
+static struct rm element_rm(struct emitter *e, const struct ins *i) {
+    static const uint8_t scales[] = {[ACCESS_8_S] = 0,  [ACCESS_8_U] = 0, [ACCESS_16_S] = 1, [ACCESS_16_U] = 1, [ACCESS_32] = 2,
+                                     [ACCESS_64] = 3, [ACCESS_F32] = 2,  [ACCESS_F64] = 3,  [ACCESS_V128] = 4};
+    struct as *a = &e->a;
+    const uint8_t array = e->as->use[0], index = e->as->use[1], scale = scales[i->aux & 0xff];
+    null_check(e, i);
+    alu_rm(a, false, ALU_CMP, index, rm_mem(array, offsetof(struct object, length)));
+    x86_trap_if(e, CC_AE, TRAP_ARRAY);
+    if (scale < 4) return rm_index(array, index, scale, OBJECT_ELEMS);
+    mov_rr(a, R11, index);
+    x_rr(a, true, 0x01, R11, R11);
+    return rm_index(array, R11, 3, OBJECT_ELEMS);
+}
+
+static void is_exact(struct emitter *e, const struct ins *i) {
+    struct as *a = &e->a;
+    const uint8_t d = e->as->def, r = e->as->use[0];
+    if (i->aux)
+        mov_imm(a, d, 1);
+    else
+        x_rr(a, false, 0x31, d, d);
+    x_rr(a, true, 0x85, r, r);
+    uint32_t null = jcc_short(a, CC_E);
+    if (i->aux) x_rr(a, false, 0x31, d, d);
+    op_rm(a, 0, false, 0xF6, 0, rm_reg(r), 1, true);
+    b1(a, REF_TAGS);
+    uint32_t other = jcc_short(a, CC_NE);
+    op_rm(a, 0, false, 0x81, ALU_CMP, rm_mem(r, offsetof(struct object, type_id)), 4, false);
+    type_id4(e, (uint32_t)i->imm);
+    op_rm(a, 0, false, 0x0F94, 0, rm_reg(d), 0, true);
+    patch_short(a, other);
+    patch_short(a, null);
+}
+
+static void object(struct emitter *e, const struct ins *i) {
+    switch (i->op) {
+    case IR_FIELD_GET:
+        null_check(e, i);
+        object_load(e, i, rm_mem(e->as->use[0], (int32_t)i->imm));
+        return;
+    case IR_FIELD_SET:
+        null_check(e, i);
+        object_store(e, i, rm_mem(e->as->use[0], (int32_t)i->imm), e->as->use[1]);
+        return;
+    case IR_ELEM_GET: object_load(e, i, element_rm(e, i)); return;
+    case IR_ELEM_SET: object_store(e, i, element_rm(e, i), e->as->use[2]); return;
+    case IR_IS_EXACT: is_exact(e, i); return;
+    case IR_SET_TYPE:
+        op_rm(&e->a, 0, false, 0xC7, 0, rm_mem(e->as->use[0], offsetof(struct object, type_id)), 4, false);
+        type_id4(e, (uint32_t)i->imm);
+        return;
+    default: /* IR_CHECK */
+        x_rr(&e->a, false, 0x85, e->as->use[0], e->as->use[0]);
+        x86_trap_if(e, CC_E, (enum trap_kind)i->imm);
+        return;
+    }
+}
+
 /* --- one instruction -----------------------------------------------------------------------------------------------
  */
 
@@ -1157,6 +1256,13 @@ static void ir_instruction(struct emitter *e, const struct ins *i) {
         x_rr(a, true, 0x85, d, d);
         x86_trap_if(e, CC_E, (enum trap_kind)i->imm);
         return;
+    case IR_FIELD_GET:
+    case IR_FIELD_SET:
+    case IR_ELEM_GET:
+    case IR_ELEM_SET:
+    case IR_IS_EXACT:
+    case IR_SET_TYPE:
+    case IR_CHECK: object(e, i); return;
     default: return; /* phis, the exception in its register */
     }
 }

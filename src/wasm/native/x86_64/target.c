@@ -378,6 +378,21 @@ static void ir_operands(const struct fn *f, const struct ins *i, struct operands
     case IR_SLOT_GET: o->def = DEF_REG; return;
     case IR_SLOT_SET: add_use(o, i->a, USE_REG, 0); return;
     case IR_NULL_CHECK: unary(i, o, USE_REG, DEF_TIED); return;
+    case IR_FIELD_GET: unary(i, o, USE_REG, DEF_REG); return;
+    case IR_ELEM_GET:
+        add_use(o, i->a, USE_REG, 0);
+        add_use(o, i->b, USE_REG, 0);
+        o->def = DEF_REG;
+        return;
+    case IR_FIELD_SET:
+    case IR_ELEM_SET:
+        add_use(o, i->a, USE_REG, 0);
+        add_use(o, i->b, USE_REG, 0);
+        if (i->op == IR_ELEM_SET) add_use(o, i->c, USE_REG, 0);
+        return;
+    case IR_IS_EXACT: unary(i, o, USE_REG, DEF_EARLY); return;
+    case IR_SET_TYPE:
+    case IR_CHECK: add_use(o, i->a, USE_REG, 0); return;
     case IR_SELECT:
         add_use(o, i->a, USE_REG, 0);
         add_use(o, i->b, type_is_vector(i->type) ? USE_REG : USE_ANY, 0);
