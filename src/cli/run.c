@@ -32,6 +32,7 @@ static void die_by(int signal_number) {
 struct loading {
     struct progress progress;
     struct run_module *module;
+    const struct run *run;
 };
 
 static void loaded(void *ctx) {
@@ -46,8 +47,18 @@ static void fill_cache(const struct run *r, const struct run_module *m, enum kee
     if (ran && m->worth_caching) code_cache_fill_later(r->module);
 }
 
+/* Somebody at a terminal who did not choose is told what was chosen; so is who asked for details. */
+static void chosen(void *ctx, const char *backend, const char *protects) {
+    const struct loading *l = ctx;
+    bool told = l->run->backend && !l->run->debug;
+    if (told || l->run->json || !(l->run->debug || isatty(STDERR_FILENO))) return;
+    bool colours = cli_colours(STDERR_FILENO);
+    fprintf(stderr, "%skeep: %s, protects %s%s\n", colours ? "\033[2m" : "", backend, protects,
+            colours ? "\033[0m" : "");
+}
+
 static int run_keep(struct run *r, struct run_module *m) {
-    struct loading loading = {.module = m};
+    struct loading loading = {.run = r, .module = m};
     struct keep_options options = {
         .config = &r->c,
         .wasm = m->wasm,
@@ -58,6 +69,8 @@ static int run_keep(struct run *r, struct run_module *m) {
         .stdio = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .backend = r->backend,
         .profile = r->profile,
+        .require = (enum keep_strength)r->require,
+        .chosen = chosen,
         .debug = r->debug,
         .ready = loaded,
         .ready_ctx = &loading,
@@ -127,6 +140,8 @@ static const struct cli_option options[] = {
      "Set a limit by its name in the config's [limits], for example `filesystem=64MiB`."},
     {OPT_BACKEND, 0, "backend", "NAME",
      "How to build the keep; otherwise the strongest that works here. See `donjon platform info`."},
+    {OPT_REQUIRE, 0, "require", "vm|tee",
+     "Refuse to run in anything weaker: `tee` asks for hardware that keeps this machine's owner out."},
     {OPT_JSON, 0, "json", NULL,
      "Report how it ended as one line of JSON, the last of standard error, instead of as text."},
     {OPT_NO_CACHE, 0, "no-cache", NULL,

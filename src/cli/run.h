@@ -16,6 +16,7 @@ enum run_option {
     OPT_TCPLISTEN,
     OPT_LIMIT,
     OPT_BACKEND,
+    OPT_REQUIRE,
     OPT_JSON,
     OPT_DEBUG,
     OPT_PROFILE,
@@ -34,6 +35,7 @@ struct run {
     const char *config; /* path or NULL */
     char *config_found; /* in a directory given as app */
     const char *argv0, *backend;
+    int require; /* enum keep_strength */
     bool json, debug, profile, no_cache;
     struct config c;
     uint64_t started_ns, read_ns; /* when it began; how long reading the module took */

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "run.h"
+#include "loader/loader.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +144,12 @@ static int apply_option(struct run *r, struct cli_args *a, int id, const char *v
     return set_limit(r, a, a->shown, (enum config_limit)(id - KEY_LIMITS), value);
 }
 
+static bool take_require(struct run *r, const char *value) {
+    if (strcmp(value, "vm") != 0 && strcmp(value, "tee") != 0) return false;
+    r->require = *value == 'v' ? KEEP_VM : KEEP_TEE;
+    return true;
+}
+
 int run_read_options(struct run *r, struct cli_args *a) {
     const char *value;
     for (int id; (id = cli_next(a, &value)) != CLI_OPERAND;) {
@@ -151,6 +158,8 @@ int run_read_options(struct run *r, struct cli_args *a) {
         if (id == OPT_CONFIG) r->config = value;
         if (id == OPT_ARGV0) r->argv0 = value;
         if (id == OPT_BACKEND) r->backend = value;
+        if (id == OPT_REQUIRE && !take_require(r, value))
+            return cli_usage_error(a, "--require %s: expected vm or tee", value);
         if (id == OPT_JSON) r->json = true;
         if (id == OPT_DEBUG) r->debug = true;
         if (id == OPT_PROFILE) r->profile = true;

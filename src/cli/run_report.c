@@ -77,6 +77,7 @@ void run_print_json(const struct run *r, const struct keep_result *k, uint64_t e
     json_object_set_new(root, "signal", k->outcome == KEEP_SIGNALLED ? json_integer(k->signal) : json_null());
     json_object_set_new(root, "module", r->module ? json_text(r->module, strlen(r->module)) : json_null());
     json_object_set_new(root, "backend", k->backend ? json_string(k->backend) : json_null());
+    json_object_set_new(root, "protects", k->protects ? json_string(k->protects) : json_null());
     bool trap = k->outcome == KEEP_TRAPPED || k->outcome == KEEP_TIMEOUT;
     json_object_set_new(root, "trap", trap && k->text ? json_trap(k->text) : json_null());
     json_object_set_new(root, "error", !trap && k->text ? json_text(k->text, strlen(k->text)) : json_null());

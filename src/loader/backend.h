@@ -10,6 +10,7 @@
 
 #include "../gate/gate.h"
 #include "../gate/host.h"
+#include "loader.h"
 
 struct server; /* serve.h: the host's side of the operations */
 
@@ -35,6 +36,7 @@ struct keep; /* each backend's own */
 
 struct backend {
     const char *name;
+    enum keep_strength strength;
     const char *protects; /* one line: what the workload is protected from, for `donjon platform info` and `run` */
 
     /* Whether a keep can be built here: true, or false with the reason in `missing`. Must be cheap (< 100 us). */

@@ -285,6 +285,9 @@ static bool serve_exit(struct keep *k) {
     case KVM_EXIT_INTERNAL_ERROR:
         end_broken(k, "KVM could not go on (internal error %u)", run->internal.suberror);
         return false;
+    case KVM_EXIT_MMIO:
+        end_broken(k, "the keep touched memory that there is not: guest-physical 0x%llx", run->mmio.phys_addr);
+        return false;
     case KVM_EXIT_SHUTDOWN: end_broken(k, "the virtual CPU shut down (triple fault)"); return false;
     default: break;
     }
@@ -430,6 +433,7 @@ static struct keep_end kvm_wait(struct keep *k) {
 
 const struct backend backend_kvm = {
     .name = "kvm",
+    .strength = KEEP_VM,
     .protects =
         "this machine from the workload, by a virtual machine around the sealed warden; not the workload from this "
         "machine",

@@ -14,10 +14,10 @@
 
 /* From the strongest to the weakest. */
 static const struct backend *const backends[] = {
-    &backend_process,
 #if defined __x86_64__
     &backend_kvm,
 #endif
+    &backend_process,
 };
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
@@ -54,10 +54,22 @@ __attribute__((format(printf, 2, 3))) static void failed(struct keep_result *res
     va_end(args);
 }
 
-static const struct backend *choose(const char *name, struct keep_result *result) {
+/* Never silently weaker: a keep below what is required is refused, also one that was named. */
+static void too_weak(struct keep_result *result, enum keep_strength require, const struct backend *best) {
+    static const char *const asked[] = {"", "a virtual machine", "a TEE"};
+    failed(result, "no keep in %s can be built here (--require); the strongest is %s, which protects %s",
+           asked[require], best->name, best->protects);
+}
+
+static const struct backend *choose(const char *name, enum keep_strength require, struct keep_result *result) {
     char missing[256] = "";
     for (int i = 0; i < BACKENDS; i++) {
         if (name && strcmp(name, backends[i]->name) != 0) continue;
+        if (backends[i]->strength < require && (name || backends[i]->probe(missing, sizeof missing))) {
+            too_weak(result, require, backends[i]);
+            return NULL;
+        }
+        if (backends[i]->strength < require) continue;
         if (backends[i]->probe(missing, sizeof missing)) return backends[i];
         if (name) {
             failed(result, "backend %s cannot run here: %s", name, missing);
@@ -262,13 +274,15 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
 void keep_run(const struct keep_options *o, struct keep_result *result) {
     uint64_t begin = gate_now_ns();
     memset(result, 0, sizeof *result);
-    const struct backend *b = choose(o->backend, result);
+    const struct backend *b = choose(o->backend, o->require, result);
     if (!b) return;
     result->backend = b->name;
     if (o->profile && !b->pid) {
         failed(result, "a keep of backend %s cannot be profiled from outside; expected one of backend process", b->name);
         return;
     }
+    result->protects = b->protects;
+    if (o->chosen) o->chosen(o->ready_ctx, b->name, b->protects);
     char warden[4096], error[512];
     if (!find_warden(o, warden, sizeof warden)) {
         failed(result, "cannot tell where the warden is: set DONJON_WARDEN");

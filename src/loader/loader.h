@@ -23,6 +23,13 @@
 
 struct config; /* src/config/config.h */
 
+/* What stands between the workload and the machine it runs on. */
+enum keep_strength {
+    KEEP_ANY, /* a process's walls: they keep the workload in, and nobody out */
+    KEEP_VM,  /* a virtual machine's as well */
+    KEEP_TEE  /* hardware that keeps the machine's owner out */
+};
+
 struct keep_options {
     /* What to run: the workload's configuration (complete: arguments, environment, files, mounts, limits; checked by
      * config's own code before) and the module's bytes. Both are copied before keep_run builds anything. */
@@ -40,16 +47,21 @@ struct keep_options {
      * -1: the program sees an empty input or a sink, as with /dev/null. */
     int stdio[3];
 
-    const char *backend; /* "process"; NULL: the strongest that works on this machine */
-    const char *warden;  /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
-                            program */
-    bool profile;        /* write /tmp/perf-PID.map for the keep: what perf(1) wants to know of compiled code */
-    bool debug;          /* the warden's own standard error and its log records go to descriptor 2 */
+    bool profile;               /* write /tmp/perf-PID.map for the keep: what perf(1) wants to know of compiled code */
+    const char *backend;        /* "process", "kvm"; NULL: the strongest that works on this machine */
+    enum keep_strength require; /* refuse to build a weaker keep than this, whatever `backend` says */
+    const char *warden; /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
+                           program */
+    bool debug;         /* the warden's own standard error and its log records go to descriptor 2 */
+
+    /* Called in the calling thread before the keep is built: which kind it will be, and what that protects from. NULL:
+     * nobody wants to know. */
+    void (*chosen)(void *ctx, const char *backend, const char *protects);
 
     /* Called in the calling thread when the program's first instruction comes next; NULL: nobody wants to know. The
      * bytes of module and code are not looked at any more from then on. */
     void (*ready)(void *ctx);
-    void *ready_ctx;
+    void *ready_ctx; /* for both */
 };
 
 enum keep_outcome {
@@ -68,12 +80,13 @@ enum keep_outcome {
 
 struct keep_result {
     enum keep_outcome outcome;
-    int exit_code;       /* what a command line should exit with */
-    int signal;          /* KEEP_SIGNALLED: which */
-    char *text;          /* one or more lines without a trailing newline, for standard error; NULL: nothing to say */
-    const char *backend; /* the name of the backend that was used; static */
-    uint64_t host_calls; /* requests served */
-    uint64_t ready_ns;   /* from the call of keep_run to the program's first instruction; 0 if it came not so far */
+    int exit_code;        /* what a command line should exit with */
+    int signal;           /* KEEP_SIGNALLED: which */
+    char *text;           /* one or more lines without a trailing newline, for standard error; NULL: nothing to say */
+    const char *backend;  /* the name of the backend that was used; static */
+    const char *protects; /* and what it protects from; static */
+    uint64_t host_calls;  /* requests served */
+    uint64_t ready_ns;    /* from the call of keep_run to the program's first instruction; 0 if it came not so far */
 };
 
 /* Runs one keep. Always fills `result`. */

@@ -222,6 +222,7 @@ static struct keep_end process_wait(struct keep *k) {
 
 const struct backend backend_process = {
     .name = "process",
+    .strength = KEEP_ANY,
     .protects = "this machine from the workload; not the workload from this machine",
     .probe = process_probe,
     .start = process_start,

@@ -4,7 +4,7 @@
 #include "internal.h"
 #include "sha256.h"
 
-enum { DIGEST = 32, TRIES = 100, SEED_WORDS = 32, REPEATS = 2 };
+enum { DIGEST = 32, TRIES = 100, SEEDS = 4, SEED_WORDS = 32 };
 static uint8_t state[DIGEST];
 static uint64_t requests;
 bool cpu_has_rdseed;
@@ -39,12 +39,12 @@ static bool rdseed(uint64_t *x) {
     return ok;
 }
 
-/* One word of the CPU's, checked. */
-static uint64_t cpu_word(void) {
+/* One word of the CPU's, checked; RDSEED's are the better and the dearer ones. */
+static uint64_t cpu_word(bool seed) {
     static uint64_t last;
     uint64_t x;
     for (int i = 0; i < TRIES; i++) {
-        if (!(cpu_has_rdseed && i < TRIES / 2 ? rdseed(&x) : rdrand(&x))) {
+        if (!(seed && cpu_has_rdseed && i < TRIES / 2 ? rdseed(&x) : rdrand(&x))) {
             __asm__ volatile("pause");
             continue;
         }
@@ -59,7 +59,7 @@ void entropy_init(const uint8_t offered[64]) {
     struct hash s;
     hash_start(&s);
     for (int i = 0; i < SEED_WORDS; i++) {
-        uint64_t x = cpu_word();
+        uint64_t x = cpu_word(i < SEEDS); /* SEEDS words: 256 bits of full entropy */
         hash_add(&s, &x, sizeof x);
     }
     uint64_t tsc = rdtsc();
@@ -87,7 +87,7 @@ void entropy_fill(void *to, size_t size) {
         p += n;
         size -= n;
     }
-    derive(2, requests++ ^ cpu_word(), block); /* backtracking resistance, and something fresh each time */
+    derive(2, requests++ ^ cpu_word(false), block); /* backtracking resistance, and something fresh each time */
     memcpy(state, block, DIGEST);
     memset(block, 0, sizeof block);
     __asm__ volatile("" ::"r"(block) : "memory");

@@ -36,8 +36,9 @@ void exceptions_init(void) {
     memcpy(tss + 4, &rsp0, sizeof rsp0);
 }
 
+/* Rings tell in mode 0; in mode 3 all there is to go by is the address. */
 static bool in_shim(const struct shim_regs *r) {
-    return r->rip > USER_END;
+    return shim_mode == SHIM_MODE_RING0 ? (r->cs & RPL) == 0 : r->rip > USER_END;
 }
 
 static void page_fault(struct shim_regs *r) {

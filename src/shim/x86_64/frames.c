@@ -2,6 +2,9 @@
  * a block is broken into frames when there are none. */
 #include "internal.h"
 
+/* Where a machine has its interrupt controller: KVM takes an access there for one to a device, memory or not. */
+#define APIC_BLOCK UINT64_C(0xfee00000)
+
 /* Free ones are chained through their first word. */
 static uint64_t free_frames, free_blocks;
 /* Never used so far: [next_frame, frames_end) within one broken block, and [next_block, memory_end). */
@@ -61,6 +64,7 @@ static bool grow(void) {
 uint64_t block_alloc(void) {
     uint64_t gpa = take(&free_blocks, LARGE);
     if (gpa) return gpa;
+    if (next_block == APIC_BLOCK) next_block += LARGE;
     if (next_block >= memory_end && !grow()) return 0;
     gpa = next_block;
     next_block += LARGE;

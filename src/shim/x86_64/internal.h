@@ -120,6 +120,7 @@ uint64_t clock_realtime(void);
 uint64_t clock_started(void);
 void clock_waited(uint64_t ns); /* not the warden's CPU time */
 int64_t sys_clock_gettime(uint64_t clock, uint64_t to);
+int64_t sys_time(uint64_t to);
 int64_t sys_clock_getres(uint64_t clock, uint64_t to);
 int64_t sys_nanosleep(uint64_t clock, uint64_t flags, uint64_t want, uint64_t left);
 int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old);

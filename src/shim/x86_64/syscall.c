@@ -8,48 +8,14 @@ static bool closed[FDS];
 
 /* asm/unistd_64.h */
 enum {
-    NR_read = 0,
-    NR_write = 1,
-    NR_close = 3,
-    NR_fstat = 5,
-    NR_mmap = 9,
-    NR_mprotect = 10,
-    NR_munmap = 11,
-    NR_brk = 12,
-    NR_rt_sigaction = 13,
-    NR_rt_sigprocmask = 14,
-    NR_rt_sigreturn = 15,
-    NR_ioctl = 16,
-    NR_sched_yield = 24,
-    NR_mremap = 25,
-    NR_madvise = 28,
-    NR_nanosleep = 35,
-    NR_setitimer = 38,
-    NR_getpid = 39,
-    NR_exit = 60,
-    NR_uname = 63,
-    NR_readlink = 89,
-    NR_getuid = 102,
-    NR_getgid = 104,
-    NR_geteuid = 107,
-    NR_getegid = 108,
-    NR_sigaltstack = 131,
-    NR_prctl = 157,
-    NR_arch_prctl = 158,
-    NR_gettid = 186,
-    NR_futex = 202,
-    NR_sched_getaffinity = 204,
-    NR_set_tid_address = 218,
-    NR_clock_gettime = 228,
-    NR_clock_getres = 229,
-    NR_clock_nanosleep = 230,
-    NR_exit_group = 231,
-    NR_tgkill = 234,
-    NR_newfstatat = 262,
-    NR_set_robust_list = 273,
-    NR_prlimit64 = 302,
-    NR_getrandom = 318,
-    NR_rseq = 334
+    NR_read = 0, NR_write = 1, NR_close = 3, NR_fstat = 5, NR_mmap = 9, NR_mprotect = 10, NR_munmap = 11, NR_brk = 12,
+    NR_rt_sigaction = 13, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_ioctl = 16, NR_sched_yield = 24,
+    NR_mremap = 25, NR_madvise = 28, NR_nanosleep = 35, NR_setitimer = 38, NR_getpid = 39, NR_exit = 60, NR_uname = 63,
+    NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107, NR_getegid = 108, NR_sigaltstack = 131,
+    NR_prctl = 157, NR_arch_prctl = 158, NR_gettid = 186, NR_time = 201, NR_futex = 202, NR_sched_getaffinity = 204,
+    NR_set_tid_address = 218, NR_clock_gettime = 228, NR_clock_getres = 229, NR_clock_nanosleep = 230,
+    NR_exit_group = 231, NR_tgkill = 234, NR_newfstatat = 262, NR_set_robust_list = 273, NR_prlimit64 = 302,
+    NR_getrandom = 318, NR_rseq = 334
 };
 
 /* ---- the gate and the boot image ---- */
@@ -193,6 +159,7 @@ static int64_t call(struct shim_regs *r) {
     case NR_clock_getres: return sys_clock_getres(a, b);
     case NR_nanosleep: return sys_nanosleep(1, 0, a, b);
     case NR_clock_nanosleep: return sys_nanosleep(a, b, c, d);
+    case NR_time: return sys_time(a);
     case NR_getrandom: return sys_getrandom(a, b, c);
     case NR_sched_yield: return 0;
     case NR_fstat: return sys_fstat(b);
