@@ -1,6 +1,6 @@
 /* What a keep costs: starting one, a small call through the gate, bulk data through it.
  *
- *     bench-keep [STARTS]
+ *     bench-keep [STARTS [BACKEND]]
  *
  * Each start is compared, in one run, with starting an empty static program. */
 #define _GNU_SOURCE
@@ -55,13 +55,13 @@ static size_t io_loop(uint8_t *out, bool write, uint8_t fd, uint32_t size, uint3
     return n + sizeof data;
 }
 
+static const char *backend = "process";
 static struct keep_result result;
 
 static void run(const uint8_t *wasm, size_t size, int in, int out) {
     struct config c;
     if (!config_init(&c)) exit(1);
-    struct keep_options o = {
-        .config = &c, .wasm = wasm, .wasm_size = size, .stdio = {in, out, -1}, .backend = "process"};
+    struct keep_options o = {.config = &c, .wasm = wasm, .wasm_size = size, .stdio = {in, out, -1}, .backend = backend};
     keep_result_free(&result);
     keep_run(&o, &result);
     config_free(&c);
@@ -92,13 +92,14 @@ static uint64_t spawn_ns(char *const argv[]) {
 }
 
 static void starts(size_t n, const char *dir) {
-    char empty[600], donjon[600], module[] = "/tmp/bench-keep-XXXXXX", verb[] = "run";
+    char empty[600], donjon[600], module[] = "/tmp/bench-keep-XXXXXX", verb[] = "run", option[] = "--backend", name[16];
+    snprintf(name, sizeof name, "%s", backend);
     snprintf(empty, sizeof empty, "%s/bench-empty", dir);
     snprintf(donjon, sizeof donjon, "%s/donjon", dir);
     int fd = mkstemp(module);
     if (fd < 0 || write(fd, nothing, sizeof nothing) != sizeof nothing) exit(1);
     close(fd);
-    char *const run_empty[] = {empty, NULL}, *const run_donjon[] = {donjon, verb, module, NULL};
+    char *const run_empty[] = {empty, NULL}, *const run_donjon[] = {donjon, verb, option, name, module, NULL};
     uint64_t *a = calloc(n, sizeof *a), *b = calloc(n, sizeof *b), *c = calloc(n, sizeof *c);
     for (size_t i = 0; i < n; i++) {
         a[i] = spawn_ns(run_empty);
@@ -134,6 +135,7 @@ int main(int argc, char **argv) {
     ssize_t n = readlink("/proc/self/exe", dir, sizeof dir - 1);
     dir[n > 0 ? n : 0] = 0;
     *strrchr(dir, '/') = 0;
+    if (argc > 2) backend = argv[2];
     starts(argc > 1 ? strtoul(argv[1], NULL, 10) : 200, dir);
     io("fd_write, 1 byte to /dev/null", true, 1, 300000, "/dev/null");
     io("fd_write, 65,536 bytes to /dev/null", true, 65536, 60000, "/dev/null");

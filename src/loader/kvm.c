@@ -242,7 +242,7 @@ static bool serve_call(struct keep *k) {
     case SHIM_SLEEP: result = wait_bell(k, q.args[0], false); break;
     case SHIM_TIMER: arm(k, q.args[0]); break;
     case SHIM_GROW: result = grow(k, q.args[0]); break;
-    case SHIM_BOOT_DONE: madvise(vm_transfer(&k->vm), SHIM_TRANSFER_SIZE, MADV_DONTNEED); break;
+    case SHIM_BOOT_DONE: (void)madvise(vm_transfer(&k->vm), SHIM_TRANSFER_SIZE, MADV_DONTNEED); break;
     case SHIM_LOG: result = show(k, q.args[0], "shim: "); break;
     case SHIM_STDERR: result = show(k, q.args[0], ""); break;
     case SHIM_EXIT: end_exited(k, (int)(q.args[0] & 0xff)); return false;

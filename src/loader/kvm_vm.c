@@ -51,7 +51,7 @@ const char *vm_create(struct vm *vm) {
     if (ioctl(vm->kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) return "find KVM's version 12";
     vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
     if (vm->vm < 0) return "create a virtual machine";
-    if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, 0) || !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
+    if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, SHIM_SHARED_SIZE) || !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
         return "give the virtual machine memory";
     vm->memory = KVM_FIRST_MEMORY;
     vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);

@@ -20,19 +20,29 @@ enum {
 
 /* ---- the gate and the boot image ---- */
 
-static uint64_t boot_at;
+/* A call to the host costs more than copying what it brings, so it brings all that fits; the reads that follow take
+ * their part from there, each byte once. Log lines use the same buffer: with them, every read is a call. */
+static uint64_t boot_at, ahead, ahead_size;
+
+static bool fetch_boot(void) {
+    int64_t n = host_count(SHIM_READ, SHIM_FILE_BOOT, boot_at, SHIM_TRANSFER_SIZE);
+    ahead = 0;
+    ahead_size = n > 0 ? (uint64_t)n : 0;
+    return n >= 0;
+}
 
 static int64_t read_boot(uint64_t to, uint64_t size) {
     uint64_t done = 0;
     if (!user_ok(to, size, true)) return -EFAULT;
+    if (debug) ahead = ahead_size = 0;
     while (done < size) {
-        uint64_t piece = size - done < SHIM_TRANSFER_SIZE ? size - done : SHIM_TRANSFER_SIZE;
-        int64_t n = host_count(SHIM_READ, SHIM_FILE_BOOT, boot_at, piece);
-        if (n < 0 && done == 0) return -EIO;
-        if (n <= 0) break;
-        memcpy((void *)(to + done), host_transfer(), (uint64_t)n);
-        done += (uint64_t)n;
-        boot_at += (uint64_t)n;
+        if (ahead == ahead_size && !fetch_boot() && done == 0) return -EIO;
+        uint64_t left = ahead_size - ahead, piece = size - done < left ? size - done : left;
+        if (piece == 0) break;
+        memcpy((void *)(to + done), host_transfer() + ahead, piece);
+        ahead += piece;
+        boot_at += piece;
+        done += piece;
     }
     return (int64_t)done;
 }
