@@ -559,6 +559,7 @@ static bool land(struct native *n, struct vmctx *vm, struct frame f) {
     if (!find_frame(n, &f)) return false;
     do {
         uint32_t at = (uint32_t)(f.pc - f.piece->code);
+        if (!f.piece->n_landings) continue;
         const struct landing *all = n->landings + f.piece->landings;
         for (uint32_t k = first_landing(all, f.piece->n_landings, at); k < f.piece->n_landings; k++) {
             const struct landing *l = &all[k];
