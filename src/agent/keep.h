@@ -1,0 +1,43 @@
+/* What the agent and donjon-keep, the process that holds one keep, say to each other. Neither is trusted by the keep;
+ * of each other they believe nothing that would cost more than this one keep.
+ *
+ * donjon-keep --dir DIR --status-fd N [--backend NAME] [--memory BYTES] [--signer FILE] [--idle SECONDS]
+ *   DIR         the keep's directory, made by the agent (0700); the two sockets below are made in it
+ *   --status-fd one line of JSON goes there when the keep has been built, or cannot be; then it is closed
+ *   --backend   "process", "kvm", ...; without: the strongest that works
+ *   --memory    bytes the keep may have, all together; without: 2 GiB
+ *   --signer    the software signer's PEM (attest_signer_load), used where the backend has no TEE
+ *   --idle      ends by itself when no tenant has fed it for so long; 0: never; without: 60
+ *   The agent starts it in a session of its own, standard input, output and error on /dev/null (error is the agent's
+ *   with --debug). It outlives the agent, ignores SIGPIPE and SIGHUP, and ends with the keep in it when it is killed.
+ *
+ * The line on the status descriptor:
+ *   {"ok":true,"backend":"kvm","protects":"...","measurement":"<96 hex digits>","tee":false}
+ *   {"ok":false,"error":"..."}                      ... and donjon-keep ends
+ *
+ * DIR/socket   (unix, stream, 0600) a connection is one tenant's: bytes for the warden's TLS, as they come.
+ * DIR/control  (unix, stream, 0600) JSON lines of at most KEEP_LINE_MAX bytes. One agent at a time: a new connection
+ *              replaces the one before. The agent asks, donjon-keep answers in order, with the "op" it answers:
+ *   {"op":"status"} -> {"op":"status","state":"waiting|running|exited","backend":...,"measurement":...,"ports":[8443],
+ *                       "cpu_ms":..., "memory":bytes, "exit":{"outcome":"exited","code":0,"text":null}|null}
+ *   {"op":"stop"}   -> {"op":"stop"}, then the keep and donjon-keep end (exit recorded as "stopped")
+ * and donjon-keep may say at any time:
+ *   {"event":"state", ...}      the fields of status, whenever state or ports change; "exited" is said before it ends
+ *   {"upcall":"steward","id":N,"url":"https://...","which":"nonce|certify|ear","body":"<base64>"}
+ * to which the agent answers
+ *   {"answer":"steward","id":N,"status":200,"body":"<base64>"}   or   {"answer":"steward","id":N,"error":"..."}
+ *
+ * A keep whose program has ended stays "exited" with its logs for KEEP_LINGER seconds, or until it is stopped. */
+#ifndef DONJON_AGENT_KEEP_H
+#define DONJON_AGENT_KEEP_H
+
+enum {
+    KEEP_LINE_MAX = 128 * 1024, /* of a line on the control socket: 64 KiB of body in base64, and the rest */
+    KEEP_STATUS_MAX = 4096,     /* of the line on the status descriptor */
+    KEEP_IDLE = 60,             /* seconds */
+    KEEP_LINGER = 600,          /* seconds */
+};
+#define KEEP_SOCKET  "socket"
+#define KEEP_CONTROL "control"
+
+#endif
