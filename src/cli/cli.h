@@ -79,6 +79,9 @@ enum { CLI_OPERAND = 0, CLI_END = -1, CLI_STOP = -2 };
 int cli_next(struct cli_args *args, const char **value);
 /* The arguments from here on, for what is not ours. */
 char **cli_rest(struct cli_args *args);
+/* For a verb whose work is in `program`, which stands beside donjon: starts that with the same arguments. Returns only
+ * when that fails, with CLI_FAILED. */
+int cli_exec(struct cli_args *args, const char *program);
 /* "donjon: run: ..." about the arguments, ending with where help is; sets and gives CLI_FAILED. */
 int cli_usage_error(struct cli_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* y, n, yes, no, true, false, on, off, or NULL (yes). */

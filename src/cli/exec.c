@@ -1,13 +1,13 @@
-/* The verbs about evidence in `donjon`: start `donjon-attest`, which stands beside it, with the same arguments. */
+/* The verbs whose work is in programs of their own, so that `donjon run` links no more than it needs. */
 #include "attest/verbs.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-int attest_exec(struct cli_args *a) {
-    static const char beside[] = "donjon-attest";
-    char path[4096];
+int cli_exec(struct cli_args *a, const char *program) {
+    char path[4096], beside[64];
+    snprintf(beside, sizeof beside, "%s", program);
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof beside);
     if (n > 0) path[n] = 0;
     char *slash = n > 0 ? strrchr(path, '/') : NULL;
@@ -19,6 +19,9 @@ int attest_exec(struct cli_args *a) {
     return CLI_FAILED;
 }
 
+int attest_exec(struct cli_args *a) {
+    return cli_exec(a, "donjon-attest");
+}
 int main_verify(struct cli_args *a) {
     return attest_exec(a);
 }
