@@ -463,6 +463,14 @@ size_t config_fd_names(const struct config *c, char *buf, size_t size) {
     return n;
 }
 
+bool config_uses_tls(const struct config *c) {
+    for (uint32_t i = 0; i < c->n_files; i++) {
+        const struct config_file *f = &c->files[i];
+        if ((f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT) && f->prot == CONFIG_TLS) return true;
+    }
+    return false;
+}
+
 bool config_supported(const struct config *c, struct config_error *err) {
     for (uint32_t i = 0; i < c->n_files; i++) {
         const struct config_file *f = &c->files[i];

@@ -175,6 +175,9 @@ size_t config_fd_names(const struct config *c, char *buf, size_t size);
 /* True when one of the mounts is "/" or ".": there is no in-memory root then. */
 bool config_has_root(const struct config *c);
 
+/* True when one of the files is a TLS connection or listener: the keep needs donjon-warden-tls. */
+bool config_uses_tls(const struct config *c);
+
 /* True when this release can run it. Otherwise `err` says what it cannot do yet (prot = "tls", for one). */
 bool config_supported(const struct config *c, struct config_error *err);
 

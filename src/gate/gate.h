@@ -225,7 +225,8 @@ enum boot_flags {
     BOOT_TERMINAL_OUT = 4,
     BOOT_TERMINAL_ERR = 8,
     BOOT_PROFILE = 16, /* GATE_CODE is wanted */
-    BOOT_FLAGS_ALL = 31
+    BOOT_TENANT = 32,  /* there is no workload in the image: a tenant brings it, through a channel */
+    BOOT_FLAGS_ALL = 63
 };
 struct boot_header {
     uint64_t magic;

@@ -83,17 +83,17 @@ static const struct backend *choose(const char *name, enum keep_strength require
     return NULL;
 }
 
-/* The warden's path: what the caller says, what the developer says, or beside this program. */
+/* The warden's path: what the caller says, what the developer says, or beside this program. The small one wherever it
+ * will do. */
 static bool find_warden(const struct keep_options *o, char *path, size_t size) {
     const char *given = o->warden ? o->warden : getenv("DONJON_WARDEN");
     if (given && *given) return snprintf(path, size, "%s", given) < (int)size;
-    static const char name[] = "donjon-warden";
-    ssize_t n = readlink("/proc/self/exe", path, size - sizeof name);
-    if (n <= 0) return false;
+    const char *name = o->tenant || config_uses_tls(o->config) ? "donjon-warden-tls" : "donjon-warden";
+    ssize_t n = readlink("/proc/self/exe", path, size);
+    if (n <= 0 || (size_t)n == size) return false;
     while (n > 0 && path[n - 1] != '/')
         n--;
-    memcpy(path + n, name, sizeof name);
-    return true;
+    return snprintf(path + n, size - (size_t)n, "%s", name) < (int)(size - (size_t)n);
 }
 
 static bool write_all(int fd, const void *data, size_t size) {
@@ -132,7 +132,8 @@ static bool write_parts(int fd, const struct part *parts, unsigned n, size_t siz
 
 static uint32_t boot_flags(const struct keep_options *o) {
     static const uint32_t terminal[3] = {BOOT_TERMINAL_IN, BOOT_TERMINAL_OUT, BOOT_TERMINAL_ERR};
-    uint32_t flags = (o->debug ? BOOT_DEBUG : 0) | (o->profile ? BOOT_PROFILE : 0);
+    uint32_t flags =
+        (o->debug ? BOOT_DEBUG : 0) | (o->profile ? BOOT_PROFILE : 0) | (o->tenant ? BOOT_TENANT : 0);
     for (int i = 0; i < 3; i++)
         if (o->stdio[i] >= 0 && isatty(o->stdio[i])) flags |= terminal[i];
     return flags;

@@ -51,7 +51,8 @@ struct keep_options {
     const char *backend;        /* "process", "kvm"; NULL: the strongest that works on this machine */
     enum keep_strength require; /* refuse to build a weaker keep than this, whatever `backend` says */
     const char *warden; /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
-                           program */
+                           program, or `donjon-warden-tls` where the workload has TLS files or comes from a tenant */
+    bool tenant;        /* no module: a tenant brings the workload, through the keep's channel */
     bool debug;         /* the warden's own standard error and its log records go to descriptor 2 */
 
     /* Called in the calling thread before the keep is built: which kind it will be, and what that protects from. NULL:

@@ -16,6 +16,8 @@ static bool is_input(enum config_file_kind k) {
 }
 
 static struct wasi_file *config_file(struct warden *w, uint32_t handle, const struct config_file *f) {
+    bool socket = f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT;
+    if (socket && f->prot == CONFIG_TLS) return tls_file(w, handle, f);
     switch (f->kind) {
     case CONFIG_NULL: return wasi_file_ref(wasi_file_null());
     case CONFIG_LISTEN: return gate_listener(&w->files, handle);

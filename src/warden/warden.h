@@ -47,6 +47,15 @@ _Noreturn void report_exit(struct warden *w, enum gate_exit kind, uint32_t statu
 _Noreturn __attribute__((format(printf, 3, 4))) void report_failure(struct warden *w, enum gate_exit kind,
                                                                     const char *format, ...);
 
+/* ---- what only donjon-warden-tls can do; donjon-warden links without.c in its place, which refuses ---- */
+
+/* tls.c: makes OpenSSL ready, in the sealed warden, from in-keep entropy alone. Before anything else of it is used. */
+void tls_start(struct warden *w);
+/* tls.c: a listen or connect file with prot = "tls": TLS over the socket `handle`. NULL: out of memory. */
+struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f);
+/* tenant.c: BOOT_TENANT. Waits for a tenant and puts what he delivers into w->boot; ends the keep where nobody comes. */
+void tenant_receive(struct warden *w);
+
 /* time.c: the wall-time limit. The handler is put in place before the seal, the time set after it. */
 bool timer_prepare(struct warden *w);
 bool timer_start(uint64_t wall_ns);

@@ -1,0 +1,20 @@
+/* What the small warden does not have: TLS, and keeps that wait for a tenant. The loader starts donjon-warden-tls where
+ * they are needed; a host that starts this one instead gets nowhere. */
+#include "warden.h"
+
+static _Noreturn void refuse(struct warden *w, const char *what) {
+    report_failure(w, GATE_EXIT_REFUSED, "this warden has no %s: it was to be donjon-warden-tls", what);
+}
+
+void tls_start(struct warden *w) {
+    refuse(w, "TLS");
+}
+
+struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f) {
+    (void)handle, (void)f;
+    refuse(w, "TLS");
+}
+
+void tenant_receive(struct warden *w) {
+    refuse(w, "channel for tenants");
+}
