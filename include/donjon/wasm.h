@@ -182,8 +182,8 @@ bool donjon_module_find_func(const wasm_module_t *, const char *name, uint32_t *
 /* One 8-byte slot. i32, i64, f32, f64 and references take one, v128 two (low half first). The bytes of a slot that its
  * type does not use are undefined. `ref` is the engine's own pointer: donjon_slot_ref and donjon_ref_slot translate. */
 typedef union donjon_slot {
+    int64_t i64; /* first, so that {0} is null and not only half of it */
     int32_t i32;
-    int64_t i64;
     uint32_t u32;
     uint64_t u64;
     float f32;

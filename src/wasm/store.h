@@ -18,8 +18,8 @@ struct exn;
  * null 0: funcref struct func *, exnref struct exn *, anyref and externref as heap.h says. i32 and f32 use the low
  * four bytes; the high four are then undefined. */
 typedef union slot {
+    uint64_t i64; /* first, so that {0} is null and not only half of it */
     uint32_t i32;
-    uint64_t i64;
     float f32;
     double f64;
     void *ref;
