@@ -71,8 +71,8 @@ uint64_t donjon_store_heap_bytes(const wasm_store_t *);
 enum {
     DONJON_V128 = 64,      /* a valkind; its values travel in slots only, wasm_val_t has no room for them */
     DONJON_EXNREF = 130,   /* reference to an exception */
-    DONJON_OTHERREF = 131, /* any and below (structures, arrays, i31): opaque, but a handle keeps what it refers to and can
-                              be passed back; donjon_valtype_print tells which */
+    DONJON_OTHERREF = 131, /* any and below (structures, arrays, i31): opaque, but a handle keeps what it refers to and
+                              can be passed back; donjon_valtype_print tells which */
     DONJON_EXTERN_TAG = 4, /* an externkind */
 };
 
@@ -192,7 +192,8 @@ typedef union donjon_slot {
 } donjon_slot_t;
 
 own wasm_ref_t *donjon_slot_ref(wasm_store_t *, wasm_valkind_t, donjon_slot_t); /* NULL for null */
-donjon_slot_t donjon_ref_slot(wasm_ref_t *); /* a function's as funcref; valid while the reference is held, or once wasm has got it */
+donjon_slot_t
+donjon_ref_slot(wasm_ref_t *); /* a function's as funcref; valid while the reference is held, or once wasm has got it */
 
 /* Globals of number and vector types, in one slot or two. set: false for constants and references. */
 void donjon_global_get(const wasm_global_t *, donjon_slot_t out[2]);
@@ -243,6 +244,9 @@ bool donjon_linker_define_instance(donjon_linker_t *, const char *module, const 
 
 /* Functions that a module imports and nobody defines: refused (the default), or they trap when called. */
 void donjon_linker_set_unknown_imports_trap(donjon_linker_t *, bool trap);
+/* Or they return zeros and nulls; those with a result that has no default value are refused even so. Of this and the
+ * one above the later call counts. */
+void donjon_linker_set_unknown_imports_default(donjon_linker_t *, bool returns);
 
 /* NULL with *trap (may be given as NULL): DONJON_TRAP_LINK names every import that is missing or does not fit, a line
  * each; another kind when the start function or an active segment trapped. */

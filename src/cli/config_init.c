@@ -58,6 +58,7 @@ static const char tail[] =
     "\n"
     "[wasm]\n"
     "# unknown-imports-trap = false # functions nobody provides: refuse to start, or trap when called\n"
+    "# unknown-imports-default = false # or return zeros\n"
     "# interpret = false            # no native code: the reference interpreter\n";
 
 static void write_template(FILE *f) {

@@ -160,9 +160,11 @@ static const struct cli_option wasm_keys[] = {
      "Linear memory the program may have: `64MiB`. Default 4 GiB."},
     {KEY_LIMITS + CONFIG_LIMIT_tables, 0, "max-table-elements", "N", "Table elements it may have. Default 10 million."},
     {KEY_LIMITS + CONFIG_LIMIT_stack, 0, "max-wasm-stack", "SIZE", "Its value stack. Default 16 MiB."},
-    {KEY_UNKNOWN_IMPORTS, 0, "unknown-imports-trap", "[=y|n]",
+    {KEY_UNKNOWN_TRAP, 0, "unknown-imports-trap", "[=y|n]",
      "Functions that the module imports and nobody provides trap when they are called, instead of being refused at "
      "once."},
+    {KEY_UNKNOWN_DEFAULT, 0, "unknown-imports-default", "[=y|n]",
+     "Or they return zeros: for programs whose imports matter to others only, as a benchmark's start and stop marks."},
     {KEY_INTERPRET, 0, "interpret", "[=y|n]", "Run in the reference interpreter; no code is made executable."},
     {0},
 };

@@ -121,6 +121,13 @@ static int option_bool(struct cli_args *a, const char *value, bool *out) {
     return cli_usage_error(a, "%s: expected y or n, found \"%s\"", a->shown, value);
 }
 
+/* Trapping and returning exclude each other: the later one counts. */
+static int option_unknown(struct cli_args *a, const char *value, bool *out, bool *other) {
+    int code = option_bool(a, value, out);
+    if (!code && *out) *other = false;
+    return code;
+}
+
 static int option_inherit_env(struct run *r, struct cli_args *a, const char *value) {
     bool on;
     int code = option_bool(a, value, &on);
@@ -135,7 +142,9 @@ static int apply_option(struct run *r, struct cli_args *a, int id, const char *v
     case OPT_TCPLISTEN:
     case KEY_TCPLISTEN: return option_tcplisten(r, a, value);
     case OPT_LIMIT: return option_limit(r, a, value);
-    case KEY_UNKNOWN_IMPORTS: return option_bool(a, value, &r->c.unknown_imports_trap);
+    case KEY_UNKNOWN_TRAP: return option_unknown(a, value, &r->c.unknown_imports_trap, &r->c.unknown_imports_default);
+    case KEY_UNKNOWN_DEFAULT:
+        return option_unknown(a, value, &r->c.unknown_imports_default, &r->c.unknown_imports_trap);
     case KEY_INTERPRET: return option_bool(a, value, &r->c.interpret);
     case KEY_INHERIT_ENV: return option_inherit_env(r, a, value);
     default: break;

@@ -105,5 +105,7 @@ void run_print_text(const struct run *r, const struct keep_result *k) {
     cli_error(r->verb, "%s%s%.*s", about_module ? r->module : "", about_module ? ": " : "", (int)n, k->text);
     if (k->text[n]) print_lines(k->text + n + 1);
     if (k->outcome == KEEP_REFUSED && strstr(k->text, "is not provided"))
-        fprintf(stderr, "  (with -W unknown-imports-trap it runs; a call of such a function is then a trap)\n");
+        fprintf(stderr, "  (with -W unknown-imports-trap it runs and a call of such a function is a trap; with -W "
+                        "unknown-imports-default "
+                        "it returns zeros)\n");
 }

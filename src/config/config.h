@@ -123,8 +123,9 @@ struct config {
     struct config_limits limits;
     uint32_t limits_given; /* bit 1 << CONFIG_LIMIT_x: said by somebody, not the default */
     bool announce_fds; /* the program's environment starts with FD_COUNT and FD_NAMES (config_fd_env), as in Enarx */
-    bool unknown_imports_trap; /* functions nobody provides trap when called instead of being refused at load */
-    bool interpret;            /* no native code */
+    bool unknown_imports_trap;    /* functions nobody provides trap when called instead of being refused at load */
+    bool unknown_imports_default; /* or return zeros; not both */
+    bool interpret;               /* no native code */
 
     /* private to config.c */
     struct config_block *blocks;

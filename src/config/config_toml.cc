@@ -306,8 +306,13 @@ struct reader {
     void wasm(const toml::node &n) {
         auto t = table(n, "wasm");
         if (!t) return;
-        unknown_keys(*t, "wasm", {"unknown-imports-trap", "interpret"});
+        unknown_keys(*t, "wasm", {"unknown-imports-trap", "unknown-imports-default", "interpret"});
         if (auto v = t->get("unknown-imports-trap")) boolean(*v, "wasm.unknown-imports-trap", &c->unknown_imports_trap);
+        if (auto v = t->get("unknown-imports-default")) {
+            boolean(*v, "wasm.unknown-imports-default", &c->unknown_imports_default);
+            if (c->unknown_imports_default && c->unknown_imports_trap)
+                error(*v, "wasm.unknown-imports-default: not together with unknown-imports-trap");
+        }
         if (auto v = t->get("interpret")) boolean(*v, "wasm.interpret", &c->interpret);
     }
 

@@ -6,7 +6,14 @@
 
 static const char magic[8] = {'D', 'O', 'N', 'J', 'C', 'F', 'G', CONFIG_WIRE_VERSION};
 
-enum wire_flag { FLAG_ANNOUNCE = 1, FLAG_UNKNOWN_TRAP = 2, FLAG_STEWARD = 4, FLAG_INTERPRET = 8, FLAGS = 15 };
+enum wire_flag {
+    FLAG_ANNOUNCE = 1,
+    FLAG_UNKNOWN_TRAP = 2,
+    FLAG_STEWARD = 4,
+    FLAG_INTERPRET = 8,
+    FLAG_UNKNOWN_DEFAULT = 16,
+    FLAGS = 31
+};
 
 /* Writing: the same code runs twice, first to count (out NULL), then to fill. */
 struct writer {
@@ -36,7 +43,8 @@ static void write_config(struct writer *w, const struct config *c, uint32_t tota
     put_int(w, total, 4);
     put_int(w,
             (c->announce_fds ? FLAG_ANNOUNCE : 0) | (c->unknown_imports_trap ? FLAG_UNKNOWN_TRAP : 0) |
-                (c->steward ? FLAG_STEWARD : 0) | (c->interpret ? FLAG_INTERPRET : 0),
+                (c->steward ? FLAG_STEWARD : 0) | (c->interpret ? FLAG_INTERPRET : 0) |
+                (c->unknown_imports_default ? FLAG_UNKNOWN_DEFAULT : 0),
             1);
     put_string(w, c->program);
     if (c->steward) put_string(w, c->steward);
@@ -236,6 +244,8 @@ static void read_config(struct reader *r, struct config *c) {
     if (flags & ~(uint64_t)FLAGS) wrong(r, "flags: unknown bits in 0x%x", (unsigned)flags);
     c->announce_fds = flags & FLAG_ANNOUNCE;
     c->unknown_imports_trap = flags & FLAG_UNKNOWN_TRAP;
+    c->unknown_imports_default = flags & FLAG_UNKNOWN_DEFAULT;
+    if (c->unknown_imports_trap && c->unknown_imports_default) wrong(r, "flags: unknown imports both trap and return");
     c->interpret = flags & FLAG_INTERPRET;
     struct text t = get_string(r, "program");
     if (!r->failed) check(r, config_set_program(c, t.s, t.len, &why), &why);

@@ -7,7 +7,8 @@
  * Layout, all integers little-endian, no padding:
  *   "DONJCFG" u8 version=1
  *   u32 total length, from the first byte of the magic
- *   u8 flags: 1 announce_fds, 2 unknown_imports_trap, 4 steward follows, 8 interpret
+ *   u8 flags: 1 announce_fds, 2 unknown_imports_trap, 4 steward follows, 8 interpret, 16 unknown_imports_default
+ *      (2 and 16 exclude each other)
  *   string program
  *   [string steward]
  *   u64 x CONFIG_LIMIT_COUNT, in the order of CONFIG_LIMITS; u32 limits_given

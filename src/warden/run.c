@@ -212,7 +212,8 @@ static wasm_instance_t *link_module(struct warden *w, wasm_store_t *store, const
     char error[512];
     donjon_linker_t *linker = donjon_linker_new(store);
     if (!linker) report_failure(w, GATE_EXIT_BROKEN, "out of memory for linking");
-    donjon_linker_set_unknown_imports_trap(linker, w->boot.config.unknown_imports_trap);
+    if (w->boot.config.unknown_imports_trap) donjon_linker_set_unknown_imports_trap(linker, true);
+    if (w->boot.config.unknown_imports_default) donjon_linker_set_unknown_imports_default(linker, true);
     if (!wasi_link(wasi, linker, module, error, sizeof error)) report_failure(w, GATE_EXIT_REFUSED, "%s", error);
     wasm_trap_t *trap = NULL;
     wasm_instance_t *instance = donjon_linker_instantiate(linker, module, &trap);

@@ -123,7 +123,7 @@ wasm_trap_t *trap_from_call(wasm_store_t *s, enum trap_kind kind); /* after func
 enum trap_kind trap_raise(struct store *s, wasm_trap_t *t);        /* from a host function; takes t */
 void trap_info_free(wasm_ref_t *r);
 
-wasm_instance_t *instance_make(wasm_store_t *s, struct module *m, const struct extern_ *imports, bool unknown_trap,
-                               wasm_trap_t **trap);
+wasm_instance_t *instance_make(wasm_store_t *s, struct module *m, const struct extern_ *imports,
+                               enum unknown_import unknown, wasm_trap_t **trap);
 
 #endif

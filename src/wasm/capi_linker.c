@@ -14,7 +14,7 @@ enum { BUCKETS = 256 };
 
 struct donjon_linker {
     wasm_store_t *store;
-    bool unknown_trap;
+    enum unknown_import unknown;
     struct definition *buckets[BUCKETS];
 };
 
@@ -120,7 +120,11 @@ bool donjon_linker_define_instance(donjon_linker_t *l, const char *module, const
 }
 
 void donjon_linker_set_unknown_imports_trap(donjon_linker_t *l, bool trap) {
-    l->unknown_trap = trap;
+    l->unknown = trap ? UNKNOWN_TRAPS : UNKNOWN_REFUSED;
+}
+
+void donjon_linker_set_unknown_imports_default(donjon_linker_t *l, bool returns) {
+    l->unknown = returns ? UNKNOWN_RETURNS : UNKNOWN_REFUSED;
 }
 
 static struct extern_ find(donjon_linker_t *l, const struct import *x) {
@@ -142,7 +146,7 @@ wasm_instance_t *donjon_linker_instantiate(donjon_linker_t *l, const wasm_module
     }
     for (uint32_t n = 0; n < m->n_imports; n++)
         imports[n] = find(l, &m->imports[n]);
-    wasm_instance_t *i = instance_make(l->store, m, imports, l->unknown_trap, trap);
+    wasm_instance_t *i = instance_make(l->store, m, imports, l->unknown, trap);
     free(imports);
     return i;
 }

@@ -153,12 +153,12 @@ static wasm_instance_t *refused(wasm_trap_t **trap, wasm_trap_t *why) {
     return NULL;
 }
 
-wasm_instance_t *instance_make(wasm_store_t *s, struct module *m, const struct extern_ *imports, bool unknown_trap,
-                               wasm_trap_t **trap) {
+wasm_instance_t *instance_make(wasm_store_t *s, struct module *m, const struct extern_ *imports,
+                               enum unknown_import unknown, wasm_trap_t **trap) {
     struct instantiate_error err;
     if (trap) *trap = NULL;
     if (m->engine != s->engine->engine) return refused(trap, trap_text(s, "the module belongs to another engine"));
-    struct instance *i = instantiate(s->store, m, imports, unknown_trap, &err);
+    struct instance *i = instantiate(s->store, m, imports, unknown, &err);
     if (i) return (wasm_instance_t *)ref_of(s, REF_INSTANCE, i, &i->user);
     wasm_trap_t *why = trap_from_instantiation(s, &err);
     engine_realloc(s->store->engine, err.message, 0);
@@ -177,7 +177,7 @@ wasm_instance_t *wasm_instance_new(wasm_store_t *s, const wasm_module_t *module,
         const wasm_ref_t *r = as_ref(imports->data[i]);
         if (r && r->store == s) externs[i] = extern_from(r); /* another store's object is none of ours */
     }
-    wasm_instance_t *instance = instance_make(s, m, externs, false, trap);
+    wasm_instance_t *instance = instance_make(s, m, externs, UNKNOWN_REFUSED, trap);
     free(externs);
     return instance;
 }

@@ -107,17 +107,29 @@ static void describe_problem(struct text *t, const struct module *m, const struc
     if (x->any) describe_given(t, m->engine, x);
 }
 
-static bool unknown_may_trap(const struct import *import, const struct extern_ *x, bool unknown_trap) {
-    return unknown_trap && !x->any && import->kind == EXTERN_FUNC;
+static const struct functype *import_functype(const struct module *m, const struct import *import) {
+    return type_func(m->engine, m->func_types[import->index]);
+}
+
+static bool has_defaults(const struct functype *t) {
+    for (uint32_t n = 0; n < t->n_results; n++)
+        if (!vt_defaultable(t->results[n])) return false;
+    return true;
+}
+
+static bool may_be_unknown(const struct module *m, const struct import *import, enum unknown_import unknown) {
+    if (import->kind != EXTERN_FUNC) return false;
+    return unknown == UNKNOWN_TRAPS || (unknown == UNKNOWN_RETURNS && has_defaults(import_functype(m, import)));
 }
 
 /* Every import looked at; true when all fit, else each that does not is a line of `t`. */
-static bool check_imports(const struct module *m, const struct extern_ *imports, bool unknown_trap, struct text *t) {
+static bool check_imports(const struct module *m, const struct extern_ *imports, enum unknown_import unknown,
+                          struct text *t) {
     uint32_t problems = 0;
     for (uint32_t n = 0; n < m->n_imports; n++) {
         const struct import *import = &m->imports[n];
         const struct extern_ *x = &imports[n];
-        if (unknown_may_trap(import, x, unknown_trap) || (x->any && import_matches(m, import, x))) continue;
+        if (x->any ? import_matches(m, import, x) : may_be_unknown(m, import, unknown)) continue;
         if (problems++ < PROBLEMS_MAX) describe_problem(t, m, import, x);
     }
     if (problems > PROBLEMS_MAX) text_format(t, "\nand %u more imports", problems - PROBLEMS_MAX);
@@ -131,6 +143,7 @@ struct job {
     struct store *s;
     struct instance *i;
     const struct extern_ *imports;
+    enum unknown_import unknown;
     struct instantiate_error *err;
     struct text message;
 };
@@ -160,7 +173,7 @@ static bool trapped(struct job *j, enum trap_kind trap) {
 
 /* ---- allocation ---- */
 
-static enum trap_kind unknown_import(void *env, struct store *s, struct instance *caller, slot *args) {
+static enum trap_kind unknown_traps(void *env, struct store *s, struct instance *caller, slot *args) {
     const struct import *import = env;
     (void)caller, (void)args;
     struct text t = {.out = s->trap.message, .size = sizeof s->trap.message};
@@ -169,13 +182,25 @@ static enum trap_kind unknown_import(void *env, struct store *s, struct instance
     return TRAP_UNKNOWN_IMPORT;
 }
 
+static enum trap_kind unknown_returns(void *env, struct store *s, struct instance *caller, slot *args) {
+    const struct functype *type = env;
+    (void)s, (void)caller;
+    memset(args, 0, type->result_slots * sizeof *args);
+    return TRAP_NONE;
+}
+
+static struct func *unknown_func(struct job *j, const struct import *import) {
+    const struct module *m = j->i->module;
+    const bool returns = j->unknown == UNKNOWN_RETURNS;
+    return func_new_host(j->s, m->func_types[import->index], returns ? unknown_returns : unknown_traps,
+                         returns ? (void *)import_functype(m, import) : (void *)import, NULL);
+}
+
 static bool take_import(struct job *j, const struct import *import, const struct extern_ *x) {
     struct instance *i = j->i;
     switch (import->kind) {
     case EXTERN_FUNC:
-        i->funcs[import->index] =
-            x->any ? x->func
-                   : func_new_host(j->s, i->module->func_types[import->index], unknown_import, (void *)import, NULL);
+        i->funcs[import->index] = x->any ? x->func : unknown_func(j, import);
         return i->funcs[import->index] != NULL;
     case EXTERN_TABLE: i->tables[import->index] = x->table; break;
     case EXTERN_MEMORY: i->memories[import->index] = x->memory; break;
@@ -316,9 +341,9 @@ static bool run_start(struct job *j) {
     return !trap || trapped(j, trap);
 }
 
-static bool run(struct job *j, struct module *m, bool unknown_trap) {
+static bool run(struct job *j, struct module *m) {
     j->s->trap = (struct trap){0};
-    if (!check_imports(m, j->imports, unknown_trap, &j->message)) return fail(j, INSTANTIATE_LINK, TRAP_NONE);
+    if (!check_imports(m, j->imports, j->unknown, &j->message)) return fail(j, INSTANTIATE_LINK, TRAP_NONE);
     j->i = store_alloc(j->s, sizeof *j->i);
     if (!j->i || !object_list_add(j->s, &j->s->objects->instances, j->i)) return out_of_memory(j);
     j->i->store = j->s;
@@ -328,11 +353,12 @@ static bool run(struct job *j, struct module *m, bool unknown_trap) {
            run_elems(j) && run_datas(j) && run_start(j);
 }
 
-struct instance *instantiate(struct store *s, struct module *m, const struct extern_ *imports, bool unknown_trap,
-                             struct instantiate_error *err) {
-    struct job j = {.s = s, .imports = imports, .err = err, .message = {.grow = s->engine->platform}};
+struct instance *instantiate(struct store *s, struct module *m, const struct extern_ *imports,
+                             enum unknown_import unknown, struct instantiate_error *err) {
+    struct job j = {
+        .s = s, .imports = imports, .unknown = unknown, .err = err, .message = {.grow = s->engine->platform}};
     *err = (struct instantiate_error){0};
-    bool ok = run(&j, m, unknown_trap);
+    bool ok = run(&j, m);
     if (ok) return j.i;
     s->trap.kind = err->trap;
     err->message = j.message.out;

@@ -207,9 +207,12 @@ struct extern_ {
     };
 };
 
-/* Instantiation (section 4.7.2). `imports` in the module's order. With `unknown_trap`, imported functions whose extern
- * is NULL become functions that trap when called; otherwise every missing import is named in `err`, all at once. NULL
- * on failure: `err` says link error or trap (then store->trap has it). Runs the start function. */
+/* What becomes of an imported function whose extern is NULL: its import is refused; it traps when called; it returns
+ * zeros and nulls (refused all the same where a result has no default value). */
+enum unknown_import { UNKNOWN_REFUSED, UNKNOWN_TRAPS, UNKNOWN_RETURNS };
+
+/* Instantiation (section 4.7.2). `imports` in the module's order; every missing import is named in `err`, all at once.
+ * NULL on failure: `err` says link error or trap (then store->trap has it). Runs the start function. */
 enum instantiate_failure { INSTANTIATE_LINK, INSTANTIATE_TRAP, INSTANTIATE_MEMORY };
 struct instantiate_error {
     enum instantiate_failure what;
@@ -217,8 +220,8 @@ struct instantiate_error {
     char *message; /* from platform->realloc, to be freed by the caller (NULL: no memory even for this); may be long:
                       one line per missing import */
 };
-struct instance *instantiate(struct store *s, struct module *m, const struct extern_ *imports, bool unknown_trap,
-                             struct instantiate_error *err);
+struct instance *instantiate(struct store *s, struct module *m, const struct extern_ *imports,
+                             enum unknown_import unknown, struct instantiate_error *err);
 
 struct extern_ instance_extern(const struct instance *i, enum externkind kind, uint32_t index);
 /* Finds an export; kind and pointer, or {0,NULL}. */

@@ -100,6 +100,10 @@ SOURCES = {
     "unknown": '(module (import "env" "missing" (func $m)) (import "other" "thing" (func $t (param i32) (result i32)))'
                '(memory (export "memory") 1) (func (export "_start")))',
     "unknown_called": '(module (import "env" "missing" (func $m)) (memory (export "memory") 1) (func (export "_start") call $m))',
+    # Traps unless the results, which follow arguments on the stack, are all zero.
+    "unknown_results": '(module (import "env" "missing" (func $m (param i64 i64) (result i64 f64)))'
+                       '(func (export "_start") (local i64 f64) i64.const -1 i64.const -1 call $m local.set 1 local.set 0'
+                       ' local.get 0 i64.eqz local.get 1 i64.reinterpret_f64 i64.eqz i32.and if else unreachable end))',
     "no_start": '(module (memory (export "memory") 1) (func (export "other")))',
     "big_memory": '(module (memory (export "memory") 4096) (func (export "_start")))',
     # Exits with 1 when memory.grow by 16 MiB fails, 0 when it works.

@@ -275,6 +275,14 @@ class Run(Base):
         self.gives(donjon("run", "-W", "unknown-imports-trap,interpret", module("unknown")), "")
         self.says(donjon("run", "-W", "unknown-imports-trap=n", module("unknown")), FAILED, "missing", lines=0)
 
+    def test_unknown_imports_that_return(self):
+        default = "unknown-imports-default"
+        for more in ("", ",interpret"):
+            self.gives(donjon("run", "-W", default + more, module("unknown_results")), "")
+        self.says(donjon("run", "-W", f"{default},unknown-imports-trap", module("unknown_results")), TRAP, "env", lines=0)
+        self.gives(donjon("run", "-W", f"unknown-imports-trap,{default}", module("unknown_results")), "")
+        self.says(donjon("run", "-W", f"{default}=n", module("unknown_results")), FAILED, "is not provided", lines=0)
+
     def test_no_start(self):
         self.says(donjon("run", module("no_start")), FAILED, "_start", lines=0)
 

@@ -65,6 +65,7 @@ static void random_config(struct config *c) {
         }
     c->announce_fds = rnd(2);
     c->unknown_imports_trap = rnd(2);
+    c->unknown_imports_default = !c->unknown_imports_trap && rnd(2);
     c->interpret = rnd(2);
 }
 
@@ -99,6 +100,7 @@ static void assert_same(const struct config *a, const struct config *b) {
     assert_int_equal(a->limits_given, b->limits_given);
     assert_int_equal(a->announce_fds, b->announce_fds);
     assert_int_equal(a->unknown_imports_trap, b->unknown_imports_trap);
+    assert_int_equal(a->unknown_imports_default, b->unknown_imports_default);
     assert_int_equal(a->interpret, b->interpret);
 }
 

@@ -173,6 +173,8 @@ static const struct {
     {"[limits]\nmemory = 10", 2, 10, "limits.memory: expected 64 KiB to 1 TiB, found 10 B"},
     {"[limits]\ntime = \"30 MiB\"", 2, 8, "limits.time: expected a time such as \"30s\" or \"unlimited\""},
     {"[limits]\nmemory = \"unlimited\"", 2, 10, "expected 64 KiB to 1 TiB, found unlimited"},
+    {"[wasm]\nunknown-imports-trap = true\nunknown-imports-default = true", 3, 27,
+     "not together with unknown-imports-trap"},
     {"[wasm]\nunknown-import-trap = true", 2, 1, "did you mean \"unknown-imports-trap\"?"},
     {"[network]\nincomming = {}", 2, 1, "did you mean \"incoming\"?"},
     {"[network.incoming.80]\nprot = \"x\"", 2, 8, "network.incoming.80.prot: expected \"tls\" or \"tcp\""},
