@@ -279,7 +279,8 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     if (!b) return;
     result->backend = b->name;
     if (o->profile && !b->pid) {
-        failed(result, "a keep of backend %s cannot be profiled from outside; expected one of backend process", b->name);
+        failed(result, "a keep of backend %s cannot be profiled from outside; expected one of backend process",
+               b->name);
         return;
     }
     result->protects = b->protects;

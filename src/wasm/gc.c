@@ -9,8 +9,8 @@
 
 uint32_t gc_read_heaptype(const uint8_t **p) {
     static const uint8_t heaps[] = {/* from -23 on: section 5.3.3 */
-                                    HEAP_EXN, HEAP_ARRAY,  HEAP_STRUCT, HEAP_I31,  HEAP_EQ,       HEAP_ANY,
-                                    HEAP_EXTERN, HEAP_FUNC, HEAP_NONE,  HEAP_NOEXTERN, HEAP_NOFUNC, HEAP_NOEXN};
+                                    HEAP_EXN,    HEAP_ARRAY, HEAP_STRUCT, HEAP_I31,      HEAP_EQ,     HEAP_ANY,
+                                    HEAP_EXTERN, HEAP_FUNC,  HEAP_NONE,   HEAP_NOEXTERN, HEAP_NOFUNC, HEAP_NOEXN};
     int64_t heap = leb_s64(p);
     return heap >= 0 ? HEAP_CONCRETE + (uint32_t)heap : heaps[heap + 23];
 }
@@ -38,32 +38,19 @@ static void fields_signature(struct gc_ins *g, const struct deftype *d) {
 static void signature(struct gc_ins *g, const struct deftype *d, valtype value) {
     enum { VALUE = 8 }; /* in `params`: one of the operands is a field's or element's value */
     static const uint8_t params[32] = {
-        [OP_STRUCT_GET - OP_BASE_FB] = 1,
-        [OP_STRUCT_GET_S - OP_BASE_FB] = 1,
-        [OP_STRUCT_GET_U - OP_BASE_FB] = 1,
-        [OP_STRUCT_SET - OP_BASE_FB] = VALUE | 2,
-        [OP_ARRAY_NEW - OP_BASE_FB] = VALUE | 2,
-        [OP_ARRAY_NEW_DEFAULT - OP_BASE_FB] = 1,
-        [OP_ARRAY_NEW_DATA - OP_BASE_FB] = 2,
-        [OP_ARRAY_NEW_ELEM - OP_BASE_FB] = 2,
-        [OP_ARRAY_GET - OP_BASE_FB] = 2,
-        [OP_ARRAY_GET_S - OP_BASE_FB] = 2,
-        [OP_ARRAY_GET_U - OP_BASE_FB] = 2,
-        [OP_ARRAY_SET - OP_BASE_FB] = VALUE | 3,
-        [OP_ARRAY_LEN - OP_BASE_FB] = 1,
-        [OP_ARRAY_FILL - OP_BASE_FB] = VALUE | 4,
-        [OP_ARRAY_COPY - OP_BASE_FB] = 5,
-        [OP_ARRAY_INIT_DATA - OP_BASE_FB] = 4,
-        [OP_ARRAY_INIT_ELEM - OP_BASE_FB] = 4,
-        [OP_REF_TEST - OP_BASE_FB] = 1,
-        [OP_REF_TEST_NULL - OP_BASE_FB] = 1,
-        [OP_REF_CAST - OP_BASE_FB] = 1,
-        [OP_REF_CAST_NULL - OP_BASE_FB] = 1,
-        [OP_ANY_CONVERT_EXTERN - OP_BASE_FB] = 1,
-        [OP_EXTERN_CONVERT_ANY - OP_BASE_FB] = 1,
-        [OP_REF_I31 - OP_BASE_FB] = 1,
-        [OP_I31_GET_S - OP_BASE_FB] = 1,
-        [OP_I31_GET_U - OP_BASE_FB] = 1,
+        [OP_STRUCT_GET - OP_BASE_FB] = 1,         [OP_STRUCT_GET_S - OP_BASE_FB] = 1,
+        [OP_STRUCT_GET_U - OP_BASE_FB] = 1,       [OP_STRUCT_SET - OP_BASE_FB] = VALUE | 2,
+        [OP_ARRAY_NEW - OP_BASE_FB] = VALUE | 2,  [OP_ARRAY_NEW_DEFAULT - OP_BASE_FB] = 1,
+        [OP_ARRAY_NEW_DATA - OP_BASE_FB] = 2,     [OP_ARRAY_NEW_ELEM - OP_BASE_FB] = 2,
+        [OP_ARRAY_GET - OP_BASE_FB] = 2,          [OP_ARRAY_GET_S - OP_BASE_FB] = 2,
+        [OP_ARRAY_GET_U - OP_BASE_FB] = 2,        [OP_ARRAY_SET - OP_BASE_FB] = VALUE | 3,
+        [OP_ARRAY_LEN - OP_BASE_FB] = 1,          [OP_ARRAY_FILL - OP_BASE_FB] = VALUE | 4,
+        [OP_ARRAY_COPY - OP_BASE_FB] = 5,         [OP_ARRAY_INIT_DATA - OP_BASE_FB] = 4,
+        [OP_ARRAY_INIT_ELEM - OP_BASE_FB] = 4,    [OP_REF_TEST - OP_BASE_FB] = 1,
+        [OP_REF_TEST_NULL - OP_BASE_FB] = 1,      [OP_REF_CAST - OP_BASE_FB] = 1,
+        [OP_REF_CAST_NULL - OP_BASE_FB] = 1,      [OP_ANY_CONVERT_EXTERN - OP_BASE_FB] = 1,
+        [OP_EXTERN_CONVERT_ANY - OP_BASE_FB] = 1, [OP_REF_I31 - OP_BASE_FB] = 1,
+        [OP_I31_GET_S - OP_BASE_FB] = 1,          [OP_I31_GET_U - OP_BASE_FB] = 1,
     };
     const uint8_t n = params[g->op - OP_BASE_FB];
     g->n_params = n & (VALUE - 1);

@@ -27,9 +27,10 @@ struct gc_branch {
 };
 struct gc_branch gc_read_branch(const uint8_t **p);
 
-/* Executes: operands in consecutive slots `a`, the result to `out`, which may be the same, all eight bytes of each slot.
- * Operands must be where the collector finds them. Adds to *bytes what bulk operations are charged by. */
-typedef enum trap_kind gc_function(struct instance *i, uint32_t x, uint32_t y, const slot *a, slot *out, uint64_t *bytes);
+/* Executes: operands in consecutive slots `a`, the result to `out`, which may be the same, all eight bytes of each
+ * slot. Operands must be where the collector finds them. Adds to *bytes what bulk operations are charged by. */
+typedef enum trap_kind gc_function(struct instance *i, uint32_t x, uint32_t y, const slot *a, slot *out,
+                                   uint64_t *bytes);
 extern gc_function *const gc_functions[32]; /* by op - OP_BASE_FB */
 
 /* Is `ref`, not null and of the hierarchy of `heap`, a reference to that (canonical) heap type? */

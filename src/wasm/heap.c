@@ -28,7 +28,8 @@ struct host_object {
     uint64_t body[];
 };
 
-/* What a block of the reservation is, kept apart from the blocks: what is in the middle of a big object may be anything. */
+/* What a block of the reservation is, kept apart from the blocks: what is in the middle of a big object may be
+ * anything. */
 enum block_state { BLOCK_FREE, BLOCK_CELLS, BLOCK_BIG, BLOCK_REST };
 
 /* A block of cells; or, with the blocks that follow it, one big object, which is its only cell. */
@@ -38,9 +39,9 @@ struct block {
     uint32_t n_cells;
     uint32_t n_blocks;
     enum cell_kind kind;
-    uint32_t hint;       /* no free cell in words of `live` before this one */
-    uint32_t n_pins;     /* in all cells */
-    struct block *next;  /* of its list */
+    uint32_t hint;      /* no free cell in words of `live` before this one */
+    uint32_t n_pins;    /* in all cells */
+    struct block *next; /* of its list */
     uint64_t live[BLOCK_WORDS], marked[BLOCK_WORDS];
     _Alignas(16) uint8_t cells[];
 };
@@ -61,8 +62,8 @@ static unsigned size_class(uint32_t size) {
     return 2 * log2 + (size <= (uint32_t)CELL_MIN / 2 * 3 << log2 ? 1 : 2);
 }
 
-/* Cells that are taken ahead, up to 64 of one word of a block's bitmap, where they count as live: so taking one is a few
- * instructions. A collection gives back what is left. */
+/* Cells that are taken ahead, up to 64 of one word of a block's bitmap, where they count as live: so taking one is a
+ * few instructions. A collection gives back what is left. */
 struct run {
     uint64_t free; /* those still to be had */
     uint8_t *first;
@@ -75,8 +76,8 @@ struct heap {
     uint8_t *base;
     uint8_t *states; /* enum block_state of each block */
     uint64_t reserved;
-    uint32_t n_blocks, max_blocks; /* accessible, in the reservation */
-    uint32_t first_free;           /* blocks before this one are in use */
+    uint32_t n_blocks, max_blocks;                  /* accessible, in the reservation */
+    uint32_t first_free;                            /* blocks before this one are in use */
     struct block *lists[CELL_KINDS][SIZE_CLASSES];  /* all blocks of a kind and class */
     struct block *cursor[CELL_KINDS][SIZE_CLASSES]; /* blocks before this one are full */
     struct run runs[CELL_KINDS][SIZE_CLASSES];
@@ -84,7 +85,7 @@ struct heap {
     struct heap_roots *roots;
     uint64_t bytes, collect_at;
     uint64_t root_bytes; /* looked through by the collection under way */
-    uint32_t gray; /* head of the list of cells to be followed, cell number + 1 */
+    uint32_t gray;       /* head of the list of cells to be followed, cell number + 1 */
 };
 
 struct heap *heap_new(struct store *s) {
@@ -129,7 +130,8 @@ static bool locate(const struct heap *h, uintptr_t word, struct block **block, u
     uint8_t state = h->states[at / BLOCK_SIZE];
     if (state != BLOCK_CELLS && state != BLOCK_BIG) return false;
     struct block *b = block_at(h, (uint32_t)(at / BLOCK_SIZE));
-    uint32_t in_block = (uint32_t)(at % BLOCK_SIZE), first = (uint32_t)offsetof(struct block, cells) + body_offset(b->kind);
+    uint32_t in_block = (uint32_t)(at % BLOCK_SIZE),
+             first = (uint32_t)offsetof(struct block, cells) + body_offset(b->kind);
     if (in_block < first) return false;
     uint32_t n = (uint32_t)((uint64_t)(in_block - first) * b->reciprocal >> 32);
     if (in_block - first != n * b->cell_size) return false;

@@ -30,7 +30,9 @@ struct object {
 };
 
 enum { REF_TAG_I31 = 1, REF_TAG_HOST = 2, REF_TAGS = 3 };
-static inline bool ref_is_object(uint64_t ref) { return ref && !(ref & REF_TAGS); }
+static inline bool ref_is_object(uint64_t ref) {
+    return ref && !(ref & REF_TAGS);
+}
 
 struct heap *heap_new(struct store *s);
 void heap_delete(struct heap *h); /* finalizes every host object */
@@ -39,7 +41,8 @@ void heap_delete(struct heap *h); /* finalizes every host object */
  */
 struct exn *heap_new_exn(struct heap *h, struct tag *tag);
 
-/* A new structure or array of `size` bytes with its header, zero beyond the type; may collect first. NULL like above. */
+/* A new structure or array of `size` bytes with its header, zero beyond the type; may collect first. NULL like above.
+ */
 struct object *heap_new_object(struct heap *h, uint32_t type_id, uint64_t size);
 
 /* An object of the embedder that externref values may point at, zeroed; `size` at most HEAP_HOST_MAX. `finalize` is

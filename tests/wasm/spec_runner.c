@@ -787,7 +787,10 @@ int main(int argc, char **argv) {
             archives++;
         }
     }
-    if (!archives) return 77;
+    if (!archives) {
+        puts("SKIP: no archive to run");
+        return 77;
+    }
     if (sum.commands_failed) printf("%ld modules or actions failed\n", sum.commands_failed);
     printf("%ld passed, %ld failed, %ld skipped\n", sum.passed, sum.failed, sum.skipped);
     if (sum.failed || sum.commands_failed) return 1;

@@ -1,4 +1,5 @@
-/* Garbage collection from both sides: programs under memory pressure in each tier, and references in the embedder's hands. */
+/* Garbage collection from both sides: programs under memory pressure in each tier, and references in the embedder's
+ * hands. */
 #include "heap.h"
 #include "objects.h"
 #include "modules/gc.h"
@@ -244,7 +245,8 @@ static void host_as_any(void **state) {
 /* What is not of the parameter's type is refused before anything runs. */
 static void types_are_checked(void **state) {
     struct fixture *f = *state;
-    wasm_ref_t *foreign = wasm_foreign_as_ref(wasm_foreign_new(f->store)), *x = made(state, "i31", i32(1), DONJON_OTHERREF);
+    wasm_ref_t *foreign = wasm_foreign_as_ref(wasm_foreign_new(f->store)),
+               *x = made(state, "i31", i32(1), DONJON_OTHERREF);
     wasm_val_t out;
     wasm_trap_t *trap = api_call(state, "value", reference(DONJON_OTHERREF, foreign), &out);
     assert_non_null(trap);
@@ -260,8 +262,9 @@ static void types_are_checked(void **state) {
 }
 
 int main(void) {
-#define BOTH(f) cmocka_unit_test_setup_teardown(f, native, teardown), cmocka_unit_test_setup_teardown(f, interpreted, teardown)
-#define API(f)  cmocka_unit_test_setup_teardown(f, api_setup, api_teardown)
+#define BOTH(f)                                                                                                        \
+    cmocka_unit_test_setup_teardown(f, native, teardown), cmocka_unit_test_setup_teardown(f, interpreted, teardown)
+#define API(f) cmocka_unit_test_setup_teardown(f, api_setup, api_teardown)
     const struct CMUnitTest tests[] = {
         BOTH(pressure),
         BOTH(values),

@@ -35,7 +35,7 @@ __attribute__((noinline)) enum trap_kind interp_charge(struct interp *ctx, uint6
 #define CHARGE(bytes)                                                                                                  \
     do {                                                                                                               \
         const uint64_t b = (bytes);                                                                                    \
-        if (b >= BULK_FREE) CHECK(interp_charge(ctx, b));                                                                \
+        if (b >= BULK_FREE) CHECK(interp_charge(ctx, b));                                                              \
     } while (0)
 
 /* ---- Memories ---- */

@@ -20,8 +20,12 @@ OP(gc) {
     NEXT(5);
 }
 
-static inline const uint8_t *bytes_of(uint64_t ref) { return (const uint8_t *)(uintptr_t)ref; }
-static inline const struct object *object_of(uint64_t ref) { return (const struct object *)(uintptr_t)ref; }
+static inline const uint8_t *bytes_of(uint64_t ref) {
+    return (const uint8_t *)(uintptr_t)ref;
+}
+static inline const struct object *object_of(uint64_t ref) {
+    return (const struct object *)(uintptr_t)ref;
+}
 static inline float load_f32(const uint8_t *p) {
     float v;
     __builtin_memcpy(&v, p, sizeof v);

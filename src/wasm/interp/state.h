@@ -45,8 +45,8 @@ handler op_tick, op_unwind, op_trap_stack;
 /* TRAP_INTERRUPT, TRAP_WALL or TRAP_NONE, now. */
 enum trap_kind interp_interrupted(struct interp *ctx);
 
-/* Charges an instruction that moved many bytes, at least BULK_FREE: it costs fuel and ticks by the size, and is followed by
- * a look at interrupts, so that code which is nothing but such instructions can be stopped, too. */
+/* Charges an instruction that moved many bytes, at least BULK_FREE: it costs fuel and ticks by the size, and is
+ * followed by a look at interrupts, so that code which is nothing but such instructions can be stopped, too. */
 enum trap_kind interp_charge(struct interp *ctx, uint64_t bytes);
 
 /* Where exceptions thrown in code words [start, end) go. Innermost first. */

@@ -84,7 +84,7 @@ struct builder {
     VEC(uint32_t) scan_locals;
     uint32_t next_loop;
     VEC(uint32_t) checked; /* by value: block in which it was found not to be null, + 1 */
-    VEC(uint32_t) dom; /* dominator chain of the current block, by depth */
+    VEC(uint32_t) dom;     /* dominator chain of the current block, by depth */
     struct values values;
 };
 
@@ -1377,10 +1377,9 @@ static void link_preds(struct fn *f) {
 
 static void release(struct builder *b) {
     const struct donjon_platform *pl = b->f->platform;
-    void *all[] = {b->types.v,      b->local.v,       b->stamp.v,   b->place.v,     b->last_read.v, b->slot.v,
-                   b->stack.v,      b->labels.v,      b->pending.v, b->log.v,       b->pool.v,      b->matrix.v,
-                   b->scan_loops.v, b->scan_locals.v, b->dom.v,     b->values.table,
-                   b->checked.v};
+    void *all[] = {b->types.v,      b->local.v,       b->stamp.v,   b->place.v,      b->last_read.v, b->slot.v,
+                   b->stack.v,      b->labels.v,      b->pending.v, b->log.v,        b->pool.v,      b->matrix.v,
+                   b->scan_loops.v, b->scan_locals.v, b->dom.v,     b->values.table, b->checked.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         pl->realloc(pl->ctx, all[k], 0);
 }

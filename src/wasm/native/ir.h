@@ -36,7 +36,8 @@ enum ir_op {
     IR_FIELD_SET, /* a: object, b: value, imm: offset */
     IR_ELEM_GET,  /* a: array, b: index */
     IR_ELEM_SET,  /* a: array, b: index, c: value */
-    IR_IS_EXACT,  /* a: reference, imm: module's type index; i32: is it an object of that type itself? aux: 1 if null is */
+    IR_IS_EXACT,  /* a: reference, imm: module's type index; i32: is it an object of that type itself? aux: 1 if null is
+                   */
     IR_SET_TYPE,  /* a: new object, imm: module's type index */
     IR_CHECK,     /* a: condition, imm: trap kind if it is zero */
     /* Terminators: exactly one, the last of each block. */
@@ -49,7 +50,17 @@ enum ir_op {
     IR_LIMIT
 };
 
-enum access { ACCESS_8_S, ACCESS_8_U, ACCESS_16_S, ACCESS_16_U, ACCESS_32, ACCESS_64, ACCESS_F32, ACCESS_F64, ACCESS_V128 };
+enum access {
+    ACCESS_8_S,
+    ACCESS_8_U,
+    ACCESS_16_S,
+    ACCESS_16_U,
+    ACCESS_32,
+    ACCESS_64,
+    ACCESS_F32,
+    ACCESS_F64,
+    ACCESS_V128
+};
 
 enum ins_flags {
     INS_LIVE = 1,   /* reached from an effect */

@@ -30,6 +30,7 @@ if command -v wasm-as >/dev/null; then
     wasm-as -all gc.wat -o "$tmp/gc.wasm"
     {
         echo '/* Made by generate.sh from gc.wat. */'
+        echo '// clang-format off'
         echo '#include <stdint.h>'
         array gc "$tmp/gc.wasm"
     } > gc.h

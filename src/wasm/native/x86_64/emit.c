@@ -1159,8 +1159,9 @@ static void null_check(struct emitter *e, const struct ins *i) {
 
 /* An element's place, after the checks. */
 static struct rm element_rm(struct emitter *e, const struct ins *i) {
-    static const uint8_t scales[] = {[ACCESS_8_S] = 0,  [ACCESS_8_U] = 0, [ACCESS_16_S] = 1, [ACCESS_16_U] = 1, [ACCESS_32] = 2,
-                                     [ACCESS_64] = 3, [ACCESS_F32] = 2,  [ACCESS_F64] = 3,  [ACCESS_V128] = 4};
+    static const uint8_t scales[] = {
+        [ACCESS_8_S] = 0, [ACCESS_8_U] = 0, [ACCESS_16_S] = 1, [ACCESS_16_U] = 1, [ACCESS_32] = 2,
+        [ACCESS_64] = 3,  [ACCESS_F32] = 2, [ACCESS_F64] = 3,  [ACCESS_V128] = 4};
     struct as *a = &e->a;
     const uint8_t array = e->as->use[0], index = e->as->use[1], scale = scales[i->aux & 0xff];
     null_check(e, i);
