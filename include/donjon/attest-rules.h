@@ -122,7 +122,7 @@ ATTEST_RULE(REPORT_DATA, POLICY, "policy.report_data", "report data is what the 
             "the evidence was made for another session, key or nonce")
 ATTEST_RULE(NONCE, POLICY, "policy.nonce", "the evidence answers this nonce",
             "the evidence is old or was made for somebody else: ask again with your nonce")
-ATTEST_RULE(WORKLOAD, POLICY, "policy.workload", "the workload digest in the hardware's field is an allowed one",
+ATTEST_RULE(WORKLOAD, POLICY, "policy.workload", "the workload digest (the certificate's, or in the hardware's field) is an allowed one",
             "another workload was launched, or none was named at launch")
 ATTEST_RULE(AGE, POLICY, "policy.max_age", "the evidence is recent", "ask for fresh evidence")
 

@@ -111,6 +111,8 @@ struct attest_result {
     int64_t valid_until;    /* earliest end of everything the verdict rests on; 0 when unknown */
     const char *tcb_status; /* Intel: converged status; otherwise null */
     const char *policy_name;
+    bool names_workload;  /* a certificate or request names its workload, and the report data covers it: */
+    uint8_t workload[32]; /* true when genuine */
     unsigned check_count, fact_count, failed;
     struct attest_check checks[ATTEST_MAX_CHECKS];
     struct attest_fact facts[ATTEST_MAX_FACTS];

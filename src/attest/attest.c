@@ -11,6 +11,10 @@
 static void describe_wrappers(struct attest_result *res, const struct attest_evidence *e) {
     for (size_t i = 0; i < e->wrapper_count; i++)
         fact(res, "wrapper", v_text(e->wrappers[i]));
+    if (!e->names_workload) return;
+    res->names_workload = true;
+    memcpy(res->workload, e->workload, sizeof res->workload);
+    fact_bytes(res, "workload", e->workload, sizeof e->workload);
 }
 
 /* Report data against what the wrapper says it stands for: a digest and then zeros, all 64 bytes. */

@@ -37,12 +37,16 @@ struct attest_evidence {
     size_t remark_count;
     uint8_t *kept[16]; /* further owned memory */
     size_t kept_count;
+    bool names_workload; /* the certificate does, and one of the bindings covers it */
+    uint8_t workload[32];
 };
 
 /* An opening in progress. */
 struct opening {
     struct attest_evidence *e;
     int depth;
+    bool names_workload; /* of the certificate being opened, with the nonce of a request */
+    struct attest_bytes workload, nonce;
     char *error;
     size_t error_size;
 };

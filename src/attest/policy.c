@@ -444,14 +444,19 @@ void policy_report_data(struct attest_result *res, const struct attest_policy *p
     check_bytes(res, ATTEST_RULE_NONCE, wanted, report_data, sizeof wanted);
 }
 
+/* Where the certificate names the workload, that is the one meant, and a field that is in use must not say otherwise.
+ */
 void policy_workload(struct attest_result *res, const struct attest_policy *p, const uint8_t *field, size_t size) {
-    struct attest_value value = v_bytes(res, field, size);
+    enum { DIGEST = sizeof res->workload };
+    const uint8_t *named = res->names_workload ? res->workload : field;
+    struct attest_value value = res->names_workload ? v_bytes(res, named, DIGEST) : v_bytes(res, field, size);
     if (!p->workloads.count) {
         note(res, ATTEST_RULE_WORKLOAD, value);
         return;
     }
-    bool ok = set_has(&p->workloads, field, p->workloads.width) &&
-              all_zero(field + p->workloads.width, size - p->workloads.width);
+    bool unused = res->names_workload && all_zero(field, size);
+    bool agrees = !memcmp(field, named, DIGEST) && all_zero(field + DIGEST, size - DIGEST);
+    bool ok = set_has(&p->workloads, named, DIGEST) && (unused || agrees);
     check(res, ATTEST_RULE_WORKLOAD, ok,
           p->workloads.count == 1 ? v_bytes(res, p->workloads.items, p->workloads.width)
                                   : v_text("an allowed workload"),

@@ -21,6 +21,7 @@ void result_start(struct attest_result *r, int64_t now) {
     r->valid_until = 0;
     r->tcb_status = NULL;
     r->policy_name = "";
+    r->names_workload = false;
     r->check_count = r->fact_count = r->failed = 0;
     r->pool_used = 0;
 }

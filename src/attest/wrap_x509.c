@@ -5,9 +5,25 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
+#include <donjon/attest-identity.h>
+
 #include "cbor_pull.h"
 #include "crypto.h"
 #include "evidence.h"
+
+/* What report data must be for a certificate's key. Where the certificate names a workload, only the digest over both
+ * will do: the key's own would leave the workload to whoever holds the key. */
+static bool bind_certificate(struct opening *o, struct attest_bytes spki) {
+    if (!o->names_workload) return bind_key(o->e, spki);
+    uint8_t digest[64];
+    struct binding *b =
+        add_binding(o->e, ATTEST_RULE_WRAPPER_KEY, "SHA-512 over public key, workload digest and nonce (if any)");
+    if (!attest_identity_report_data(spki, o->workload.data, o->nonce, digest)) return false;
+    binding_digest(b, digest, sizeof digest);
+    o->e->names_workload = true;
+    memcpy(o->e->workload, o->workload.data, sizeof o->e->workload);
+    return true;
+}
 
 static const struct extension_kind {
     const char *oid, *name;
@@ -29,7 +45,7 @@ static bool open_cmw(struct opening *o, struct attest_bytes value, struct attest
     bool found = tag == V_ASN1_UTF8STRING     ? open_cmw_json(o, inner)
                  : tag == V_ASN1_OCTET_STRING ? open_cmw_cbor(o, inner)
                                               : false;
-    return found && bind_key(o->e, spki);
+    return found && bind_certificate(o, spki);
 }
 
 /* ---- Interoperable RA-TLS (CCC): tag 60000 on [evidence, claims]; report data is the digest of the claims, and a
@@ -57,7 +73,7 @@ static bool open_ratls(struct opening *o, struct attest_bytes value, struct atte
     struct reader r = reader_of(value);
     struct attest_bytes quote, claims;
     bool tagged = cb_peek(&r).kind == CB_TAG;
-    if (tagged && cb_next(&r).number != TAG_RATLS) return open_bytes(o, value) && bind_key(o->e, spki);
+    if (tagged && cb_next(&r).number != TAG_RATLS) return open_bytes(o, value) && bind_certificate(o, spki);
     if (!cb_array(&r, 2) || !cb_bytes(&r, &quote) || !cb_bytes(&r, &claims) || r.left || !cb_well_formed(claims)) {
         open_fail(o, "DICE evidence extension: not tag 60000 on [evidence, claims]");
         return false;
@@ -145,7 +161,20 @@ static const struct extension_kind kinds[] = {
 
 /* ---- Certificate and request ---- */
 
-static bool open_extensions(struct opening *o, const STACK_OF(X509_EXTENSION) * extensions, EVP_PKEY *key) {
+/* The workload a certificate or request names, and the nonce its evidence answers. */
+static bool read_identity(struct opening *o, const STACK_OF(X509_EXTENSION) * extensions) {
+    bool nonce;
+    o->nonce = (struct attest_bytes){0};
+    bool workload = attest_identity_octets(extensions, ATTEST_OID_WORKLOAD, ATTEST_WORKLOAD_DIGEST,
+                                           ATTEST_WORKLOAD_DIGEST, &o->workload, &o->names_workload);
+    bool answers =
+        attest_identity_octets(extensions, ATTEST_OID_NONCE, 1, ATTEST_IDENTITY_NONCE_MAX, &o->nonce, &nonce);
+    if (workload == o->names_workload && answers == nonce && (!nonce || workload)) return true;
+    open_fail(o, "workload or nonce extension (" ATTEST_ARC "): malformed, there twice, or one without the other");
+    return false;
+}
+
+static bool open_kinds(struct opening *o, const STACK_OF(X509_EXTENSION) * extensions, EVP_PKEY *key) {
     uint8_t *spki = NULL;
     int spki_size = key ? i2d_PUBKEY(key, &spki) : 0;
     bool found = false;
@@ -163,6 +192,15 @@ static bool open_extensions(struct opening *o, const STACK_OF(X509_EXTENSION) * 
         ASN1_OBJECT_free(object);
     }
     OPENSSL_free(spki);
+    return found;
+}
+
+static bool open_extensions(struct opening *o, const STACK_OF(X509_EXTENSION) * extensions, EVP_PKEY *key) {
+    struct opening outer = *o; /* a certificate in the evidence of another has an identity of its own */
+    bool found = read_identity(o, extensions) && open_kinds(o, extensions, key);
+    o->names_workload = outer.names_workload;
+    o->workload = outer.workload;
+    o->nonce = outer.nonce;
     return found;
 }
 
