@@ -341,7 +341,7 @@ static uint32_t spin_ns(void) {
 static bool start_machine(struct keep *k, char *error, size_t size) {
     const char *what = vm_create(&k->vm);
     if (!what) {
-        kvm_image_build(vm_memory(&k->vm), k->shim, &k->digests, k->mode);
+        kvm_image_build(vm_memory(&k->vm), k->shim, &k->digests, k->mode, 0);
         tell(k);
         gate_host_init(&k->gate, (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET), k->bell,
                        spin_ns());

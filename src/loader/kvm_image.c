@@ -44,7 +44,8 @@ static uint64_t image_flags(const struct shim_header *h, uint64_t offset) {
     return P | W | U | A | D | NX;
 }
 
-void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_digests *digests, unsigned mode) {
+void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_digests *digests, unsigned mode,
+                     uint64_t private) {
     const struct shim_header *h = header(shim);
     memcpy(memory, shim, h->file_size);
     memcpy(memory + h->memory_size, digests, sizeof *digests);
@@ -52,7 +53,7 @@ void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_dig
     uint64_t *table[KVM_TABLES], entry[KVM_TABLES];
     for (int i = 0; i < KVM_TABLES; i++) {
         table[i] = (uint64_t *)(void *)(memory + at + (size_t)i * KVM_PAGE);
-        entry[i] = (gpa + (uint64_t)i * KVM_PAGE) | P | W | U | A;
+        entry[i] = (gpa + (uint64_t)i * KVM_PAGE) | P | W | U | A | private;
     }
     enum { TOP, IMAGE3, IMAGE2, IMAGE1, DIRECT3, DIRECT2, SHARED3, SHARED2 };
     uint64_t keep_out = mode == SHIM_MODE_RING0 ? U : 0; /* the warden's ring is kept out at the top */
@@ -62,12 +63,86 @@ void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_dig
     table[IMAGE3][SLOT3(SHIM_BASE)] = entry[IMAGE2];
     table[IMAGE2][0] = entry[IMAGE1];
     for (uint64_t offset = 0; offset <= h->memory_size; offset += KVM_PAGE)
-        table[IMAGE1][offset / KVM_PAGE] = (SHIM_IMAGE_GPA + offset) | image_flags(h, offset);
+        table[IMAGE1][offset / KVM_PAGE] = (SHIM_IMAGE_GPA + offset) | image_flags(h, offset) | private;
     table[DIRECT3][0] = entry[DIRECT2];
     for (uint64_t a = SHIM_IMAGE_GPA; a < SHIM_IMAGE_GPA + KVM_FIRST_MEMORY; a += LARGE)
-        table[DIRECT2][a / LARGE] = a | P | W | U | A | D | PS | NX;
+        table[DIRECT2][a / LARGE] = a | P | W | U | A | D | PS | NX | private;
     table[SHARED3][0] = entry[SHARED2];
     table[SHARED2][0] = SHIM_SHARED_GPA | P | W | U | A | D | PS | NX;
+}
+
+static void put(uint8_t *page, unsigned at, uint64_t value, unsigned size) {
+    memcpy(page + at, &value, size); /* little-endian, as the machine that this is for */
+}
+
+static void put_segment(uint8_t *page, unsigned at, unsigned selector, unsigned attributes, uint64_t limit,
+                        uint64_t base) {
+    put(page, at, selector, 2);
+    put(page, at + 2, attributes, 2);
+    put(page, at + 4, limit, 4);
+    put(page, at + 8, base, 8);
+}
+
+void kvm_vmsa(uint8_t page[KVM_PAGE], const uint8_t *shim) {
+    const struct shim_header *h = header(shim);
+    enum { CODE64 = 0xa9b, DATA = 0xc93, USER_DATA = 0xcf3, LDT = 0x82, TSS = 0x8b };
+    enum {
+        GDTR = 0x60,
+        LDTR = 0x70,
+        IDTR = 0x80,
+        TR = 0x90,
+        EFER = 0xd0,
+        CR4 = 0x148,
+        CR3 = 0x150,
+        CR0 = 0x158,
+        DR7 = 0x160,
+        DR6 = 0x168,
+        RFLAGS = 0x170,
+        RIP = 0x178,
+        RSP = 0x1d8,
+        STAR = 0x200,
+        LSTAR = 0x208,
+        SFMASK = 0x218,
+        G_PAT = 0x268,
+        RDI = 0x338,
+        SEV_FEATURES = 0x3b0,
+        XCR0 = 0x3e8,
+        MXCSR = 0x408,
+        FCW = 0x410
+    };
+    const uint64_t all = 0xffffffff;
+    memset(page, 0, KVM_PAGE);
+    for (unsigned at = 0; at <= 0x50; at += 0x10) /* ES CS SS DS FS GS */
+        put_segment(page, at, SHIM_USER_SS, USER_DATA, all, 0);
+    put_segment(page, 0x10, SHIM_KERNEL_CS, CODE64, all, 0);
+    put_segment(page, 0x20, SHIM_KERNEL_SS, DATA, all, 0);
+    put_segment(page, GDTR, 0, 0, h->gdt_size - 1, SHIM_BASE + h->gdt);
+    put_segment(page, LDTR, 0, LDT, 0, 0);
+    put_segment(page, IDTR, 0, 0, h->idt_size - 1, SHIM_BASE + h->idt);
+    put_segment(page, TR, SHIM_TSS, TSS, h->tss_size - 1, SHIM_BASE + h->tss);
+    const struct {
+        unsigned at;
+        uint64_t value;
+    } words[] = {{EFER, KVM_EFER | 1 << 12 /* SVME: SNP wants it set */},
+                 {CR4, KVM_CR4},
+                 {CR3, KVM_CR3(h)},
+                 {CR0, KVM_CR0},
+                 {DR7, 0x400},
+                 {DR6, 0xffff0ff0},
+                 {RFLAGS, 2},
+                 {RIP, SHIM_BASE + h->entry},
+                 {RSP, SHIM_BASE + h->stack},
+                 {STAR, KVM_STAR},
+                 {LSTAR, SHIM_BASE + h->syscall},
+                 {SFMASK, KVM_FMASK},
+                 {G_PAT, 0x7040600070406},
+                 {RDI, SHIM_MODE_RING0},
+                 {SEV_FEATURES, 1 /* SNP active */},
+                 {XCR0, 7}};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        put(page, words[i].at, words[i].value, 8);
+    put(page, MXCSR, 0x1f80, 4);
+    put(page, FCW, 0x37f, 2);
 }
 
 uint64_t kvm_warden_size(const uint8_t *head, size_t size) {

@@ -51,7 +51,8 @@ const char *vm_create(struct vm *vm) {
     if (ioctl(vm->kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) return "find KVM's version 12";
     vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
     if (vm->vm < 0) return "create a virtual machine";
-    if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, SHIM_SHARED_SIZE) || !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
+    if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, SHIM_SHARED_SIZE) ||
+        !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
         return "give the virtual machine memory";
     vm->memory = KVM_FIRST_MEMORY;
     vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
@@ -118,13 +119,8 @@ static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl) 
         .selector = selector, .limit = 0xffffffff, .type = type, .present = 1, .dpl = dpl, .s = 1, .g = 1};
 }
 
-/* AMD APM 2, 3.1. */
-#define CR0_START  UINT64_C(0x80050033) /* PG AM WP NE ET MP PE */
-#define CR4_START  UINT64_C(0x50620)    /* OSXSAVE FSGSBASE OSXMMEXCPT OSFXSR PAE */
-#define EFER_START UINT64_C(0xd01)      /* NXE LMA LME SCE */
 enum { MSR_STAR = (int)0xc0000081, MSR_LSTAR = (int)0xc0000082, MSR_FMASK = (int)0xc0000084 };
-enum { SYSRET_BASE = (SHIM_USER_SS & ~3) - 8 }; /* SYSRET: SS is this + 8, CS this + 16 */
-enum { FMASK_START = 0x47700, CODE = 0xb, DATA = 0x3, BUSY_TSS = 0xb };
+enum { CODE = 0xb, DATA = 0x3, BUSY_TSS = 0xb };
 
 static const char *set_sregs(struct vm *vm, const struct shim_header *h, unsigned mode) {
     struct kvm_sregs s;
@@ -141,18 +137,17 @@ static const char *set_sregs(struct vm *vm, const struct shim_header *h, unsigne
                                 .present = 1};
     s.gdt = (struct kvm_dtable){.base = SHIM_BASE + h->gdt, .limit = (uint16_t)(h->gdt_size - 1)};
     s.idt = (struct kvm_dtable){.base = SHIM_BASE + h->idt, .limit = (uint16_t)(h->idt_size - 1)};
-    s.cr0 = CR0_START;
-    s.cr3 = SHIM_IMAGE_GPA + h->memory_size + sizeof(struct shim_digests);
-    s.cr4 = CR4_START;
-    s.efer = EFER_START;
+    s.cr0 = KVM_CR0;
+    s.cr3 = KVM_CR3(h);
+    s.cr4 = KVM_CR4;
+    s.efer = KVM_EFER;
     return ioctl(vm->vcpu, KVM_SET_SREGS, &s) == 0 ? NULL : "set the virtual CPU's system registers";
 }
 
 static const char *set_msrs(struct vm *vm, const struct shim_header *h) {
-    const struct kvm_msr_entry entries[] = {
-        {.index = (uint32_t)MSR_STAR, .data = (uint64_t)SYSRET_BASE << 48 | (uint64_t)SHIM_KERNEL_CS << 32},
-        {.index = (uint32_t)MSR_LSTAR, .data = SHIM_BASE + h->syscall},
-        {.index = (uint32_t)MSR_FMASK, .data = FMASK_START}};
+    const struct kvm_msr_entry entries[] = {{.index = (uint32_t)MSR_STAR, .data = KVM_STAR},
+                                            {.index = (uint32_t)MSR_LSTAR, .data = SHIM_BASE + h->syscall},
+                                            {.index = (uint32_t)MSR_FMASK, .data = KVM_FMASK}};
     enum { N = sizeof entries / sizeof entries[0] };
     _Alignas(struct kvm_msrs) uint8_t bytes[sizeof(struct kvm_msrs) + sizeof entries];
     struct kvm_msrs *m = (struct kvm_msrs *)(void *)bytes;

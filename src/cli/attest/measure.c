@@ -1,13 +1,15 @@
 #include "attest.h"
+#include "loader/kvm_image.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { KIND_UNKNOWN, KIND_OVMF, KIND_SGXS, KIND_SIGSTRUCT, KIND_ID_BLOCK };
+enum kind { KIND_UNKNOWN, KIND_OVMF, KIND_SGXS, KIND_SIGSTRUCT, KIND_ID_BLOCK, KIND_KEEP };
 
 struct measurement {
     struct cli_args *a;
-    const char *kernel, *initrd, *auth;
+    const char *kernel, *initrd, *auth, *warden;
+    unsigned c_bit;
     struct attest_ovmf_launch launch;
     enum kind kind;
     bool json, first;
@@ -49,6 +51,37 @@ static int measure_ovmf(struct measurement *m, struct attest_bytes firmware) {
     return CLI_YES;
 }
 
+/* A keep as SEV-SNP would launch it: the shim, the page of digests and the first tables page by page, then the virtual
+ * CPU. Pages without content are launched as zero pages. */
+static int measure_keep(struct measurement *m, struct attest_bytes shim) {
+    struct attest_snp_launch l = {{0}};
+    struct attest_bytes warden;
+    struct shim_digests digests;
+    const char *fault = kvm_shim_check(shim.data, shim.size);
+    if (fault) return cli_error(m->a->verb, "the file %s", fault), CLI_NO;
+    if (!m->warden) return cli_usage_error(m->a, "a keep needs --warden");
+    if (!attest_read(m->a->verb, m->warden, &warden)) return CLI_FAILED;
+    bool ok = kvm_digests(warden.data, warden.size, &digests);
+    free((void *)warden.data);
+    if (!ok) return wrong(m, "the warden is not a program");
+    static const uint8_t zeros[ATTEST_SNP_PAGE];
+    size_t size = kvm_image_size(shim.data);
+    uint8_t *memory = calloc(1, size), vmsa[ATTEST_SNP_PAGE];
+    if (!memory) return cli_error(m->a->verb, "out of memory");
+    kvm_image_build(memory, shim.data, &digests, SHIM_MODE_RING0, UINT64_C(1) << m->c_bit);
+    for (size_t at = 0; at < size; at += ATTEST_SNP_PAGE) {
+        bool zero = memcmp(memory + at, zeros, ATTEST_SNP_PAGE) == 0;
+        attest_snp_launch_page(&l, zero ? ATTEST_SNP_ZERO : ATTEST_SNP_NORMAL, SHIM_IMAGE_GPA + at,
+                               zero ? NULL : memory + at);
+    }
+    free(memory);
+    kvm_vmsa(vmsa, shim.data);
+    attest_snp_launch_page(&l, ATTEST_SNP_VMSA, UINT64_C(0xfffffffff000), vmsa);
+    line(m, "snp.measurements", l.digest, sizeof l.digest);
+    line(m, "warden.sha256", digests.warden_sha256, sizeof digests.warden_sha256);
+    return CLI_YES;
+}
+
 static int measure_sgxs(struct measurement *m, struct attest_bytes bytes) {
     uint8_t mrenclave[32];
     const char *fault = attest_sgx_measure(bytes, mrenclave);
@@ -86,6 +119,7 @@ static int measure_id_block(struct measurement *m, struct attest_bytes bytes) {
 }
 
 static enum kind kind_of(struct attest_bytes b) {
+    if (b.size > 4 && !memcmp(b.data, "Shim", 4)) return KIND_KEEP;
     if (b.size == 96) return KIND_ID_BLOCK;
     if (b.size == 1808 && b.data[0] == 6) return KIND_SIGSTRUCT;
     if (b.size > 8 && !memcmp(b.data, "ECREATE", 8)) return KIND_SGXS;
@@ -93,11 +127,11 @@ static enum kind kind_of(struct attest_bytes b) {
 }
 
 static bool take_option(struct measurement *m, int id, const char *value) {
-    static const char *const kinds[] = {"", "ovmf", "sgxs", "sigstruct", "id-block"}, *const vmms[] = {"qemu", "ec2",
-                                                                                                       "gce"};
+    static const char *const kinds[] = {"", "ovmf", "sgxs", "sigstruct", "id-block", "keep"}, *const vmms[] = {
+                                                                                                  "qemu", "ec2", "gce"};
     switch (id) {
     case OPT_KIND:
-        for (int i = KIND_OVMF; i <= KIND_ID_BLOCK; i++)
+        for (int i = KIND_OVMF; i <= KIND_KEEP; i++)
             if (!strcmp(value, kinds[i])) m->kind = (enum kind)i;
         return m->kind != KIND_UNKNOWN;
     case OPT_VMM:
@@ -111,6 +145,8 @@ static bool take_option(struct measurement *m, int id, const char *value) {
     case OPT_INITRD: m->initrd = value; return true;
     case OPT_CMDLINE: m->launch.cmdline = (struct attest_bytes){(const uint8_t *)value, strlen(value)}; return true;
     case OPT_AUTH: m->auth = value; return true;
+    case OPT_WARDEN: m->warden = value; return true;
+    case OPT_C_BIT: m->c_bit = (unsigned)strtoul(value, NULL, 10); return m->c_bit >= 32 && m->c_bit < 52;
     case OPT_JSON: m->json = true; return true;
     default: return false;
     }
@@ -118,7 +154,7 @@ static bool take_option(struct measurement *m, int id, const char *value) {
 
 int main_measure(struct cli_args *a) {
     struct measurement m = {
-        .a = a, .first = true, .launch = {.vcpus = 1, .vcpu_signature = 0x800f12, .guest_features = 1}};
+        .a = a, .first = true, .c_bit = 51, .launch = {.vcpus = 1, .vcpu_signature = 0x800f12, .guest_features = 1}};
     const char *file = NULL, *value;
     for (int id; (id = cli_next(a, &value)) != CLI_END;) {
         if (id == CLI_STOP) return a->exit_code;
@@ -138,6 +174,7 @@ int main_measure(struct cli_args *a) {
     case KIND_SGXS: code = measure_sgxs(&m, bytes); break;
     case KIND_SIGSTRUCT: code = measure_sigstruct(&m, bytes); break;
     case KIND_ID_BLOCK: code = measure_id_block(&m, bytes); break;
+    case KIND_KEEP: code = measure_keep(&m, bytes); break;
     default: cli_error(a->verb, "%s: expected a firmware image, SGXS stream, SIGSTRUCT or ID block; give --kind", file);
     }
     if (m.json && code == CLI_YES) printf("\n}\n");

@@ -33,6 +33,8 @@ enum {
     OPT_INITRD,
     OPT_CMDLINE,
     OPT_AUTH,
+    OPT_WARDEN,
+    OPT_C_BIT,
 };
 
 #endif

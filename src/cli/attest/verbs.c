@@ -79,7 +79,7 @@ const struct cli_verb verb_collateral_fetch = {
 };
 
 static const struct cli_option measure_options[] = {
-    {OPT_KIND, 'k', "kind", "ovmf|sgxs|sigstruct|id-block", "What FILE is. Default: by its content."},
+    {OPT_KIND, 'k', "kind", "ovmf|sgxs|sigstruct|id-block|keep", "What FILE is. Default: by its content."},
     {OPT_VCPUS, 0, "vcpus", "N", "ovmf: number of vCPUs (1)."},
     {OPT_SIGNATURE, 0, "vcpu-signature", "HEX", "ovmf: CPUID leaf 1 EAX of the guest's CPU model (0x800f12)."},
     {OPT_FEATURES, 0, "guest-features", "HEX", "ovmf: SEV_FEATURES (0x1)."},
@@ -88,10 +88,13 @@ static const struct cli_option measure_options[] = {
     {OPT_INITRD, 0, "initrd", "FILE", "ovmf: initial ramdisk."},
     {OPT_CMDLINE, 0, "cmdline", "TEXT", "ovmf: kernel command line."},
     {OPT_AUTH, 0, "auth", "FILE", "id-block: the ID authentication information (4096 bytes)."},
+    {OPT_WARDEN, 0, "warden", "FILE", "keep: the warden that the shim in FILE is to take in."},
+    {OPT_C_BIT, 0, "c-bit", "N", "keep: which bit of an address says encrypted (51)."},
     {OPT_JSON, 0, "json", NULL, "As JSON."},
     {0},
 };
 static const struct cli_example measure_examples[] = {
+    {"donjon measure --warden donjon-warden donjon-shim", "Launch digest of a keep, from the binaries alone"},
     {"donjon measure --kind ovmf --vcpus 4 --guest-features 0x1 OVMF.fd", "SNP launch digest of a QEMU guest"},
     {"donjon measure enclave.sgxs", "MRENCLAVE"},
     {0},
