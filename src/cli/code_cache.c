@@ -167,20 +167,42 @@ bool code_cache_claim(const uint8_t digest[MAC_SIZE], size_t module_size) {
     return fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB); /* one at a time; the kernel unlocks */
 }
 
-void code_cache_fill_later(const char *path) {
-    pid_t pid = fork();
-    if (pid < 0) return;
-    if (pid > 0) {
-        (void)waitpid(pid, NULL, 0);
-        return;
-    }
-    /* A grandchild that is nobody's: no terminal, none of our descriptors, in nobody's way. */
+/* A grandchild that is nobody's: no terminal, none of our descriptors but the one that it waits on, in nobody's way. */
+static _Noreturn void compile_when_told(const char *path, int told) {
+    enum { FIRST = 3 };
+    char byte;
     if (setsid() < 0 || fork() != 0) _exit(0);
     int null = open("/dev/null", O_RDWR);
-    for (int fd = 0; fd < 3; fd++)
+    for (int fd = 0; fd < FIRST; fd++)
         if (dup2(null, fd) != fd) _exit(1);
-    closefrom(3);
+    if (dup2(told, FIRST) != FIRST) _exit(1);
+    closefrom(FIRST + 1);
+    if (read(FIRST, &byte, 1) != 1) _exit(0);
+    close(FIRST);
     char *const argv[] = {"donjon", "compile", "--cache", "--background", "--", (char *)(uintptr_t)path, NULL};
     execv("/proc/self/exe", argv);
     _exit(1);
+}
+
+int code_cache_prepare(const char *path) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[1]);
+        compile_when_told(path, ends[0]);
+    }
+    close(ends[0]);
+    if (pid > 0) {
+        (void)waitpid(pid, NULL, 0);
+        return ends[1];
+    }
+    close(ends[1]);
+    return -1;
+}
+
+void code_cache_fill(int prepared, bool go) {
+    if (prepared < 0) return;
+    if (go) (void)!write(prepared, "", 1);
+    close(prepared);
 }

@@ -25,8 +25,10 @@ bool code_cache_put(const uint8_t key[MAC_KEY], const uint8_t digest[MAC_SIZE], 
  * ends. */
 bool code_cache_claim(const uint8_t digest[MAC_SIZE], size_t module_size);
 
-/* Starts `donjon compile --cache --background PATH`, and does not wait for it. */
-void code_cache_fill_later(const char *path);
+/* Compiling a module for the cache in the background, in two steps: `prepare` makes a process that waits, while we may
+ * still make processes; `fill` lets it go, or go away. -1: there is none. */
+int code_cache_prepare(const char *path);
+void code_cache_fill(int prepared, bool go);
 
 /* DONJON_CODE_CACHE is not "off", and the cache is safe to use: this user's own, as is the key. */
 bool code_cache_on(void);

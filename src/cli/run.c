@@ -42,9 +42,8 @@ static void loaded(void *ctx) {
 }
 
 /* A big module whose program has run will be run again: compiled in the background, it then starts at once. */
-static void fill_cache(const struct run *r, const struct run_module *m, enum keep_outcome outcome) {
-    bool ran = outcome != KEEP_REFUSED && outcome != KEEP_FAILED;
-    if (ran && m->worth_caching) code_cache_fill_later(r->module);
+static void fill_cache(int prepared, enum keep_outcome outcome) {
+    code_cache_fill(prepared, outcome != KEEP_REFUSED && outcome != KEEP_FAILED);
 }
 
 /* Somebody at a terminal who did not choose is told what was chosen; so is who asked for details. */
@@ -72,10 +71,12 @@ static int run_keep(struct run *r, struct run_module *m) {
         .require = (enum keep_strength)r->require,
         .chosen = chosen,
         .debug = r->debug,
+        .lock = true,
         .ready = loaded,
         .ready_ctx = &loading,
     };
     struct keep_result result = {0};
+    int prepared = m->worth_caching ? code_cache_prepare(r->module) : -1; /* a locked loader makes no process */
     progress_start(&loading.progress, r->module, m->wasm_size);
     keep_run(&options, &result);
     loaded(&loading);
@@ -83,7 +84,7 @@ static int run_keep(struct run *r, struct run_module *m) {
         run_print_json(r, &result, now_ns());
     else if (result.text)
         run_print_text(r, &result);
-    fill_cache(r, m, result.outcome);
+    fill_cache(prepared, result.outcome);
     int code = result.exit_code, by = result.outcome == KEEP_SIGNALLED ? result.signal : 0;
     keep_result_free(&result);
     if (by) die_by(by);

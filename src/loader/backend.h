@@ -49,6 +49,8 @@ struct backend {
      * report. */
     bool (*serve)(struct keep *k, struct server *server);
 
+    bool in_process; /* the keep lives in this process, which is therefore worth locking in */
+
     /* Waits for the keep's end, frees everything. To be called exactly once for every started keep. */
     struct keep_end (*wait)(struct keep *k);
 

@@ -434,6 +434,7 @@ static struct keep_end kvm_wait(struct keep *k) {
 const struct backend backend_kvm = {
     .name = "kvm",
     .strength = KEEP_VM,
+    .in_process = true,
     .protects =
         "this machine from the workload, by a virtual machine around the sealed warden; not the workload from this "
         "machine",

@@ -253,6 +253,7 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
         return;
     }
     if (o->profile) server_profile(s, b->pid(k));
+    s->lock = o->lock && b->in_process && !DONJON_SANITIZED;
     uint64_t wall = o->config->limits.time;
     if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
     bool reported = b->serve(k, s);

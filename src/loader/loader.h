@@ -53,6 +53,8 @@ struct keep_options {
     const char *warden; /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
                            program, or `donjon-warden-tls` where the workload has TLS files or comes from a tenant */
     bool tenant;        /* no module: a tenant brings the workload, through the keep's channel */
+    bool lock;          /* lock this whole process in, for good, once the keep runs (kvm: the machine is in it). For
+                           programs that do nothing afterwards but say how it ended */
     bool debug;         /* the warden's own standard error and its log records go to descriptor 2 */
 
     /* Called in the calling thread before the keep is built: which kind it will be, and what that protects from. NULL:

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* preadv2, pwritev2 */
 #include "serve.h"
+#include "lockdown.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -342,6 +343,21 @@ bool server_request(struct server *s, const struct gate_request *q, struct gate_
     return s->exit_kind == 0 && !s->broken_pipe;
 }
 
+/* The keep runs by now: nothing more has to be opened or started. */
+static bool lock_in(struct server *s) {
+#if defined __x86_64__
+    char error[256];
+    s->lock = false;
+    if (!lockdown(s, error, sizeof error)) {
+        s->exit_kind = GATE_EXIT_BROKEN;
+        free(s->text);
+        s->text = strdup(error);
+        return false;
+    }
+#endif
+    return true;
+}
+
 bool server_loop(struct server *s, struct gate_host *gate) {
     s->gate = gate;
     bool go_on = true;
@@ -350,6 +366,7 @@ bool server_loop(struct server *s, struct gate_host *gate) {
         struct gate_reply r;
         if (gate_host_wait(gate, s->deadline_ns) != GATE_ASKED) return false;
         if (!gate_host_take(gate, &q)) continue;
+        if (s->lock && !lock_in(s)) return true; /* the reason is in the report */
         go_on = server_request(s, &q, &r, gate->block->data);
         gate_host_answer(gate, &r);
     }

@@ -44,7 +44,7 @@ static void *scribble(void *arg) {
         volatile uint8_t *shared = vm.slots[0].at;
         for (int i = 0; i < 64 && scribbling; i++) {
             uint64_t r = next();
-            size_t at = r % 3 == 0   ? r >> 8 & 0xff
+            size_t at = r % 3 == 0   ? 8 + (r >> 8 & 0xff) /* what the shim asks is for us to know */
                         : r % 3 == 1 ? SHIM_GATE_OFFSET + (r >> 8) % 4096
                                      : SHIM_TRANSFER_OFFSET + 32768 + (r >> 8) % 65536;
             shared[at] = (uint8_t)(r >> 40);
