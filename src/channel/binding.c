@@ -1,0 +1,115 @@
+#include "binding.h"
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TAG(text) ((struct channel_bytes){(const uint8_t *)(text), sizeof(text) - 1})
+
+static bool add(EVP_MD_CTX *c, struct channel_bytes b) {
+    uint8_t length[4];
+    for (unsigned i = 0; i < sizeof length; i++)
+        length[i] = (uint8_t)(b.size >> (8 * i));
+    return b.size <= UINT32_MAX && EVP_DigestUpdate(c, length, sizeof length) == 1 &&
+           (b.size == 0 || EVP_DigestUpdate(c, b.data, b.size) == 1);
+}
+
+static bool transcript(const struct channel_bytes *fields, size_t n, uint8_t out[CHANNEL_REPORT_DATA]) {
+    EVP_MD_CTX *c = EVP_MD_CTX_new();
+    bool ok = c && EVP_DigestInit_ex(c, EVP_sha512(), NULL) == 1;
+    for (size_t i = 0; ok && i < n; i++)
+        ok = add(c, fields[i]);
+    ok = ok && EVP_DigestFinal_ex(c, out, NULL) == 1;
+    EVP_MD_CTX_free(c);
+    return ok;
+}
+
+bool channel_report_data(struct channel_bytes spki, const uint8_t nonce[CHANNEL_NONCE],
+                         const uint8_t exporter[CHANNEL_EXPORTER_SIZE], const uint8_t *digest,
+                         uint8_t out[CHANNEL_REPORT_DATA]) {
+    static const uint8_t none[CHANNEL_DIGEST];
+    bool empty = !digest || memcmp(digest, none, sizeof none) == 0;
+    const struct channel_bytes fields[] = {TAG("donjon channel v1"),
+                                           spki,
+                                           {nonce, CHANNEL_NONCE},
+                                           {exporter, CHANNEL_EXPORTER_SIZE},
+                                           {digest, empty ? 0 : CHANNEL_DIGEST}};
+    return transcript(fields, sizeof fields / sizeof *fields, out);
+}
+
+bool channel_certificate_report_data(struct channel_bytes spki, const uint8_t digest[CHANNEL_DIGEST],
+                                     uint8_t out[CHANNEL_REPORT_DATA]) {
+    const struct channel_bytes fields[] = {TAG("donjon certificate v1"), spki, {digest, CHANNEL_DIGEST}};
+    return transcript(fields, sizeof fields / sizeof *fields, out);
+}
+
+bool channel_program_report_data(const uint8_t digest[CHANNEL_DIGEST], const uint8_t bytes[64],
+                                 uint8_t out[CHANNEL_REPORT_DATA]) {
+    const struct channel_bytes fields[] = {TAG("donjon program v1"), {digest, CHANNEL_DIGEST}, {bytes, 64}};
+    return transcript(fields, sizeof fields / sizeof *fields, out);
+}
+
+int channel_path_compare(struct channel_bytes a, struct channel_bytes b) {
+    size_t n = a.size < b.size ? a.size : b.size;
+    int order = n ? memcmp(a.data, b.data, n) : 0;
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+/* ---- the workload ---- */
+
+struct channel_workload {
+    EVP_MD_CTX *hash;
+    enum { BEGUN, CONFIG, FILES, SPOILT } at;
+    size_t last_size;
+    uint8_t last[CHANNEL_PATH_MAX];
+};
+
+struct channel_workload *channel_workload_new(void) {
+    struct channel_workload *w = calloc(1, sizeof *w);
+    if (w) w->hash = EVP_MD_CTX_new();
+    if (w && w->hash && EVP_DigestInit_ex(w->hash, EVP_sha256(), NULL) == 1 && add(w->hash, TAG("donjon workload v1")))
+        return w;
+    channel_workload_free(w);
+    return NULL;
+}
+
+void channel_workload_free(struct channel_workload *w) {
+    if (!w) return;
+    EVP_MD_CTX_free(w->hash);
+    free(w);
+}
+
+static bool step(struct channel_workload *w, bool ok, int next) {
+    w->at = ok ? next : SPOILT;
+    return ok;
+}
+
+static bool add_hash(struct channel_workload *w, struct channel_bytes content) {
+    uint8_t digest[CHANNEL_DIGEST];
+    static const uint8_t nothing[1];
+    const uint8_t *data = content.size ? content.data : nothing;
+    return EVP_Digest(data, content.size, digest, NULL, EVP_sha256(), NULL) == 1 &&
+           add(w->hash, (struct channel_bytes){digest, sizeof digest});
+}
+
+bool channel_workload_config(struct channel_workload *w, struct channel_bytes wire) {
+    return step(w, w->at == BEGUN && add(w->hash, wire), CONFIG);
+}
+
+bool channel_workload_module(struct channel_workload *w, struct channel_bytes module) {
+    return step(w, w->at == CONFIG && add_hash(w, module), FILES);
+}
+
+bool channel_workload_file(struct channel_workload *w, struct channel_bytes path, struct channel_bytes content) {
+    struct channel_bytes last = {w->last, w->last_size};
+    bool ok = w->at == FILES && channel_path_ok(path.data, path.size) && channel_path_compare(last, path) < 0;
+    if (!step(w, ok && add(w->hash, path) && add_hash(w, content), FILES)) return false;
+    memcpy(w->last, path.data, path.size);
+    w->last_size = path.size;
+    return true;
+}
+
+bool channel_workload_digest(struct channel_workload *w, uint8_t out[CHANNEL_DIGEST]) {
+    bool ok = w->at == FILES && EVP_DigestFinal_ex(w->hash, out, NULL) == 1;
+    w->at = SPOILT;
+    return ok;
+}
