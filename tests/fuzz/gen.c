@@ -5,9 +5,9 @@
 
 enum {
     TYPES_MAX = 128, /* type section */
-    VALUES_MAX = 8,  /* parameters or results of one type */
+    VALUES_MAX = 24, /* parameters or results of one type: more than there are registers */
     FUNCS_MAX = 8,   /* inner functions */
-    LOCALS_MAX = 24,
+    LOCALS_MAX = 60, /* with the parameters */
     LABELS_MAX = 24,
     GLOBALS_MAX = 10,
     MEMORIES_MAX = 3,
@@ -271,8 +271,12 @@ static void gen_leaf(struct gen *g, valtype t) {
 }
 
 static void gen_values(struct gen *g, const valtype *types, unsigned n) {
-    for (unsigned i = 0; i < n; i++)
-        gen_expr(g, types[i]);
+    for (unsigned i = 0; i < n; i++) {
+        if (i < 8)
+            gen_expr(g, types[i]);
+        else
+            gen_leaf(g, types[i]);
+    }
 }
 static void gen_drops(struct gen *g, unsigned n) {
     while (n--)
@@ -822,8 +826,29 @@ static void gen_memory_statement(struct gen *g) {
 
 /* ---- code: expressions and statements ---------------------------------------------------------------------------- */
 
+/* More than eight of one class: some travel in memory. */
+static void gen_wide_list(struct gen *g, uint8_t *n, valtype *types) {
+    bool vectors = chance(g, 2) && has(g, GEN_SIMD);
+    *n = (uint8_t)(9 + pick(g, VALUES_MAX - 9));
+    for (unsigned i = 0; i < *n; i++) {
+        types[i] = pick_type(g);
+        if (chance(g, 3)) continue;
+        types[i] = vectors ? (chance(g, 2) ? VT_F64 : VT_V128) : chance(g, 2) ? VT_I32 : VT_I64;
+    }
+}
+
 static void gen_random_type(struct gen *g, struct type *t, unsigned max) {
     memset(t, 0, sizeof *t);
+    if (chance(g, 10)) {
+        if (chance(g, 2))
+            gen_wide_list(g, &t->n_params, t->params);
+        else
+            t->n_params = (uint8_t)pick(g, 3), t->params[0] = t->params[1] = VT_I64;
+        if (!t->n_params || chance(g, 2)) gen_wide_list(g, &t->n_results, t->results);
+        if (t->n_params < 2) t->params[1] = 0;
+        if (t->n_params < 1) t->params[0] = 0;
+        return;
+    }
     t->n_params = (uint8_t)pick(g, max + 1);
     for (unsigned i = 0; i < t->n_params; i++)
         t->params[i] = pick_type(g);
@@ -869,6 +894,136 @@ static bool gen_br_if_value(struct gen *g, valtype t) {
     return false;
 }
 
+/* ---- code: what compilers look for ------------------------------------------------------------------------------- */
+
+static valtype pick_number(struct gen *g) {
+    static const valtype all[] = {VT_I32, VT_I64, VT_F32, VT_F64, VT_V128};
+    return all[pick(g, has(g, GEN_SIMD) ? 5 : 4)];
+}
+
+/* A compare as a condition. */
+static void gen_condition(struct gen *g) {
+    static const uint32_t bases[4] = {OP_I32_EQ, OP_I64_EQ, OP_F32_EQ, OP_F64_EQ};
+    unsigned which = pick(g, 4);
+    valtype t = which == 0 ? VT_I32 : which == 1 ? VT_I64 : which == 2 ? VT_F32 : VT_F64;
+    if (chance(g, 6)) { /* a test of bits */
+        bool wide = chance(g, 2);
+        gen_expr(g, wide ? VT_I64 : VT_I32), gen_leaf(g, wide ? VT_I64 : VT_I32);
+        op(g, wide ? OP_I64_AND : OP_I32_AND);
+        op(g, wide ? OP_I64_EQZ : OP_I32_EQZ);
+    } else {
+        gen_expr(g, t);
+        if (chance(g, 2))
+            gen_const_number(g, t);
+        else
+            gen_expr(g, t);
+        op(g, bases[which] + pick(g, which < 2 ? 10 : 6));
+    }
+    while (chance(g, 3))
+        op(g, OP_I32_EQZ);
+    if (chance(g, 10)) op_i32(g, 0), op(g, OP_I32_NE);
+}
+
+static void gen_idiom32(struct gen *g) {
+    switch (pick(g, 8)) {
+    case 0: gen_condition(g); return;
+    case 1: gen_expr(g, VT_I64), op(g, OP_I32_WRAP_I64); return;
+    case 2: /* a sum as for an address */
+        gen_expr(g, VT_I32), gen_expr(g, VT_I32), op_i32(g, pick(g, 5)), op(g, OP_I32_SHL), op(g, OP_I32_ADD);
+        if (chance(g, 2)) op_i32(g, (uint32_t)pick_int(g, 32)), op(g, OP_I32_ADD);
+        return;
+    case 3: gen_expr(g, VT_I32), op_i32(g, 1u << pick(g, 32)), op(g, OP_I32_MUL); return;
+    case 4:
+        gen_expr(g, VT_I32), gen_expr(g, VT_I32);
+        if (chance(g, 2)) op_i32(g, 31), op(g, OP_I32_AND);
+        op(g, OP_I32_SHL + pick(g, 5));
+        return;
+    case 5: gen_expr(g, VT_I32), op_i32(g, chance(g, 2) ? 0xff : 0xffff), op(g, OP_I32_AND); return;
+    case 6: /* corner cases of division, mostly without a trap */
+        gen_expr(g, VT_I32), gen_expr(g, VT_I32), op_i32(g, chance(g, 8) ? 0 : 1), op(g, OP_I32_OR);
+        op(g, OP_I32_DIV_S + pick(g, 4));
+        return;
+    default: gen_condition(g), gen_condition(g), op(g, OP_I32_AND + pick(g, 3)); return;
+    }
+}
+
+static void gen_idiom64(struct gen *g) {
+    switch (pick(g, 8)) {
+    case 0: gen_expr(g, VT_I32), op(g, OP_I64_EXTEND_I32_S); return;
+    case 1: gen_expr(g, VT_I32), op(g, OP_I64_EXTEND_I32_U); return;
+    case 2: gen_expr(g, VT_I64), op_i64(g, 0xffffffff), op(g, OP_I64_AND); return;
+    case 3: /* one that has an upper half, one that has none */
+        gen_expr(g, VT_I32), op(g, OP_I64_EXTEND_I32_U), gen_expr(g, VT_I64), gen_condition(g), op(g, OP_SELECT);
+        return;
+    case 4:
+        gen_expr(g, VT_I64), gen_expr(g, VT_I64), op_i64(g, pick(g, 5)), op(g, OP_I64_SHL), op(g, OP_I64_ADD);
+        if (chance(g, 2)) op_i64(g, pick_int(g, 64)), op(g, OP_I64_ADD);
+        return;
+    case 5: gen_expr(g, VT_I64), op_i64(g, 1ull << pick(g, 64)), op(g, OP_I64_MUL); return;
+    case 6: gen_expr(g, VT_I64), gen_expr(g, VT_I64), op(g, OP_I64_SHL + pick(g, 5)); return;
+    default:
+        gen_expr(g, VT_I64), gen_expr(g, VT_I64), op_i64(g, chance(g, 8) ? 0 : 1), op(g, OP_I64_OR);
+        op(g, OP_I64_DIV_S + pick(g, 4));
+        return;
+    }
+}
+
+/* More values alive at once than there are registers, over whatever happens in between. */
+static void gen_pressure(struct gen *g) {
+    valtype types[40];
+    unsigned n = 6 + pick(g, 34);
+    for (unsigned i = 0; i < n; i++) {
+        types[i] = pick_number(g);
+        uint32_t o = chance(g, 2) ? pick_op(g, vt_kind(types[i])) : 0;
+        if (o && i < 12)
+            gen_op(g, o);
+        else
+            gen_leaf(g, types[i]);
+        if (chance(g, 24)) gen_statements(g);
+    }
+    for (unsigned i = n; i-- > 0;) {
+        /* Two that are on the stack become one. */
+        if (i && types[i] == types[i - 1] && types[i] == VT_I64)
+            op(g, OP_I64_ADD + pick(g, 3));
+        else if (i && types[i] == types[i - 1] && types[i] == VT_I32)
+            op(g, OP_I32_ADD + pick(g, 3));
+        else
+            gen_trace(g, types[i]);
+        if (chance(g, 24)) gen_statements(g);
+    }
+}
+
+/* A loop whose locals feed each other. */
+static void gen_busy_loop(struct gen *g) {
+    struct type t = {0};
+    if (chance(g, 3)) t = g->types[pick(g, g->n_pool)], t.n_results = t.n_params;
+    memcpy(t.results, t.params, sizeof t.results);
+    gen_values(g, t.params, t.n_params);
+    if (!push_label(g, t.params, t.n_params)) {
+        gen_drops(g, t.n_params);
+        return;
+    }
+    op(g, OP_LOOP), put_blocktype(g, &t);
+    gen_fuel(g);
+    for (unsigned n = 1 + pick(g, 10); n--;) {
+        valtype number = pick_number(g);
+        int to = pick_local(g, number);
+        uint32_t o = pick_op(g, vt_kind(number));
+        if (to < 0 || !o) continue;
+        gen_op(g, o);
+        op_u(g, OP_LOCAL_SET, (uint32_t)to);
+        if (chance(g, 6)) gen_statements(g);
+    }
+    if (chance(g, 2)) gen_statements(g);
+    /* Around again while there is fuel to spare, and a condition says so. */
+    gen_condition(g);
+    op_u(g, OP_GLOBAL_GET, g->n_globals), op_i32(g, GEN_FUEL / 2), op(g, OP_I32_GT_U), op(g, OP_I32_AND);
+    op_u(g, OP_BR_IF, 0);
+    end_label(g);
+    for (unsigned i = t.n_params; i-- > 0;)
+        gen_trace(g, t.params[i]);
+}
+
 /* Whatever is not a plain instruction; false when `how` means nothing for this type here, and nothing was written. */
 static bool gen_special(struct gen *g, valtype t, unsigned how) {
     int l;
@@ -906,6 +1061,18 @@ static bool gen_special(struct gen *g, valtype t, unsigned how) {
         if (t != VT_I32) return false;
         op_u(g, OP_MEMORY_SIZE, 0);
         if (g->memory64[0]) op(g, OP_I32_WRAP_I64);
+        return true;
+    case 18:
+    case 19:
+    case 20:
+        if (t != VT_I32 && t != VT_I64) return false;
+        if (t == VT_I32)
+            gen_idiom32(g);
+        else
+            gen_idiom64(g);
+        return true;
+    case 21:
+        gen_expr(g, t), gen_expr(g, t), gen_condition(g), op_u(g, OP_SELECT_T, 1), put_valtype(&g->code, t);
         return true;
     case 16:
     case 17: gen_statements(g), gen_expr(g, t); return true;
@@ -952,7 +1119,10 @@ static void gen_statement(struct gen *g) {
     const struct label *label;
     uint32_t l;
     valtype t;
-    switch (pick(g, 14)) {
+    switch (pick(g, 18)) {
+    case 14: gen_pressure(g); return;
+    case 15:
+    case 16: gen_busy_loop(g); return;
     case 0:
     case 1:
     case 2: gen_store_local(g); return;
@@ -1008,7 +1178,7 @@ static void put_locals(struct gen *g, struct buffer *b, uint32_t n_params) {
 
 static void gen_locals(struct gen *g, const struct type *t) {
     static const valtype kinds[] = {VT_I32, VT_I64, VT_F32, VT_F64, VT_FUNCREF, VT_EXTERNREF, VT_V128, VT_EXNREF};
-    unsigned extra = pick(g, 8);
+    unsigned extra = chance(g, 6) ? pick(g, 28) : pick(g, 8);
     g->n_locals = 0;
     for (unsigned i = 0; i < t->n_params; i++)
         g->locals[g->n_locals++] = t->params[i];

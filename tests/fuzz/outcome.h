@@ -41,6 +41,8 @@ struct outcome {
 void outcome_here(const uint8_t *module, size_t size, struct outcome *o);
 void outcome_ahead(const uint8_t *module, size_t size, struct outcome *o); /* native, all compiled before it runs */
 void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o);
+void outcome_checked(const uint8_t *module, size_t size, struct outcome *o); /* native, without guard pages */
+void outcome_mixed(const uint8_t *module, size_t size, struct outcome *o);   /* big functions interpreted */
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o);
 
 /* The second engine: a Node process ($DONJON_NODE, else `node`), started on first use. False when there is none. */

@@ -1,6 +1,7 @@
 /* A generated module in our own engine. */
 #include "gen.h"
 #include "outcome.h"
+#include "native/ir.h"
 #include "native/image.h"
 #include "native/native.h"
 #include "store.h"
@@ -90,7 +91,7 @@ static void run(struct outcome *o, struct engine *e, struct store *s, struct mod
     observe(o, i);
 }
 
-enum how { VALIDATE, INTERPRET, LAZY, AHEAD };
+enum how { VALIDATE, INTERPRET, LAZY, AHEAD, CHECKED, MIXED };
 
 /* The module's code as an image, to be freed behind the store. */
 static void *image_for(struct store *s, const struct module *m) {
@@ -102,11 +103,26 @@ static void *image_for(struct store *s, const struct module *m) {
     return image;
 }
 
+/* So little address space that 32-bit memories have no guard: code checks bounds itself. */
+static void *reserve_little(void *ctx, size_t size) {
+    return size > 64 << 20 ? NULL : donjon_platform_posix()->reserve(ctx, size);
+}
+/* No room for functions of more than 512 instructions: they are interpreted, and call and are called by compiled ones.
+ */
+static void *realloc_no_big_function(void *ctx, void *block, size_t size) {
+    size_t n = size / sizeof(struct ins);
+    if (size % sizeof(struct ins) == 0 && n >= 1024 && (n & (n - 1)) == 0) return NULL;
+    return donjon_platform_posix()->realloc(ctx, block, size);
+}
+
 static void load(const uint8_t *module, size_t size, enum how how, struct outcome *o) {
+    struct donjon_platform platform = *donjon_platform_posix();
+    if (how == CHECKED) platform.reserve = reserve_little;
+    if (how == MIXED) platform.realloc = realloc_no_big_function;
     struct module_error err = {0};
     void *image = NULL;
     struct store_limits limits = {.interpret = how == VALIDATE || how == INTERPRET};
-    struct engine *e = engine_new(donjon_platform_posix());
+    struct engine *e = engine_new(&platform);
     struct store *s = e ? store_new(e, &limits) : NULL;
     memset(o, 0, sizeof *o);
     if (!s) __builtin_trap();
@@ -135,6 +151,12 @@ void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o) 
 }
 void outcome_ahead(const uint8_t *module, size_t size, struct outcome *o) {
     load(module, size, AHEAD, o);
+}
+void outcome_checked(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, CHECKED, o);
+}
+void outcome_mixed(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, MIXED, o);
 }
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o) {
     load(module, size, VALIDATE, o);

@@ -2,6 +2,7 @@
 #include <donjon/wasm.h>
 #include "builder.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -458,12 +459,140 @@ static void compiling_is_near_linear(void **state) {
     }
 }
 
+/* ---- threads ---- */
+
+static _Atomic bool hammering;
+static _Atomic unsigned blows;
+static void *hammer(void *store) {
+    while (hammering) {
+        donjon_store_interrupt(store);
+        blows++;
+        if (blows % 64 == 0) nanosleep(&(struct timespec){0, 200000}, NULL);
+    }
+    return NULL;
+}
+
+/* Interrupts at every moment, also while functions are compiled and instances made: none is lost, none does harm. */
+static void interrupts_at_any_moment(void **state) {
+    (void)state;
+    for (unsigned round = 0; round < 30; round++) {
+        struct mod m = {0};
+        FUNC(&m, "i", "i", 0, 0x20, 0, 0x10, 1, 0x0b); /* 0 and 1 call each other for ever, by tail calls */
+        FUNC(&m, "i", "i", 0, 0x20, 0, 0x12, 2, 0x0b);
+        FUNC(&m, "i", "i", 0, 0x20, 0, 0x12, 1, 0x0b);
+        FUNC(&m, "", "", 0, 0x03, 0x40, 0x0c, 0, 0x0b, 0x0b);
+        for (unsigned k = 0; k < 200; k++) { /* a chain of functions to be compiled one after the other */
+            struct buf body = {0};
+            PUT(&body, 0, 0x20, 0, 0x41, 1, 0x6a);
+            if (k < 199) put_byte(&body, 0x10), put_leb(&body, 5 + k);
+            PUT(&body, 0x0b);
+            add_func(&m, "i", "i", &body);
+        }
+        struct rig r = rig_start(&m, &(struct donjon_limits){0}, NULL, NULL);
+        pthread_t thread;
+        hammering = true;
+        assert_int_equal(pthread_create(&thread, NULL, hammer, r.store), 0);
+        donjon_slot_t slots[1] = {{.i32 = 0}};
+        for (unsigned k = 0; k < 20; k++) {
+            assert_int_equal(call(&r, "0", slots), DONJON_TRAP_INTERRUPT);
+            assert_int_equal(call(&r, "3", slots), DONJON_TRAP_INTERRUPT);
+            slots[0].i32 = 0;
+            int kind = call(&r, "4", slots);
+            if (kind)
+                assert_int_equal(kind, DONJON_TRAP_INTERRUPT);
+            else
+                assert_int_equal(slots[0].i32, 200);
+            wasm_trap_t *trap = NULL;
+            donjon_linker_t *l = donjon_linker_new(r.store);
+            wasm_instance_t *another = donjon_linker_instantiate(l, r.module, &trap);
+            assert_non_null(another);
+            wasm_instance_delete(another);
+            donjon_linker_delete(l);
+        }
+        hammering = false;
+        pthread_join(thread, NULL);
+        (void)call(&r, "4", slots); /* spends the last one */
+        slots[0].i32 = 0;
+        assert_int_equal(call(&r, "4", slots), 0);
+        assert_int_equal(slots[0].i32, 200);
+        rig_stop(&r);
+    }
+}
+
+static void *trapper(void *arg) {
+    (void)arg;
+    for (unsigned k = 0; k < 60; k++) {
+        struct mod m = {0};
+        SECTION(&m, 5, 1, 0, 1);
+        FUNC(&m, "i", "i", 0, 0x20, 0, 0x28, 2, 0, 0x0b);
+        FUNC(&m, "i", "i", 0, 0x20, 0, 0x10, 0, 0x0b);
+        struct buf bytes = finish(&m);
+        wasm_engine_t *engine = wasm_engine_new();
+        wasm_store_t *store = donjon_store_new(engine, &(struct donjon_limits){0});
+        wasm_module_t *module = donjon_module_new(store, bytes.data, bytes.size, NULL);
+        donjon_linker_t *l = donjon_linker_new(store);
+        wasm_instance_t *i = donjon_linker_instantiate(l, module, NULL);
+        for (unsigned n = 0; i && n < 20; n++) {
+            wasm_func_t *f = wasm_extern_as_func(donjon_instance_export(i, n % 2 ? "0" : "1"));
+            donjon_slot_t slots[1] = {{.i32 = -1}};
+            wasm_trap_t *trap = donjon_func_call(f, slots);
+            if (!trap || donjon_trap_kind(trap) != DONJON_TRAP_MEMORY) return "wrong";
+            wasm_trap_delete(trap);
+            wasm_func_delete(f);
+        }
+        if (!i) return "no instance";
+        wasm_instance_delete(i);
+        donjon_linker_delete(l);
+        wasm_module_delete(module);
+        wasm_store_delete(store);
+        wasm_engine_delete(engine);
+        free(bytes.data);
+    }
+    return NULL;
+}
+
+/* Stores come and go while other threads' stores take faults. */
+static void faults_stay_in_their_thread(void **state) {
+    (void)state;
+    pthread_t threads[6];
+    assert_true(donjon_platform_posix_rearm());
+    for (unsigned k = 0; k < 6; k++)
+        assert_int_equal(pthread_create(&threads[k], NULL, trapper, NULL), 0);
+    for (unsigned k = 0; k < 6; k++) {
+        void *wrong;
+        pthread_join(threads[k], &wrong);
+        assert_null(wrong);
+    }
+}
+
+/* A thread that made no store of its own has no alternate stack: faults and overflows are traps there, too. */
+static void *runs_elsewhere(void *rig) {
+    donjon_slot_t slots[1] = {{.i32 = -1}};
+    if (call(rig, "0", slots) != DONJON_TRAP_MEMORY) return "memory";
+    if (call(rig, "1", slots) != DONJON_TRAP_STACK) return "stack";
+    return NULL;
+}
+static void any_thread_may_run_a_store(void **state) {
+    (void)state;
+    struct mod m = {0};
+    SECTION(&m, 5, 1, 0, 1);
+    FUNC(&m, "i", "i", 0, 0x20, 0, 0x28, 2, 0, 0x0b);
+    FUNC(&m, "i", "i", 0, 0x20, 0, 0x10, 1, 0x0b);
+    struct rig r = rig_start(&m, &(struct donjon_limits){0}, NULL, NULL);
+    pthread_t thread;
+    void *wrong;
+    assert_int_equal(pthread_create(&thread, NULL, runs_elsewhere, &r), 0);
+    pthread_join(thread, &wrong);
+    assert_null(wrong);
+    rig_stop(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrapped_joins_have_no_upper_half),
-        cmocka_unit_test(deep_ends_are_traps),
-        cmocka_unit_test(big_frames_are_bounded),
-        cmocka_unit_test(compiling_is_near_linear),
+        cmocka_unit_test(wrapped_joins_have_no_upper_half), cmocka_unit_test(deep_ends_are_traps),
+        cmocka_unit_test(big_frames_are_bounded),           cmocka_unit_test(compiling_is_near_linear),
+        cmocka_unit_test(interrupts_at_any_moment),         cmocka_unit_test(faults_stay_in_their_thread),
+        cmocka_unit_test(any_thread_may_run_a_store),
     };
     return cmocka_run_group_tests_name("hostile", tests, NULL, NULL);
 }
