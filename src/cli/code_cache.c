@@ -76,7 +76,7 @@ static bool read_own(const char *path, uint8_t **bytes, size_t *size) {
 }
 
 bool code_cache_find(const void *module, size_t size, uint8_t **file, const uint8_t **code, size_t *code_size,
-                     uint8_t digest[MAC_SIZE]) {
+                     uint8_t digest[MAC_SIZE], uint8_t code_sha256[MAC_SIZE]) {
     char dir[PATH_SIZE], path[PATH_SIZE], name[NAME_SIZE], error[256];
     uint8_t key[MAC_KEY];
     size_t file_size;
@@ -93,6 +93,7 @@ bool code_cache_find(const void *module, size_t size, uint8_t **file, const uint
     if (!wrong && f.head.module_size == size && !memcmp(f.head.digest, digest, MAC_SIZE)) {
         *code = f.code;
         *code_size = (size_t)f.head.code_size;
+        memcpy(code_sha256, f.head.code_sha256, MAC_SIZE);
         return true;
     }
     unlink(path); /* of no use to anybody */

@@ -15,7 +15,7 @@ enum {
 /* The code for a module, in memory from malloc: `*file` is to be freed. False: there is none, or none that can be used.
  */
 bool code_cache_find(const void *module, size_t size, uint8_t **file, const uint8_t **code, size_t *code_size,
-                     uint8_t digest[MAC_SIZE]);
+                     uint8_t digest[MAC_SIZE], uint8_t code_sha256[MAC_SIZE]);
 
 /* Puts code there, and makes room. False with errno or, when there is no cache to be had, ENOENT. */
 bool code_cache_put(const uint8_t key[MAC_KEY], const uint8_t digest[MAC_SIZE], size_t module_size, const void *code,

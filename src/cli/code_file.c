@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static const uint8_t magic[8] = {0x7f, 'd', 'o', 'n', 'j', 'o', 'n', '\n'};
-_Static_assert(sizeof(struct code_head) == 120, "no padding");
+_Static_assert(sizeof(struct code_head) == 152, "no padding");
 
 bool code_file_is(const void *bytes, size_t size) {
     return size >= sizeof magic && !memcmp(bytes, magic, sizeof magic);
@@ -107,11 +107,12 @@ bool code_file_write(const char *path, const uint8_t key[MAC_KEY], const uint8_t
     if (snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid()) >= (int)sizeof temporary)
         return false;
     errno = ENOMEM;
-    uint8_t *bytes = make_key_id(key, h.key_id) ? build(&h, key, module, code, &size) : NULL;
+    bool ok = make_key_id(key, h.key_id) && mac_sha256(code, code_size, h.code_sha256);
+    uint8_t *bytes = ok ? build(&h, key, module, code, &size) : NULL;
     if (!bytes) return false;
     unlink(temporary);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, module ? 0666 : 0600);
-    bool ok = fd >= 0 && write_all(fd, bytes, size);
+    ok = fd >= 0 && write_all(fd, bytes, size);
     if (fd >= 0 && close(fd)) ok = false;
     ok = ok && rename(temporary, path) == 0;
     int error = errno;

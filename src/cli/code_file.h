@@ -10,7 +10,7 @@
 
 #include "mac.h"
 
-enum { CODE_FILE_VERSION = 1, CODE_FILE_MODULE = 1 /* flag: the module is in it */ };
+enum { CODE_FILE_VERSION = 2, CODE_FILE_MODULE = 1 /* flag: the module is in it */ };
 
 struct code_head {
     uint8_t magic[8];
@@ -20,6 +20,7 @@ struct code_head {
     uint8_t key_id[16]; /* tells a file under another key from an altered one */
     uint8_t digest[32]; /* SHA-256 of the module */
     uint64_t module_size, code_size;
+    uint8_t code_sha256[32]; /* what a keep in a virtual machine is told to expect */
 };
 
 /* Does it look like one? Says nothing about whether it can be believed. */

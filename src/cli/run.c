@@ -65,6 +65,7 @@ static int run_keep(struct run *r, struct run_module *m) {
         .code = m->code,
         .code_size = m->code_size,
         .code_digest = m->digest,
+        .code_sha256 = m->code_sha256,
         .stdio = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .backend = r->backend,
         .profile = r->profile,

@@ -49,6 +49,7 @@ struct run_module {
     size_t wasm_size, code_size;
     uint8_t *cached;    /* a cache entry with the code */
     uint8_t digest[32]; /* the module's, when there is code */
+    uint8_t code_sha256[32];
     bool worth_caching;
 };
 int run_read_module(struct run *r, struct run_module *m); /* 0, or the exit code after everything has been said */

@@ -24,6 +24,7 @@ static int open_compiled(struct run *r, struct run_module *m, const char *shown,
     m->code = f.code;
     m->code_size = (size_t)f.head.code_size;
     memcpy(m->digest, f.head.digest, sizeof m->digest);
+    memcpy(m->code_sha256, f.head.code_sha256, sizeof m->code_sha256);
     return 0;
 }
 
@@ -33,7 +34,7 @@ static void look_in_cache(struct run *r, struct run_module *m) {
                   r->c.limits.fuel == CONFIG_UNLIMITED && code_cache_on();
     if (!usable) return;
     const uint8_t *code;
-    if (code_cache_find(m->wasm, m->wasm_size, &m->cached, &code, &m->code_size, m->digest))
+    if (code_cache_find(m->wasm, m->wasm_size, &m->cached, &code, &m->code_size, m->digest, m->code_sha256))
         m->code = code;
     else
         m->worth_caching = true;

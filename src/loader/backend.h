@@ -19,8 +19,10 @@ struct keep_image {
     const char *warden; /* path of the warden's binary */
     int boot_fd;        /* the boot image (gate.h) as a memfd, its position at the start */
     size_t boot_size;
-    uint64_t memory_limit; /* bytes the keep's host process may have as writable memory; 0 unlimited */
-    bool debug;            /* the warden's standard error is ours */
+    size_t code_size;           /* of it at the end: compiled code; 0: none */
+    const uint8_t *code_sha256; /* its digest */
+    uint64_t memory_limit;      /* bytes the keep's host process may have as writable memory; 0 unlimited */
+    bool debug;                 /* the warden's standard error is ours */
 };
 
 /* How a keep's host process ended. */

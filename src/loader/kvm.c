@@ -34,7 +34,9 @@ struct keep {
     struct vm vm;
     pthread_t thread;
     int bell, keep_bell; /* two ends of one socket: the gate's, and the shim's through us */
-    int files[2];        /* enum shim_file */
+    int warden, boot;    /* files */
+    uint64_t plain_size; /* of the boot image, before its compiled code */
+    uint64_t dense;      /* vm_create */
     uint64_t memory_limit;
     struct gate_host gate;
     bool debug;
@@ -124,6 +126,13 @@ static bool find_digests(struct keep *k, const char *warden, char *error, size_t
     return ok;
 }
 
+/* Compiled code is measured like the warden: the page names the one code that this keep may be given. */
+static void add_code(struct keep *k, const struct keep_image *image) {
+    if (image->code_size == 0) return;
+    k->digests.code_size = image->code_size;
+    memcpy(k->digests.code_sha256, image->code_sha256, sizeof k->digests.code_sha256);
+}
+
 static bool find_shim(struct keep *k, const char *warden, char *error, size_t size) {
     char path[4096];
     size_t n;
@@ -168,10 +177,15 @@ __attribute__((format(printf, 2, 3))) static void end_broken(struct keep *k, con
 }
 
 static int64_t read_file(struct keep *k, uint64_t which, uint64_t offset, uint64_t most) {
-    if (which > SHIM_FILE_BOOT || most > SHIM_TRANSFER_SIZE || offset > INT64_MAX) return -EINVAL;
+    if (which >= SHIM_FILES || most > SHIM_TRANSFER_SIZE || offset > INT64_MAX / 2) return -EINVAL;
+    if (which == SHIM_FILE_BOOT) {
+        if (offset >= k->plain_size) return 0;
+        if (most > k->plain_size - offset) most = k->plain_size - offset;
+    }
+    if (which == SHIM_FILE_CODE) offset += k->plain_size;
     ssize_t n;
     do
-        n = pread(k->files[which], vm_transfer(&k->vm), most, (off_t)offset);
+        n = pread(which == SHIM_FILE_WARDEN ? k->warden : k->boot, vm_transfer(&k->vm), most, (off_t)offset);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -EIO : n;
 }
@@ -339,7 +353,7 @@ static uint32_t spin_ns(void) {
 }
 
 static bool start_machine(struct keep *k, char *error, size_t size) {
-    const char *what = vm_create(&k->vm);
+    const char *what = vm_create(&k->vm, k->dense);
     if (!what) {
         kvm_image_build(vm_memory(&k->vm), k->shim, &k->digests, k->mode, 0);
         tell(k);
@@ -355,8 +369,8 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
 
 static void free_keep(struct keep *k) {
     vm_destroy(&k->vm);
-    for (int i = 0; i < 2; i++)
-        if (k->files[i] >= 0) close(k->files[i]);
+    if (k->warden >= 0) close(k->warden);
+    if (k->boot >= 0) close(k->boot);
     if (k->bell >= 0) close(k->bell);
     if (k->keep_bell >= 0) close(k->keep_bell);
     if (k->have_timer) timer_delete(k->timer);
@@ -378,13 +392,17 @@ static struct keep *kvm_start(const struct keep_image *image, char *error, size_
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) pair[0] = pair[1] = -1;
     k->bell = pair[0];
     k->keep_bell = pair[1];
-    k->files[SHIM_FILE_WARDEN] = open(image->warden, O_RDONLY | O_CLOEXEC);
-    k->files[SHIM_FILE_BOOT] = fcntl(image->boot_fd, F_DUPFD_CLOEXEC, 3);
-    if (k->files[SHIM_FILE_WARDEN] < 0)
+    k->warden = open(image->warden, O_RDONLY | O_CLOEXEC);
+    k->boot = fcntl(image->boot_fd, F_DUPFD_CLOEXEC, 3);
+    k->plain_size = image->boot_size - image->code_size;
+    /* code: checked, read, installed, each a copy */
+    k->dense = 3 * (uint64_t)image->code_size;
+    if (k->warden < 0)
         snprintf(error, size, "cannot start the warden %s: %s", image->warden, strerror(errno));
-    else if (find_shim(k, image->warden, error, size) && find_digests(k, image->warden, error, size) &&
-             start_machine(k, error, size))
-        return k;
+    else if (find_shim(k, image->warden, error, size) && find_digests(k, image->warden, error, size)) {
+        add_code(k, image);
+        if (start_machine(k, error, size)) return k;
+    }
     free_keep(k);
     return NULL;
 }

@@ -12,8 +12,7 @@
 #include <unistd.h>
 
 #define LARGE UINT64_C(0x200000)
-/* Of the first memory, what every keep touches densely (shim, warden, heap): large pages of the host's. The rest comes
- * in small ones as it is touched, so that a small keep stays small. */
+/* Of the first memory, what every keep touches densely (shim, warden, heap): large pages of the host's. */
 #define DENSE (UINT64_C(4) << 20)
 
 /* Zeroed memory that starts at a large page and takes no room until it is touched. */
@@ -43,8 +42,10 @@ static bool add_slot(struct vm *vm, uint64_t gpa, uint64_t size, uint64_t dense)
     return true;
 }
 
-const char *vm_create(struct vm *vm) {
+const char *vm_create(struct vm *vm, uint64_t dense) {
     memset(vm, 0, sizeof *vm);
+    dense = DENSE + ((dense + LARGE - 1) & ~(LARGE - 1));
+    if (dense > KVM_FIRST_MEMORY) dense = KVM_FIRST_MEMORY;
     vm->vm = vm->vcpu = -1;
     vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (vm->kvm < 0) return "open /dev/kvm";
@@ -52,7 +53,7 @@ const char *vm_create(struct vm *vm) {
     vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
     if (vm->vm < 0) return "create a virtual machine";
     if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, SHIM_SHARED_SIZE) ||
-        !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, DENSE))
+        !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, dense))
         return "give the virtual machine memory";
     vm->memory = KVM_FIRST_MEMORY;
     vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);

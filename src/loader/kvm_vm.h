@@ -18,8 +18,10 @@ struct vm {
     uint64_t tsc_khz;
 };
 
-/* Makes the machine with its first memory (zeroed) and the shared part; nothing in it. NULL, or what failed (errno). */
-const char *vm_create(struct vm *vm);
+/* Makes the machine with its first memory (zeroed) and the shared part; nothing in it. NULL, or what failed (errno).
+ * `dense`: bytes that will be written from end to end, in large pages of the host's; the rest comes in small ones as it
+ * is touched, so that a small keep stays small. */
+const char *vm_create(struct vm *vm, uint64_t dense);
 /* The virtual CPU, about to enter the shim that is in memory. */
 const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode);
 /* More private memory, behind what there is. False: the machine has no more. */

@@ -132,8 +132,7 @@ static bool write_parts(int fd, const struct part *parts, unsigned n, size_t siz
 
 static uint32_t boot_flags(const struct keep_options *o) {
     static const uint32_t terminal[3] = {BOOT_TERMINAL_IN, BOOT_TERMINAL_OUT, BOOT_TERMINAL_ERR};
-    uint32_t flags =
-        (o->debug ? BOOT_DEBUG : 0) | (o->profile ? BOOT_PROFILE : 0) | (o->tenant ? BOOT_TENANT : 0);
+    uint32_t flags = (o->debug ? BOOT_DEBUG : 0) | (o->profile ? BOOT_PROFILE : 0) | (o->tenant ? BOOT_TENANT : 0);
     for (int i = 0; i < 3; i++)
         if (o->stdio[i] >= 0 && isatty(o->stdio[i])) flags |= terminal[i];
     return flags;
@@ -175,8 +174,8 @@ static int make_boot(const struct keep_options *o, size_t *size, struct keep_res
 }
 
 /* Writable memory that the keep's process may have: what its limits add up to, its module in all its forms (boot image,
- * module, translated code), code that came with it (boot image, installed, its tables), and something for the warden
- * itself. */
+ * module, translated code), code that came with it (boot image, checked, installed, its tables), and something for the
+ * warden itself. */
 static uint64_t memory_limit(const struct config *c, size_t boot_size, size_t code_size) {
 #if DONJON_SANITIZED
     (void)c, (void)boot_size, (void)code_size;
@@ -184,7 +183,7 @@ static uint64_t memory_limit(const struct config *c, size_t boot_size, size_t co
 #else
     const struct config_limits *l = &c->limits;
     uint64_t parts[] = {l->memory, l->stack,  l->heap,        l->fs_bytes,   l->tables * 8, l->call_depth * 64,
-                        boot_size, boot_size, boot_size * 16, code_size * 4, 256u << 20};
+                        boot_size, boot_size, boot_size * 16, code_size * 5, 256u << 20};
     uint64_t sum = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (__builtin_add_overflow(sum, parts[i], &sum)) return 0;
@@ -295,6 +294,8 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     size_t code_size = o->code ? o->code_size : 0;
     image.boot_fd = make_boot(o, &image.boot_size, result);
     if (image.boot_fd < 0) return;
+    image.code_size = code_size;
+    image.code_sha256 = o->code_sha256;
     image.memory_limit = memory_limit(o->config, image.boot_size - code_size, code_size);
     struct server *s = server_new(o->config, o->stdio, o->debug, error, sizeof error);
     if (s) {

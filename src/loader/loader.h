@@ -42,6 +42,7 @@ struct keep_options {
     const void *code;
     size_t code_size;
     const uint8_t *code_digest;
+    const uint8_t *code_sha256; /* of the code itself: a keep in a virtual machine checks it before use */
 
     /* The descriptors behind the configuration's stdin, stdout and stderr files. Never closed, never made non-blocking.
      * -1: the program sees an empty input or a sink, as with /dev/null. */

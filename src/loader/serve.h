@@ -34,7 +34,7 @@ struct server {
     struct handle handles[GATE_MAX_HANDLES];
     uint32_t n_fixed; /* files and mounts of the configuration: their numbers are never given anew */
     bool debug;
-    bool lock; /* lock this process in before the first request is served (lockdown.h) */
+    bool lock;      /* lock this process in before the first request is served (lockdown.h) */
     int profile_fd; /* -1: nobody wants to know where code is */
     uint64_t calls;
     uint64_t deadline_ns;     /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */

@@ -46,7 +46,7 @@
 #define SHIM_OP_WRONG_MODE 12
 
 #define SHIM_MAGIC   0x6d696853 /* "Shim" */
-#define SHIM_VERSION 1
+#define SHIM_VERSION 2
 
 /* The page of digests, right behind the shim's memory. */
 #define SHIM_DIGESTS_MAGIC 0x747367446a6e6f44 /* "DonjDgst" */
@@ -72,7 +72,9 @@ struct shim_digests {
     uint32_t version, zero;
     uint64_t warden_size; /* the leading part of the warden's file that is loaded: debug information lies behind it */
     uint8_t warden_sha256[32];
-    uint8_t zeros[4096 - 56];
+    uint64_t code_size; /* compiled code that comes with the module; 0: none may come */
+    uint8_t code_sha256[32];
+    uint8_t zeros[4096 - 96];
 };
 _Static_assert(sizeof(struct shim_digests) == 4096, "one page");
 
@@ -92,7 +94,8 @@ enum shim_op {
     SHIM_WRONG_MODE = SHIM_OP_WRONG_MODE, /* this machine's SYSCALL does not do what the mode says; does not return */
     SHIM_OPS
 };
-enum shim_file { SHIM_FILE_WARDEN, SHIM_FILE_BOOT };
+/* SHIM_FILE_BOOT ends before the compiled code, which is a file of its own. */
+enum shim_file { SHIM_FILE_WARDEN, SHIM_FILE_BOOT, SHIM_FILE_CODE, SHIM_FILES };
 
 struct shim_call {
     uint32_t op, zero;

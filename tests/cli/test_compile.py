@@ -5,7 +5,7 @@ import os, re, shutil, stat, subprocess, sys, time, unittest
 from modules import module
 from test_cli import Base, DONJON, FAILED, TRAP, donjon
 
-HEAD, MAC = 120, 32  # src/cli/code_file.h
+DIGEST, HEAD, MAC = 120, 152, 32  # src/cli/code_file.h
 BIG = 5 << 20        # a module of this size is looked for in the cache
 
 
@@ -108,10 +108,12 @@ class Files(Own):
         self.gives(self.donjon("run", self.path("mine.donjon"), env=other), "hello\n")
 
     def authentic(self, name, at, value):
-        """A file as another build would have made it under the same key."""
+        """A file as another build would have made it under the same key: with the digest of its code."""
         import hashlib, hmac
         body = bytearray(self.read(self.compiled("hello"))[:-MAC])
         body[at] ^= value
+        if at >= HEAD:
+            body[DIGEST:HEAD] = hashlib.sha256(body[HEAD + os.path.getsize(module("hello")):]).digest()
         key = self.read(self.path("data/donjon/key"))
         return self.path(name, bytes(body) + hmac.new(key, bytes(body), hashlib.sha256).digest())
 
@@ -123,9 +125,20 @@ class Files(Own):
 
     def test_authentic_nonsense_is_not_run(self):
         """Code that its own checks refuse is compiled instead: the engine looks again at what the file said."""
-        f = self.authentic("inner.donjon", 120 + os.path.getsize(module("hello")) + 8, 1)  # the image's own version
+        f = self.authentic("inner.donjon", HEAD + os.path.getsize(module("hello")) + 8, 1)  # the image's own version
         self.gives(self.donjon("run", f), "hello\n")
         self.assertIn("not used: compiled code in another version's format", self.donjon("run", "--debug", f)[2])
+
+    def test_keep_checks_its_code(self):
+        """In a virtual machine the code is hashed before use; what is not the code that was announced ends the keep."""
+        f = self.compiled("hello")
+        code, _, err = self.donjon("run", "--backend", "kvm", "--debug", f)
+        if "cannot run here" in err:
+            self.skipTest("no kvm keep here")
+        self.assertEqual(code, 0)
+        self.assertRegex(err, "compiled code of [0-9]+ bytes used")
+        lied = self.authentic("lied.donjon", DIGEST, 1)
+        self.says(self.donjon("run", "--backend", "kvm", lied), FAILED, "the compiled code is not what was measured")
 
     def test_unsafe_keys(self):
         f = self.compiled("hello")

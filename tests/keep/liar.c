@@ -5,6 +5,7 @@
  *     liar SHIM PROGRAM      DONJON_LIES: how many answers (20,000)
  */
 #define _GNU_SOURCE
+#include "gate/gate.h"
 #include "loader/kvm_vm.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -54,12 +55,23 @@ static void *scribble(void *arg) {
     return NULL;
 }
 
+/* A boot image that goes on for as long as it may; its header may well be nonsense. */
+static int64_t boot_image(const struct shim_call *q) {
+    struct boot_header head = {.config_size = BOOT_MAX_CONFIG, .module_size = BOOT_MAX_MODULE};
+    if (next() % 64 == 0) ((uint8_t *)&head)[next() % sizeof head] ^= (uint8_t)(1 << next() % 8);
+    if (q->args[1] == 0) {
+        memcpy(vm_transfer(&vm), &head, sizeof head);
+        return SHIM_TRANSFER_SIZE;
+    }
+    return next() % 2 ? (int64_t)(next() % (q->args[2] + 1)) : 0;
+}
+
 /* What an honest loader would say. */
 static int64_t honest(const struct shim_call *q, bool *told_memory) {
     uint64_t n;
     switch (q->op) {
     case SHIM_READ:
-        if (q->args[0] == SHIM_FILE_BOOT) return next() % 2 ? (int64_t)(next() % (q->args[2] + 1)) : 0;
+        if (q->args[0] == SHIM_FILE_BOOT) return boot_image(q);
         if (q->args[1] >= program_size) return 0;
         n = program_size - q->args[1] < q->args[2] ? program_size - q->args[1] : q->args[2];
         memcpy(vm_transfer(&vm), program + q->args[1], n);
@@ -95,7 +107,7 @@ static int fail(const char *what, const struct kvm_run *run) {
 /* One keep, until it refuses. */
 static void keep(uint64_t most) {
     bool lied_memory = false, booted = false;
-    const char *what = vm_create(&vm);
+    const char *what = vm_create(&vm, 0);
     if (what) {
         printf("cannot %s: %s\n", what, strerror(errno));
         exit(1);

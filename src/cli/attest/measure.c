@@ -1,6 +1,8 @@
 #include "attest.h"
+#include "cli/code_file.h"
 #include "loader/kvm_image.h"
 
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +10,7 @@ enum kind { KIND_UNKNOWN, KIND_OVMF, KIND_SGXS, KIND_SIGSTRUCT, KIND_ID_BLOCK, K
 
 struct measurement {
     struct cli_args *a;
-    const char *kernel, *initrd, *auth, *warden;
+    const char *kernel, *initrd, *auth, *warden, *code;
     unsigned c_bit;
     struct attest_ovmf_launch launch;
     enum kind kind;
@@ -51,6 +53,23 @@ static int measure_ovmf(struct measurement *m, struct attest_bytes firmware) {
     return CLI_YES;
 }
 
+/* The compiled code in a file of `donjon compile`'s, by its own digest. */
+static bool measure_code(struct measurement *m, struct shim_digests *d) {
+    struct attest_bytes file;
+    struct code_head h;
+    if (!m->code) return true;
+    if (!attest_read(m->a->verb, m->code, &file)) return false;
+    bool ok = file.size >= sizeof h + MAC_SIZE;
+    if (ok) memcpy(&h, file.data, sizeof h);
+    ok = ok && h.version == CODE_FILE_VERSION && h.code_size <= file.size - sizeof h - MAC_SIZE;
+    if (ok) d->code_size = h.code_size;
+    const uint8_t *code = file.data + file.size - MAC_SIZE - (ok ? h.code_size : 0);
+    ok = ok && EVP_Digest(code, h.code_size, d->code_sha256, NULL, EVP_sha256(), NULL) == 1;
+    free((void *)file.data);
+    if (!ok) cli_error(m->a->verb, "%s is not compiled by donjon", m->code);
+    return ok;
+}
+
 /* A keep as SEV-SNP would launch it: the shim, the page of digests and the first tables page by page, then the virtual
  * CPU. Pages without content are launched as zero pages. */
 static int measure_keep(struct measurement *m, struct attest_bytes shim) {
@@ -64,6 +83,7 @@ static int measure_keep(struct measurement *m, struct attest_bytes shim) {
     bool ok = kvm_digests(warden.data, warden.size, &digests);
     free((void *)warden.data);
     if (!ok) return wrong(m, "the warden is not a program");
+    if (!measure_code(m, &digests)) return CLI_FAILED;
     static const uint8_t zeros[ATTEST_SNP_PAGE];
     size_t size = kvm_image_size(shim.data);
     uint8_t *memory = calloc(1, size), vmsa[ATTEST_SNP_PAGE];
@@ -79,6 +99,7 @@ static int measure_keep(struct measurement *m, struct attest_bytes shim) {
     attest_snp_launch_page(&l, ATTEST_SNP_VMSA, UINT64_C(0xfffffffff000), vmsa);
     line(m, "snp.measurements", l.digest, sizeof l.digest);
     line(m, "warden.sha256", digests.warden_sha256, sizeof digests.warden_sha256);
+    if (m->code) line(m, "code.sha256", digests.code_sha256, sizeof digests.code_sha256);
     return CLI_YES;
 }
 
@@ -146,6 +167,7 @@ static bool take_option(struct measurement *m, int id, const char *value) {
     case OPT_CMDLINE: m->launch.cmdline = (struct attest_bytes){(const uint8_t *)value, strlen(value)}; return true;
     case OPT_AUTH: m->auth = value; return true;
     case OPT_WARDEN: m->warden = value; return true;
+    case OPT_CODE: m->code = value; return true;
     case OPT_C_BIT: m->c_bit = (unsigned)strtoul(value, NULL, 10); return m->c_bit >= 32 && m->c_bit < 52;
     case OPT_JSON: m->json = true; return true;
     default: return false;

@@ -34,6 +34,7 @@ enum {
     OPT_CMDLINE,
     OPT_AUTH,
     OPT_WARDEN,
+    OPT_CODE,
     OPT_C_BIT,
 };
 

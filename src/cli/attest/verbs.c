@@ -89,6 +89,9 @@ static const struct cli_option measure_options[] = {
     {OPT_CMDLINE, 0, "cmdline", "TEXT", "ovmf: kernel command line."},
     {OPT_AUTH, 0, "auth", "FILE", "id-block: the ID authentication information (4096 bytes)."},
     {OPT_WARDEN, 0, "warden", "FILE", "keep: the warden that the shim in FILE is to take in."},
+    {OPT_CODE, 0, "code", "FILE",
+     "keep: what `donjon compile` made of the workload, where the keep is to be given that; a keep that compiles by "
+     "itself needs none."},
     {OPT_C_BIT, 0, "c-bit", "N", "keep: which bit of an address says encrypted (51)."},
     {OPT_JSON, 0, "json", NULL, "As JSON."},
     {0},

@@ -173,6 +173,13 @@ void exceptions_init(void);
 extern bool booting;         /* there is no warden yet */
 enum { USER_DONE = 0x7000 }; /* the number with which code of user.c gives control back */
 
+/* ---- boot.c: the boot image ---- */
+/* There is compiled code at USER_IMAGE, and it is the one that was measured. */
+void boot_code(uint64_t size);
+int64_t boot_read(uint64_t to, uint64_t size);
+/* It will not be read again. */
+void boot_close(void);
+
 /* ---- program.c: the warden ---- */
 extern uint64_t warden_base;
 void program_prepare(void);

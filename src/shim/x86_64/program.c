@@ -23,6 +23,7 @@ struct segment {
 #define STACK_TOP   UINT64_C(0x7ff000000000)
 #define STACK_SIZE  (UINT64_C(8) << 20)
 #define WARDEN_MOST (UINT64_C(64) << 20)
+#define CODE_MOST   (UINT64_C(2) << 30)
 enum { RFLAGS_START = 0x202 };
 
 extern char user_start[], user_entry[], user_signal[], file_user_end[];
@@ -87,27 +88,48 @@ static void map_window(bool on) {
     tables_flush();
 }
 
-static void take_file(uint64_t size, const uint8_t expected[32]) {
+/* A file of the host's at a place of its own, hashed there. */
+struct taken {
+    enum shim_file file;
+    uint64_t at, size;
+    const uint8_t *sha256;
+    const char *no_memory, *too_short, *changed;
+};
+
+static void take_file(const struct taken *t) {
     static const uint32_t initial[8] = SHA256_INITIAL;
-    uint64_t room = ROUND(size, LARGE);
-    need(size > sizeof(struct elf) && size <= WARDEN_MOST, "the warden's size cannot be");
-    need(areas_set(USER_WARDEN, USER_WARDEN + room, PROT_NONE, AREA_SHIM), "no memory for the warden");
-    need(tables_commit(USER_WARDEN, USER_WARDEN + room, PROT_READ | PROT_WRITE, always), "no memory for the warden");
+    uint64_t room = ROUND(t->size, LARGE);
+    need(areas_set(t->at, t->at + room, PROT_NONE, AREA_SHIM), t->no_memory);
+    need(tables_commit(t->at, t->at + room, PROT_READ | PROT_WRITE, always), t->no_memory);
     map_window(true);
     struct user_work *w = work();
     memcpy(w->state, initial, sizeof initial);
     w->sha = has_sha;
-    for (uint64_t at = 0; at < size; at += SHIM_TRANSFER_SIZE) {
-        uint64_t piece = size - at < SHIM_TRANSFER_SIZE ? size - at : SHIM_TRANSFER_SIZE;
-        need(host_count(SHIM_READ, SHIM_FILE_WARDEN, at, piece) == (int64_t)piece, "the warden's file is too short");
+    for (uint64_t at = 0; at < t->size; at += SHIM_TRANSFER_SIZE) {
+        uint64_t piece = t->size - at < SHIM_TRANSFER_SIZE ? t->size - at : SHIM_TRANSFER_SIZE;
+        need(host_count(SHIM_READ, t->file, at, piece) == (int64_t)piece, t->too_short);
         w->size = piece;
-        w->offset = at;
+        w->to = t->at + at;
         run_user(user_take);
     }
     uint8_t digest[32];
-    sha256_end(w->state, (const uint8_t *)USER_WARDEN + (size & ~UINT64_C(63)), size, digest);
-    need(memcmp(digest, expected, sizeof digest) == 0, "the warden is not the one that was measured");
+    sha256_end(w->state, (const uint8_t *)t->at + (t->size & ~UINT64_C(63)), t->size, digest);
+    need(memcmp(digest, t->sha256, sizeof digest) == 0, t->changed);
     map_window(false);
+}
+
+static void take_files(const struct shim_digests *d) {
+    need(d->magic == SHIM_DIGESTS_MAGIC && d->version == SHIM_VERSION, "no page of digests");
+    need(d->warden_size > sizeof(struct elf) && d->warden_size <= WARDEN_MOST, "the warden's size cannot be");
+    need(d->code_size <= CODE_MOST, "the compiled code's size cannot be");
+    take_file(&(struct taken){SHIM_FILE_WARDEN, USER_WARDEN, d->warden_size, d->warden_sha256,
+                              "no memory for the warden", "the warden's file is too short",
+                              "the warden is not the one that was measured"});
+    if (d->code_size == 0) return;
+    take_file(&(struct taken){SHIM_FILE_CODE, USER_IMAGE, d->code_size, d->code_sha256, "no memory for compiled code",
+                              "the compiled code is too short", "the compiled code is not what was measured"});
+    tables_protect(USER_IMAGE, USER_IMAGE + ROUND(d->code_size, LARGE), PROT_READ);
+    boot_code(d->code_size);
 }
 
 /* ---- the program ---- */
@@ -217,8 +239,7 @@ static uint64_t make_stack(const struct elf *e, uint64_t phdr) {
 }
 
 void program_start(const struct shim_digests *d) {
-    need(d->magic == SHIM_DIGESTS_MAGIC && d->version == SHIM_VERSION, "no page of digests");
-    take_file(d->warden_size, d->warden_sha256);
+    take_files(d);
     const struct elf *e = (const struct elf *)USER_WARDEN;
     const struct segment *s = elf_segments(e, d->warden_size);
     uint16_t slide = 0;

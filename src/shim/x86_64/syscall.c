@@ -53,34 +53,7 @@ enum {
     NR_rseq = 334
 };
 
-/* ---- the gate and the boot image ---- */
-
-/* A call to the host costs more than copying what it brings, so it brings all that fits; the reads that follow take
- * their part from there, each byte once. Log lines use the same buffer: with them, every read is a call. */
-static uint64_t boot_at, ahead, ahead_size;
-
-static bool fetch_boot(void) {
-    int64_t n = host_count(SHIM_READ, SHIM_FILE_BOOT, boot_at, SHIM_TRANSFER_SIZE);
-    ahead = 0;
-    ahead_size = n > 0 ? (uint64_t)n : 0;
-    return n >= 0;
-}
-
-static int64_t read_boot(uint64_t to, uint64_t size) {
-    uint64_t done = 0;
-    if (!user_ok(to, size, true)) return -EFAULT;
-    if (debug) ahead = ahead_size = 0;
-    while (done < size) {
-        if (ahead == ahead_size && !fetch_boot() && done == 0) return -EIO;
-        uint64_t left = ahead_size - ahead, piece = size - done < left ? size - done : left;
-        if (piece == 0) break;
-        memcpy((void *)(to + done), host_transfer() + ahead, piece);
-        ahead += piece;
-        boot_at += piece;
-        done += piece;
-    }
-    return (int64_t)done;
-}
+/* ---- the gate ---- */
 
 static int64_t read_bell(uint64_t to, uint64_t size) {
     if (size == 0) return 0;
@@ -99,7 +72,7 @@ static int64_t read_bell(uint64_t to, uint64_t size) {
 static int64_t sys_read(uint64_t fd, uint64_t to, uint64_t size) {
     if (fd >= FDS || closed[fd]) return -EBADF;
     if (fd == FD_BELL) return read_bell(to, size);
-    if (fd == FD_BOOT) return read_boot(to, size);
+    if (fd == FD_BOOT) return boot_read(to, size);
     return fd < FD_STDERR ? 0 : -EBADF;
 }
 
@@ -124,7 +97,10 @@ static int64_t sys_write(uint64_t fd, uint64_t from, uint64_t size) {
 static int64_t sys_close(uint64_t fd) {
     if (fd >= FDS || closed[fd]) return -EBADF;
     closed[fd] = true;
-    if (fd == FD_BOOT) host_call(SHIM_BOOT_DONE, 0, 0);
+    if (fd == FD_BOOT) {
+        boot_close();
+        host_call(SHIM_BOOT_DONE, 0, 0);
+    }
     return 0;
 }
 

@@ -61,7 +61,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void blocks_sha(uint32_t stat
 }
 
 void user_take(struct user_work *w) {
-    uint8_t *to = (uint8_t *)USER_WARDEN + w->offset;
+    uint8_t *to = (uint8_t *)w->to;
     const void *from = (const void *)USER_WINDOW;
     void *d = to;
     uint64_t n = w->size;

@@ -11,11 +11,12 @@
 #define USER_STACK  0x20000000     /* a stack, with struct user_work at its start */
 #define USER_SIZE   0x4000
 #define USER_WARDEN 0x40000000 /* the copy of the warden's file */
+#define USER_IMAGE  0x80000000 /* and that of compiled code */
 
 /* What the code below works on, and finds out. */
 struct user_work {
-    uint64_t size;   /* bytes at USER_WINDOW */
-    uint64_t offset; /* to USER_WARDEN + offset: a multiple of 64 */
+    uint64_t size; /* bytes at USER_WINDOW */
+    uint64_t to;   /* where the piece goes: a multiple of 64 behind the copy's start */
     uint32_t state[8];
     uint32_t sha, rdrand, rdseed; /* instructions this CPU has */
     uint32_t xsave_size;
