@@ -36,12 +36,6 @@ bool channel_report_data(struct channel_bytes spki, const uint8_t nonce[CHANNEL_
     return transcript(fields, sizeof fields / sizeof *fields, out);
 }
 
-bool channel_certificate_report_data(struct channel_bytes spki, const uint8_t digest[CHANNEL_DIGEST],
-                                     uint8_t out[CHANNEL_REPORT_DATA]) {
-    const struct channel_bytes fields[] = {TAG("donjon certificate v1"), spki, {digest, CHANNEL_DIGEST}};
-    return transcript(fields, sizeof fields / sizeof *fields, out);
-}
-
 bool channel_program_report_data(const uint8_t digest[CHANNEL_DIGEST], const uint8_t bytes[64],
                                  uint8_t out[CHANNEL_REPORT_DATA]) {
     const struct channel_bytes fields[] = {TAG("donjon program v1"), {digest, CHANNEL_DIGEST}, {bytes, 64}};

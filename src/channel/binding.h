@@ -16,10 +16,6 @@ bool channel_report_data(struct channel_bytes spki, const uint8_t nonce[CHANNEL_
                          const uint8_t exporter[CHANNEL_EXPORTER_SIZE], const uint8_t *digest,
                          uint8_t out[CHANNEL_REPORT_DATA]);
 
-/* SHA-512( lp("donjon certificate v1") lp(spki) lp(digest) ): of the certificates that a keep shows to the world. */
-bool channel_certificate_report_data(struct channel_bytes spki, const uint8_t digest[CHANNEL_DIGEST],
-                                     uint8_t out[CHANNEL_REPORT_DATA]);
-
 /* SHA-512( lp("donjon program v1") lp(digest) lp(bytes) ): of evidence that the program asks for over its own bytes. */
 bool channel_program_report_data(const uint8_t digest[CHANNEL_DIGEST], const uint8_t bytes[64],
                                  uint8_t out[CHANNEL_REPORT_DATA]);

@@ -7,9 +7,10 @@
  *
  * Arguments:  t timeout   o offset or size, up to INT64_MAX   c cookie   b bool   h handle   n length of the first path
  *             q number of poll entries   F fdflags   O open flags   T times' flags   R recv flags   W shutdown's how
- *             A advice   E kind of exit   x 32 bits
- * Request:    - none   d bytes   p one path   P two paths   q poll entries   t text
- * Values:     w at most the request's length   o position   b bool
+ *             A advice   E kind of exit   x 32 bits   y steward's which   U length of the URL   P port   C port but 0
+ * Request:    - none   d bytes   p one path   P two paths   q poll entries   t text   e report data   a address
+ * Values:     w at most the request's length   o position   b bool   l at most the reply's length   H HTTP status
+ *             C port but 0
  * Reply:      - none   d bytes, `room` at most   s struct gate_stat   q poll entries, as many as asked */
 #define OPERATIONS(X)                                                                                                  \
     X(READ, "t", '-', "", 'd')                                                                                         \
@@ -42,7 +43,12 @@
     X(LOG, "", 't', "", '-')                                                                                           \
     X(CODE, "oo", 't', "", '-')                                                                                        \
     X(READY, "", '-', "", '-')                                                                                         \
-    X(EXIT, "Ex", 't', "", '-')
+    X(EXIT, "Ex", 't', "", '-')                                                                                        \
+    X(EVIDENCE, "", 'e', "l", 'd')                                                                                     \
+    X(STEWARD, "yU", 'd', "H", 'd')                                                                                    \
+    X(LISTEN, "hP", 'a', "C", '-')                                                                                     \
+    X(CONNECT, "hC", 'a', "", '-')                                                                                     \
+    X(ENDED, "Ex", '-', "", '-')
 
 struct operation {
     const char *name;
@@ -78,6 +84,10 @@ static bool arg_ok(char kind, uint64_t v, const struct gate_request *q) {
     case 'A': return v < 6; /* witx `advice` has six */
     case 'E': return v >= 1 && v < GATE_EXITS;
     case 'x': return v <= UINT32_MAX;
+    case 'y': return v < GATE_STEWARDS;
+    case 'U': return v >= 1 && v <= q->len && v <= GATE_MAX_PATH;
+    case 'P': return v <= UINT16_MAX;
+    case 'C': return v >= 1 && v <= UINT16_MAX;
     }
     return false;
 }
@@ -88,6 +98,8 @@ static bool request_data_ok(char kind, uint32_t len) {
     case 'p': return len >= 1 && len <= GATE_MAX_PATH;
     case 'P': return len >= 2 && len <= 2 * GATE_MAX_PATH;
     case 't': return len <= GATE_MAX_REPORT;
+    case 'e': return len == GATE_REPORT_DATA;
+    case 'a': return len >= 1 && len <= GATE_MAX_HOST;
     default: return len <= GATE_DATA_SIZE;
     }
 }
@@ -116,11 +128,14 @@ const char *gate_request_check(const struct gate_request *q) {
     return NULL;
 }
 
-static bool value_ok(char kind, uint64_t v, const struct gate_request *q) {
+static bool value_ok(char kind, uint64_t v, const struct gate_request *q, const struct gate_reply *r) {
     switch (kind) {
     case 'w': return v <= q->len;
     case 'o': return v <= INT64_MAX;
     case 'b': return v <= 1;
+    case 'l': return v <= r->len;
+    case 'H': return v >= 100 && v <= 599;
+    case 'C': return v >= 1 && v <= UINT16_MAX;
     }
     return false;
 }
@@ -140,7 +155,7 @@ const char *gate_reply_check(const struct gate_request *q, const struct gate_rep
     if (r->error == GATE_OK) {
         if (!reply_data_ok(o->out, q, r->len)) return "length of the data out of range";
         for (n = strlen(o->values); n > 0; n--)
-            if (!value_ok(o->values[n - 1], r->values[n - 1], q)) return "value out of range";
+            if (!value_ok(o->values[n - 1], r->values[n - 1], q, r)) return "value out of range";
         n = strlen(o->values);
     } else if (r->len != 0) {
         return "data beside an error";

@@ -34,10 +34,12 @@ enum {
     GATE_ARGS = 6,
     GATE_VALUES = 8,
     GATE_MAX_HANDLES = 4096,
-    GATE_MAX_PATH = 4096,       /* bytes of one path */
-    GATE_MAX_NAME = 255,        /* bytes of one directory entry's name */
-    GATE_MAX_POLL = 1024,       /* entries of one GATE_POLL */
-    GATE_MAX_REPORT = 60 * 1024 /* bytes of GATE_EXIT's text */
+    GATE_MAX_PATH = 4096,        /* bytes of one path */
+    GATE_MAX_NAME = 255,         /* bytes of one directory entry's name */
+    GATE_MAX_POLL = 1024,        /* entries of one GATE_POLL */
+    GATE_MAX_REPORT = 60 * 1024, /* bytes of GATE_EXIT's text */
+    GATE_MAX_HOST = 255,         /* bytes of an address or a host's name */
+    GATE_REPORT_DATA = 64        /* bytes that evidence is over */
 };
 
 /* Errors are WASI preview 1's `errno` numbers (witx), whatever the host's CPU or system calls them. Here: those that
@@ -111,6 +113,15 @@ enum gate_op {
     GATE_CODE,  /* address, size, data: a function's name. Compiled code, for profilers; kept in profiling mode only */
     GATE_READY, /* the program's first instruction comes next */
     GATE_EXIT,  /* enum gate_exit, status, data: text. The last request of a keep */
+
+    GATE_EVIDENCE, /* data: report data (GATE_REPORT_DATA) -> v0 bytes of evidence, data: evidence, endorsements (PEM)
+                    */
+    GATE_STEWARD,  /* enum gate_steward, n, data: URL (n bytes), body -> v0 HTTP status, data: body */
+
+    /* Deployed keeps only: the host does not know what is in their configuration. */
+    GATE_LISTEN,  /* new handle, port (0: any), data: address -> v0 port */
+    GATE_CONNECT, /* new handle, port, data: host */
+    GATE_ENDED,   /* enum gate_exit, status. The program has ended; the keep stays for its log's sake until GATE_EXIT */
     GATE_OPS
 };
 
@@ -134,13 +145,15 @@ enum gate_open {
     GATE_OPEN_ALL = 127
 };
 enum gate_recv { GATE_RECV_PEEK = 1, GATE_RECV_WAITALL = 2, GATE_RECV_ALL = 3 };
+enum gate_steward { GATE_STEWARD_NONCE, GATE_STEWARD_CERTIFY, GATE_STEWARD_EAR, GATE_STEWARDS };
 enum gate_how { GATE_SHUT_RD = 1, GATE_SHUT_WR = 2, GATE_SHUT_ALL = 3 };
 enum gate_exit {
     GATE_EXIT_PROGRAM = 1, /* status: the program's */
     GATE_EXIT_TRAP,
     GATE_EXIT_TIMEOUT,
     GATE_EXIT_REFUSED,
-    GATE_EXIT_BROKEN, /* the warden's own failure: a lock that would not close, a host that lies */
+    GATE_EXIT_BROKEN,  /* the warden's own failure: a lock that would not close, a host that lies */
+    GATE_EXIT_STOPPED, /* the tenant has ended it */
     GATE_EXITS
 };
 
@@ -193,7 +206,7 @@ struct gate_reply {
 };
 
 #define GATE_MAGIC   0x65746147 /* "Gate" */
-#define GATE_VERSION 2
+#define GATE_VERSION 3
 
 /* The shared block. Each side's words have cache lines of their own. A request is there when `asked` has moved to the
  * number after the last, its reply when `answered` has followed. Before sleeping on the doorbell a side raises its flag
@@ -208,6 +221,8 @@ struct gate_block {
     _Atomic uint32_t host_sleeps;             /* host raises, keep takes down */
     _Alignas(64) struct gate_request request; /* keep */
     _Alignas(64) struct gate_reply reply;     /* host */
+    _Alignas(64) _Atomic uint32_t attention;  /* host raises: the channel (handle 0 of a deployed keep) may have
+                                                 something; keep takes down. A hint: both look for themselves too */
     _Alignas(GATE_HEAD_SIZE) uint8_t data[GATE_DATA_SIZE];
 };
 _Static_assert(sizeof(struct gate_block) == GATE_BLOCK_SIZE, "head and data area fill the block");

@@ -198,7 +198,8 @@ static void report(struct keep_result *result, struct server *s) {
     } kinds[GATE_EXITS] = {[GATE_EXIT_TRAP] = {KEEP_TRAPPED, EXIT_TRAP},
                            [GATE_EXIT_TIMEOUT] = {KEEP_TIMEOUT, EXIT_TIME},
                            [GATE_EXIT_REFUSED] = {KEEP_REFUSED, EXIT_OURS},
-                           [GATE_EXIT_BROKEN] = {KEEP_FAILED, EXIT_OURS}};
+                           [GATE_EXIT_BROKEN] = {KEEP_FAILED, EXIT_OURS},
+                           [GATE_EXIT_STOPPED] = {KEEP_SIGNALLED, EXIT_SIGNAL + SIGTERM}};
     if (s->exit_kind == GATE_EXIT_PROGRAM) {
         result->outcome = KEEP_EXITED;
         result->exit_code = (int)(s->status & 0xff); /* as wait(2) would have it */
@@ -206,8 +207,27 @@ static void report(struct keep_result *result, struct server *s) {
     }
     result->outcome = kinds[s->exit_kind].outcome;
     result->exit_code = kinds[s->exit_kind].code;
+    if (s->exit_kind == GATE_EXIT_STOPPED) result->signal = SIGTERM;
     result->text = s->text;
     s->text = NULL;
+}
+
+/* ---- ending it from another thread ---- */
+
+static void control_keep(struct keep_control *c, struct keep *k, const struct backend *b) {
+    if (!c) return;
+    pthread_mutex_lock(&c->lock);
+    c->keep = k;
+    c->backend = (void *)(uintptr_t)b;
+    if (c->stopped && k) b->kill(k);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void keep_stop(struct keep_control *c) {
+    pthread_mutex_lock(&c->lock);
+    c->stopped = true;
+    if (c->keep) ((const struct backend *)c->backend)->kill(c->keep);
+    pthread_mutex_unlock(&c->lock);
 }
 
 /* A keep that ended without a word. */
@@ -251,12 +271,14 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
         failed(result, "%s", error);
         return;
     }
+    control_keep(o->control, k, b);
     if (o->profile) server_profile(s, b->pid(k));
     s->lock = o->lock && b->in_process && !DONJON_SANITIZED;
     uint64_t wall = o->config->limits.time;
     if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
     bool reported = b->serve(k, s);
     bool late = !reported && !s->broken_pipe && gate_now_ns() >= s->deadline_ns;
+    control_keep(o->control, NULL, b);
     b->kill(k); /* whatever it says: a keep that has reported, or let go of its doorbell, ends now */
     struct keep_end end = b->wait(k);
     result->host_calls = s->calls;
@@ -297,10 +319,13 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     image.code_size = code_size;
     image.code_sha256 = o->code_sha256;
     image.memory_limit = memory_limit(o->config, image.boot_size - code_size, code_size);
-    struct server *s = server_new(o->config, o->stdio, o->debug, error, sizeof error);
+    if (o->tenant && o->memory) image.memory_limit = DONJON_SANITIZED ? 0 : o->memory;
+    struct server *s = o->tenant ? server_new_deployed(o->channel, o->services, o->debug, error, sizeof error)
+                                 : server_new(o->config, o->stdio, o->debug, error, sizeof error);
     if (s) {
         struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
         sigaction(SIGPIPE, &ignore, &old);
+        if (o->services) s->services = o->services;
         s->ready = o->ready;
         s->ready_ctx = o->ready_ctx;
         run_in(b, &image, s, o, begin, result);

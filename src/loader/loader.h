@@ -17,6 +17,7 @@
 #ifndef DONJON_LOADER_H
 #define DONJON_LOADER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +30,37 @@ enum keep_strength {
     KEEP_VM,  /* a virtual machine's as well */
     KEEP_TEE  /* hardware that keeps the machine's owner out */
 };
+
+/* What a deployed keep is doing, as far as the host can know. */
+enum keep_state { KEEP_WAITING, KEEP_RUNNING, KEEP_ENDED };
+struct keep_status {
+    enum keep_state state;
+    uint32_t exit_kind, status; /* KEEP_ENDED: enum gate_exit and the program's status */
+    const uint16_t *ports;      /* that it listens on */
+    unsigned n_ports;
+};
+
+/* What the host does for a keep besides files and sockets. Called in the thread that runs keep_run, while the keep
+ * waits. A member that is NULL is something this host does not do. */
+struct keep_services {
+    void *ctx;
+    /* Evidence over `report_data` into `out` (*n bytes), then endorsements, together *size bytes, `room` at most. */
+    bool (*evidence)(void *ctx, const uint8_t report_data[64], uint8_t *out, uint32_t room, uint32_t *n,
+                     uint32_t *size);
+    /* Asks a steward (enum gate_steward): `body` there, HTTP status and `*size` bytes of body into `out` back. */
+    bool (*steward)(void *ctx, const char *url, unsigned which, const uint8_t *body, uint32_t body_size, uint8_t *out,
+                    uint32_t room, uint32_t *status, uint32_t *size);
+    /* Something of a deployed keep's status has changed. */
+    void (*changed)(void *ctx, const struct keep_status *status);
+};
+
+/* A keep that another thread may end: zeroed at first. */
+struct keep_control {
+    pthread_mutex_t lock; /* zeroed: PTHREAD_MUTEX_INITIALIZER */
+    bool stopped;
+    void *keep, *backend;
+};
+void keep_stop(struct keep_control *control); /* now, or as soon as there is one */
 
 struct keep_options {
     /* What to run: the workload's configuration (complete: arguments, environment, files, mounts, limits; checked by
@@ -54,9 +86,13 @@ struct keep_options {
     const char *warden; /* path of the warden; NULL: the environment's DONJON_WARDEN, else `donjon-warden` beside this
                            program, or `donjon-warden-tls` where the workload has TLS files or comes from a tenant */
     bool tenant;        /* no module: a tenant brings the workload, through the keep's channel */
-    bool lock;          /* lock this whole process in, for good, once the keep runs (kvm: the machine is in it). For
-                           programs that do nothing afterwards but say how it ended */
-    bool debug;         /* the warden's own standard error and its log records go to descriptor 2 */
+    int channel;        /* with `tenant`: a listening stream socket; who connects there speaks with the warden */
+    uint64_t memory;    /* with `tenant`: bytes that the keep may have; 0: as the configuration's limits have it */
+    const struct keep_services *services; /* NULL: none */
+    struct keep_control *control;         /* NULL: nobody will want to end it */
+    bool lock;  /* lock this whole process in, for good, once the keep runs (kvm: the machine is in it). For
+                   programs that do nothing afterwards but say how it ended */
+    bool debug; /* the warden's own standard error and its log records go to descriptor 2 */
 
     /* Called in the calling thread before the keep is built: which kind it will be, and what that protects from. NULL:
      * nobody wants to know. */

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* preadv2, pwritev2 */
 #include "serve.h"
+#include "attention.h"
 #include "lockdown.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -72,9 +73,11 @@ static bool open_mount(struct server *s, uint32_t i, const struct config_mount *
     return true;
 }
 
-struct server *server_new(const struct config *config, const int stdio[3], bool debug, char *error, size_t size) {
+static const struct keep_services no_services = {.ctx = NULL};
+
+static struct server *server_alloc(uint32_t n_fixed, bool debug, char *error, size_t size) {
     struct server *s = calloc(1, sizeof *s);
-    if (!s || config->n_files + config->n_mounts > GATE_MAX_HANDLES) {
+    if (!s || n_fixed > GATE_MAX_HANDLES) {
         snprintf(error, size, s ? "more files and mounts than the gate has handles" : "out of memory");
         free(s);
         return NULL;
@@ -82,7 +85,27 @@ struct server *server_new(const struct config *config, const int stdio[3], bool 
     s->debug = debug;
     s->profile_fd = -1;
     s->deadline_ns = UINT64_MAX;
-    s->n_fixed = config->n_files + config->n_mounts;
+    s->n_fixed = n_fixed;
+    s->services = &no_services;
+    return s;
+}
+
+struct server *server_new_deployed(int channel, const struct keep_services *services, bool debug, char *error,
+                                   size_t size) {
+    struct server *s = server_alloc(1, debug, error, size);
+    if (!s) return NULL;
+    if (services) s->services = services;
+    s->handles[0] = (struct handle){.fd = channel, .kind = HANDLE_LISTENER, .channel = true};
+    s->attention = attention_new();
+    if (s->attention && attention_add(s->attention, channel)) return s;
+    snprintf(error, size, "cannot watch the channel: %s", strerror(errno));
+    server_delete(s);
+    return NULL;
+}
+
+struct server *server_new(const struct config *config, const int stdio[3], bool debug, char *error, size_t size) {
+    struct server *s = server_alloc(config->n_files + config->n_mounts, debug, error, size);
+    if (!s) return NULL;
     bool ok = true;
     for (uint32_t i = 0; ok && i < config->n_files; i++)
         ok = open_file(s, i, &config->files[i], stdio, error, size);
@@ -98,6 +121,7 @@ void server_delete(struct server *s) {
     for (uint32_t i = 0; i < GATE_MAX_HANDLES; i++)
         if (s->handles[i].kind != HANDLE_FREE) close_handle(&s->handles[i]);
     if (s->profile_fd >= 0) close(s->profile_fd);
+    attention_delete(s->attention);
     free(s->text);
     free(s);
 }
@@ -307,6 +331,72 @@ static uint32_t report_end(struct server *s, const struct gate_request *q, const
     return GATE_OK;
 }
 
+/* ---- what only some hosts do ---- */
+
+static void tell_status(struct server *s) {
+    if (!s->services->changed) return;
+    struct keep_status st = {.state = s->ended_kind    ? KEEP_ENDED
+                                      : s->ready_at_ns ? KEEP_RUNNING
+                                                       : KEEP_WAITING,
+                             .exit_kind = s->ended_kind,
+                             .status = s->ended_status,
+                             .ports = s->ports,
+                             .n_ports = s->n_ports};
+    s->services->changed(s->services->ctx, &st);
+}
+
+static uint32_t evidence(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    uint8_t report_data[GATE_REPORT_DATA];
+    uint32_t n = 0, size = 0;
+    if (!s->services->evidence) return GATE_ENOTSUP;
+    memcpy(report_data, data, sizeof report_data);
+    if (!s->services->evidence(s->services->ctx, report_data, data, q->room, &n, &size)) return GATE_EIO;
+    r->len = size;
+    r->values[0] = n;
+    return GATE_OK;
+}
+
+static uint32_t steward(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    static _Thread_local uint8_t body[GATE_DATA_SIZE];
+    char url[GATE_MAX_PATH + 1];
+    uint32_t n = (uint32_t)q->args[1], status = 0, size = 0;
+    if (!s->services->steward) return GATE_ENOTSUP;
+    memcpy(url, data, n);
+    url[n] = 0;
+    memcpy(body, data + n, q->len - n);
+    if (strlen(url) != n) return GATE_EINVAL;
+    if (!s->services->steward(s->services->ctx, url, (unsigned)q->args[0], body, q->len - n, data, q->room, &status,
+                              &size))
+        return GATE_EIO;
+    r->len = size;
+    r->values[0] = status;
+    return GATE_OK;
+}
+
+static uint32_t ended(struct server *s, const struct gate_request *q) {
+    if (!s->attention) return GATE_ENOTSUP;
+    s->ended_kind = (uint32_t)q->args[0];
+    s->ended_status = (uint32_t)q->args[1];
+    tell_status(s);
+    return GATE_OK;
+}
+
+static uint32_t ready(struct server *s) {
+    if (s->ready && !s->ready_at_ns) s->ready(s->ready_ctx);
+    s->ready_at_ns = gate_now_ns();
+    tell_status(s);
+    return GATE_OK;
+}
+
+static uint32_t open_socket(struct server *s, const struct gate_request *q, struct gate_reply *r, const uint8_t *data) {
+    uint32_t error = s->attention ? sockets_open_deployed(s, q, r, data) : (uint32_t)GATE_ENOTSUP;
+    if (error == GATE_OK && q->op == GATE_LISTEN && s->n_ports < KEEP_PORTS_MAX) {
+        s->ports[s->n_ports++] = (uint16_t)r->values[0];
+        tell_status(s);
+    }
+    return error;
+}
+
 static uint32_t dispatch(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
     switch (q->op) {
     case GATE_READ: return stream_read(s, q, r, data);
@@ -320,11 +410,13 @@ static uint32_t dispatch(struct server *s, const struct gate_request *q, struct 
     case GATE_SHUTDOWN: return sockets_operation(s, q, r, data);
     case GATE_LOG: return log_line(s, q, data);
     case GATE_CODE: return code_line(s, q, data);
-    case GATE_READY:
-        if (s->ready && !s->ready_at_ns) s->ready(s->ready_ctx);
-        s->ready_at_ns = gate_now_ns();
-        return GATE_OK;
+    case GATE_READY: return ready(s);
     case GATE_EXIT: return report_end(s, q, data);
+    case GATE_EVIDENCE: return evidence(s, q, r, data);
+    case GATE_STEWARD: return steward(s, q, r, data);
+    case GATE_LISTEN:
+    case GATE_CONNECT: return open_socket(s, q, r, data);
+    case GATE_ENDED: return ended(s, q);
     default: return files_operation(s, q, r, data);
     }
 }
@@ -360,6 +452,7 @@ static bool lock_in(struct server *s) {
 
 bool server_loop(struct server *s, struct gate_host *gate) {
     s->gate = gate;
+    if (s->attention) attention_block(s->attention, gate->block);
     bool go_on = true;
     while (go_on) {
         struct gate_request q;

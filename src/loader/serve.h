@@ -9,6 +9,7 @@
 
 #include "../config/config.h"
 #include "../gate/host.h"
+#include "loader.h"
 
 enum handle_kind {
     HANDLE_FREE,
@@ -27,7 +28,10 @@ struct handle {
     bool changes; /* DIR, FILE: the mount allows changes */
     bool stdout_; /* STREAM: a reader that has gone ends the keep, as SIGPIPE would */
     bool regular; /* STREAM on a regular file: never waits */
+    bool channel; /* LISTENER, SOCKET: of tenants */
 };
+
+enum { KEEP_PORTS_MAX = 256 }; /* CONFIG_FILES_MAX */
 
 struct server {
     struct gate_host *gate;
@@ -37,9 +41,14 @@ struct server {
     bool lock;      /* lock this process in before the first request is served (lockdown.h) */
     int profile_fd; /* -1: nobody wants to know where code is */
     uint64_t calls;
-    uint64_t deadline_ns;     /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */
-    uint64_t ready_at_ns;     /* GATE_READY came */
-    void (*ready)(void *ctx); /* to be called then; or NULL */
+    uint64_t deadline_ns;                 /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */
+    uint64_t ready_at_ns;                 /* GATE_READY came */
+    const struct keep_services *services; /* never NULL */
+    struct attention *attention;          /* attention.h; NULL: not a deployed keep */
+    uint16_t ports[KEEP_PORTS_MAX];
+    unsigned n_ports;
+    uint32_t ended_kind, ended_status; /* GATE_ENDED; 0: not so far */
+    void (*ready)(void *ctx);          /* to be called then; or NULL */
     void *ready_ctx;
 
     /* How it ended. */
@@ -52,6 +61,9 @@ struct server {
 /* Opens what the configuration names: sockets listen and connect, mounts are opened. NULL with the reason in `error`.
  */
 struct server *server_new(const struct config *config, const int stdio[3], bool debug, char *error, size_t size);
+/* For a deployed keep: handle 0 is the channel's listener, and there is nothing else. */
+struct server *server_new_deployed(int channel, const struct keep_services *services, bool debug, char *error,
+                                   size_t size);
 void server_delete(struct server *s);
 /* From now on GATE_CODE's lines go to /tmp/perf-PID.map, as perf(1) reads them. */
 void server_profile(struct server *s, int pid);
@@ -74,6 +86,9 @@ struct handle *server_free_handle(struct server *s, uint64_t number);
 uint32_t files_operation(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data);
 uint32_t sockets_operation(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data);
 
+/* GATE_LISTEN, GATE_CONNECT. */
+uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,
+                               const uint8_t *data);
 /* A socket of the configuration: descriptor, or -1 with the reason in `error`. */
 int sockets_open(const struct config_file *file, char *error, size_t size);
 

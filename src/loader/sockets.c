@@ -1,6 +1,7 @@
 /* Sockets of the configuration: opened before the keep starts, given to it connected or listening. */
 #define _GNU_SOURCE
 #include "serve.h"
+#include "attention.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -66,6 +67,7 @@ int sockets_open(const struct config_file *f, char *error, size_t size) {
     struct addrinfo *list = NULL;
     int rc = getaddrinfo(node[0] ? node : NULL, port, &hints, &list);
     if (rc != 0) {
+        errno = 0;
         snprintf(error, size, "file \"%s\": cannot find address %s: %s", f->name, node, gai_strerror(rc));
         return -1;
     }
@@ -78,7 +80,38 @@ int sockets_open(const struct config_file *f, char *error, size_t size) {
     if (fd < 0)
         snprintf(error, size, "file \"%s\": cannot %s %s %s port %u: %s", f->name, t.step, listening ? "on" : "to",
                  node, f->port, strerror(t.error));
+    errno = t.error;
     return fd;
+}
+
+uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,
+                               const uint8_t *data) {
+    struct handle *new = server_free_handle(s, q->args[0]);
+    char host[GATE_MAX_HOST + 1], error[512];
+    memcpy(host, data, q->len);
+    host[q->len] = 0;
+    if (!new || strlen(host) != q->len) return GATE_EINVAL;
+    bool listening = q->op == GATE_LISTEN;
+    struct config_file f = {.kind = listening ? CONFIG_LISTEN : CONFIG_CONNECT,
+                            .port = (uint16_t)q->args[1],
+                            .name = "deployed",
+                            .addr = listening ? host : "",
+                            .host = listening ? "" : host};
+    int fd = sockets_open(&f, error, sizeof error);
+    if (fd < 0) {
+        if (s->debug) dprintf(STDERR_FILENO, "loader: %s\n", error);
+        return errno ? gate_error_from_errno(errno) : (uint32_t)GATE_ENOENT;
+    }
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name = {.any.sa_family = AF_UNSPEC};
+    socklen_t size = sizeof name;
+    if (listening && getsockname(fd, &name.any, &size) == 0)
+        r->values[0] = ntohs(name.any.sa_family == AF_INET6 ? name.v6.sin6_port : name.v4.sin_port);
+    *new = (struct handle){.fd = fd, .kind = listening ? HANDLE_LISTENER : HANDLE_SOCKET, .owned = true};
+    return GATE_OK;
 }
 
 static uint32_t socket_accept(struct server *s, const struct gate_request *q) {
@@ -92,7 +125,8 @@ static uint32_t socket_accept(struct server *s, const struct gate_request *q) {
         if (fd >= 0) {
             int one = 1;
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-            *new = (struct handle){.fd = fd, .kind = HANDLE_SOCKET, .owned = true};
+            *new = (struct handle){.fd = fd, .kind = HANDLE_SOCKET, .owned = true, .channel = h->channel};
+            if (h->channel) attention_add(s->attention, fd);
             return GATE_OK;
         }
         if (errno != EAGAIN && errno != ECONNABORTED) return gate_error_from_errno(errno); /* it hung up meanwhile */

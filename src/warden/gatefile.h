@@ -7,10 +7,21 @@
 #include "../gate/caller.h"
 #include "../wasi/wasi.h"
 
+/* What a deployed keep looks after while its program waits: its tenants. */
+struct gate_attend {
+    void *ctx;
+    /* What is to be waited for besides: gives how many entries, `most` at most. */
+    size_t (*wanted)(void *ctx, struct gate_poll *entries, size_t most);
+    /* What has become of these. May make calls of the gate. */
+    void (*serve)(void *ctx, const struct gate_poll *entries, size_t n);
+};
+enum { GATE_ATTEND_MAX = 32 };
+
 /* The keep's side of the handles: which numbers are in use. */
 struct gate_files {
     struct gate *gate;
-    uint32_t n_fixed; /* the configuration's: never given anew */
+    const struct gate_attend *attend; /* NULL: nothing */
+    uint32_t n_fixed;                 /* the configuration's: never given anew */
     uint64_t used[GATE_MAX_HANDLES / 64];
     uint8_t entries[GATE_DATA_SIZE]; /* readdir: the one copy */
 };
@@ -23,8 +34,16 @@ struct wasi_file *gate_listener(struct gate_files *files, uint32_t handle);
 struct wasi_file *gate_socket(struct gate_files *files, uint32_t handle);
 struct wasi_file *gate_directory(struct gate_files *files, uint32_t handle);
 
-/* struct wasi_host's poll, over tokens of these files. */
+/* struct wasi_host's poll, over tokens of these files. With something to attend to it may come back early. */
 wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout);
+/* The token of files that wait for nothing but what is attended to. */
+#define GATE_TOKEN_ATTEND UINT64_MAX
+
+/* How long a request may wait inside the host: not at all where there is something to attend to. */
+uint64_t gate_patience(const struct gate_files *files, uint16_t fdflags);
+/* After a request that might have waited: whether it is to be made again, having waited here meanwhile. `*error` is
+ * what the request gave, and becomes what the waiting gave. */
+bool gate_again(struct gate_files *files, uint32_t handle, uint32_t events, uint16_t fdflags, uint32_t *error);
 
 /* ---- between gateio.c, gatefs.c and gatesock.c ---- */
 

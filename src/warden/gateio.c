@@ -15,6 +15,7 @@ _Static_assert((int)GATE_TYPES == (int)WASI_FILETYPE_SYMBOLIC_LINK + 1 &&
 void gate_files_init(struct gate_files *files, struct gate *gate, uint32_t n_fixed) {
     memset(files->used, 0, sizeof files->used);
     files->gate = gate;
+    files->attend = NULL;
     files->n_fixed = n_fixed;
     for (uint32_t i = 0; i < n_fixed; i++)
         files->used[i / 64] |= UINT64_C(1) << i % 64;
@@ -163,35 +164,70 @@ static void take_poll(const struct gate_poll *e, struct wasi_poll *item) {
     item->nbytes = e->bytes;
 }
 
+/* The entries of one poll: the program's, then those to attend to. */
+static size_t put_items(uint8_t *data, const struct wasi_poll *items, size_t n) {
+    size_t put = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (items[i].token == GATE_TOKEN_ATTEND) continue;
+        struct gate_poll e = {.handle = (uint32_t)(items[i].token - 1), .events = items[i].interest};
+        memcpy(data + put++ * sizeof e, &e, sizeof e);
+    }
+    return put;
+}
+
+/* One copy of an answered entry: see gate_call. */
+static bool take_entry(const uint8_t *data, size_t i, const struct gate_poll *asked, struct gate_poll *e) {
+    memcpy(e, data + i * sizeof *e, sizeof *e);
+    __asm__ volatile("" : "+m"(*e));
+    return gate_poll_check(asked, e);
+}
+
 wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout) {
     struct gate *g = files->gate;
-    if (n == 0) return sleep_for(g, timeout);
-    if (n > GATE_MAX_POLL) return WASI_ENOTSUP;
-    struct gate_request q = {.op = GATE_POLL, .args = {timeout, n}};
-    q.len = q.room = (uint32_t)(n * sizeof(struct gate_poll));
-    for (size_t i = 0; i < n; i++) {
-        struct gate_poll e = {.handle = (uint32_t)(items[i].token - 1), .events = items[i].interest};
-        memcpy(g->block->data + i * sizeof e, &e, sizeof e);
-    }
+    const struct gate_attend *attend = files->attend;
+    struct gate_poll besides[GATE_ATTEND_MAX];
+    if (n == 0 && !attend) return sleep_for(g, timeout);
+    if (n > GATE_MAX_POLL - GATE_ATTEND_MAX) return WASI_ENOTSUP;
+    size_t more = attend ? attend->wanted(attend->ctx, besides, GATE_ATTEND_MAX) : 0;
+    size_t own = put_items(g->block->data, items, n), at = 0;
+    for (size_t i = 0; i < more; i++)
+        memcpy(g->block->data + (own + i) * sizeof besides[0], &besides[i], sizeof besides[0]);
+    struct gate_request q = {.op = GATE_POLL, .args = {timeout, own + more}};
+    q.len = q.room = (uint32_t)((own + more) * sizeof(struct gate_poll));
     struct gate_reply r;
     uint32_t error = gate_call(g, &q, &r);
     if (error == GATE_ETIMEDOUT) return WASI_SUCCESS;
     if (error != GATE_OK) return error;
     for (size_t i = 0; i < n; i++) {
+        if (items[i].token == GATE_TOKEN_ATTEND) continue;
         struct gate_poll asked = {.handle = (uint32_t)(items[i].token - 1), .events = items[i].interest}, e;
-        memcpy(&e, g->block->data + i * sizeof e, sizeof e);
-        __asm__ volatile("" : "+m"(e)); /* one copy: see gate_call */
-        if (!gate_poll_check(&asked, &e)) return WASI_EIO;
+        if (!take_entry(g->block->data, at++, &asked, &e)) return WASI_EIO;
         take_poll(&e, &items[i]);
     }
+    for (size_t i = 0; i < more; i++) {
+        struct gate_poll asked = besides[i];
+        if (!take_entry(g->block->data, own + i, &asked, &besides[i])) return WASI_EIO;
+    }
+    if (more) attend->serve(attend->ctx, besides, more);
     return WASI_SUCCESS;
 }
 
-/* ---- streams ---- */
-
-static uint64_t patience(uint16_t fdflags) {
-    return fdflags & WASI_FDFLAG_NONBLOCK ? 0 : GATE_FOREVER;
+uint64_t gate_patience(const struct gate_files *files, uint16_t fdflags) {
+    return fdflags & WASI_FDFLAG_NONBLOCK || files->attend ? 0 : GATE_FOREVER;
 }
+
+bool gate_again(struct gate_files *files, uint32_t handle, uint32_t events, uint16_t fdflags, uint32_t *error) {
+    if (*error != GATE_EAGAIN || fdflags & WASI_FDFLAG_NONBLOCK || !files->attend) return false;
+    struct wasi_poll item;
+    do {
+        item = (struct wasi_poll){.token = (uint64_t)handle + 1, .interest = (uint8_t)events};
+        *error = gate_poll_files(files, &item, 1, GATE_FOREVER);
+    } while (*error == GATE_OK && !item.ready);
+    if (*error == GATE_OK) *error = item.error;
+    return *error == GATE_OK;
+}
+
+/* ---- streams ---- */
 
 static wasi_errno stream_read(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t fdflags,
                               size_t *done) {
@@ -200,11 +236,14 @@ static wasi_errno stream_read(struct wasi_file *f, const struct wasi_iov *iov, u
     struct gate_request q = {.op = GATE_READ,
                              .handle = file->handle,
                              .room = want < GATE_DATA_SIZE ? (uint32_t)want : GATE_DATA_SIZE,
-                             .args = {patience(fdflags)}};
+                             .args = {gate_patience(file->files, fdflags)}};
     struct gate_reply r;
     *done = 0;
     if (want == 0) return WASI_SUCCESS;
-    uint32_t error = gate_call(file->files->gate, &q, &r);
+    uint32_t error;
+    do
+        error = gate_call(file->files->gate, &q, &r);
+    while (gate_again(file->files, file->handle, GATE_READABLE, fdflags, &error));
     if (error != GATE_OK) return error;
     gate_scatter(file->files->gate, iov, n, 0, r.len);
     *done = r.len;
@@ -217,10 +256,12 @@ static wasi_errno stream_write(struct wasi_file *f, const struct wasi_iov *iov, 
     size_t want = gate_iov_size(iov, n);
     *done = 0;
     while (*done < want) {
-        struct gate_request q = {.op = GATE_WRITE, .handle = file->handle, .args = {patience(fdflags)}};
+        struct gate_request q = {
+            .op = GATE_WRITE, .handle = file->handle, .args = {gate_patience(file->files, fdflags)}};
         q.len = gate_gather(file->files->gate, iov, n, *done);
         struct gate_reply r;
         uint32_t error = gate_call(file->files->gate, &q, &r);
+        if (gate_again(file->files, file->handle, GATE_WRITABLE, fdflags, &error)) continue;
         if (error != GATE_OK) return *done && error <= GATE_ERROR_MAX ? (uint32_t)WASI_SUCCESS : error;
         *done += r.values[0];
         if (r.values[0] == 0) return *done ? WASI_SUCCESS : WASI_EIO; /* an honest host takes some, or says why not */

@@ -1,10 +1,6 @@
 /* Sockets that the configuration opened, and those that a listener accepted. */
 #include "gatefile.h"
 
-static uint64_t patience(uint16_t fdflags) {
-    return fdflags & WASI_FDFLAG_NONBLOCK ? 0 : GATE_FOREVER;
-}
-
 static wasi_errno socket_recv(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t riflags,
                               uint16_t fdflags, size_t *done, uint16_t *roflags) {
     struct gate_file *file = gate_file_of(f);
@@ -12,12 +8,15 @@ static wasi_errno socket_recv(struct wasi_file *f, const struct wasi_iov *iov, u
     struct gate_request q = {.op = GATE_RECV,
                              .handle = file->handle,
                              .room = want < GATE_DATA_SIZE ? (uint32_t)want : GATE_DATA_SIZE,
-                             .args = {patience(fdflags), riflags}};
+                             .args = {gate_patience(file->files, fdflags), riflags}};
     struct gate_reply r;
     *done = 0;
     *roflags = 0;
     if (want == 0) return WASI_SUCCESS;
-    uint32_t error = gate_call(file->files->gate, &q, &r);
+    uint32_t error;
+    do
+        error = gate_call(file->files->gate, &q, &r);
+    while (gate_again(file->files, file->handle, GATE_READABLE, fdflags, &error));
     if (error != GATE_OK) return error;
     gate_scatter(file->files->gate, iov, n, 0, r.len);
     *done = r.len;
@@ -37,10 +36,12 @@ static wasi_errno socket_send(struct wasi_file *f, const struct wasi_iov *iov, u
     size_t want = gate_iov_size(iov, n);
     *done = 0;
     while (*done < want) {
-        struct gate_request q = {.op = GATE_SEND, .handle = file->handle, .args = {patience(fdflags)}};
+        struct gate_request q = {
+            .op = GATE_SEND, .handle = file->handle, .args = {gate_patience(file->files, fdflags)}};
         q.len = gate_gather(file->files->gate, iov, n, *done);
         struct gate_reply r;
         uint32_t error = gate_call(file->files->gate, &q, &r);
+        if (gate_again(file->files, file->handle, GATE_WRITABLE, fdflags, &error)) continue;
         if (error != GATE_OK) return *done && error <= GATE_ERROR_MAX ? (uint32_t)WASI_SUCCESS : error;
         *done += r.values[0];
         if (r.values[0] == 0) return *done ? WASI_SUCCESS : WASI_EIO;
@@ -71,8 +72,11 @@ static wasi_errno listener_accept(struct wasi_file *f, uint16_t fdflags, uint16_
     uint32_t handle;
     (void)child_fdflags; /* the flags are src/wasi's; each request says how long it may wait */
     if (!gate_handle_take(file->files, &handle)) return WASI_EMFILE;
-    wasi_errno error =
-        gate_file_simple(f, (struct gate_request){.op = GATE_ACCEPT, .args = {handle, patience(fdflags)}});
+    struct gate_request q = {.op = GATE_ACCEPT, .args = {handle, gate_patience(file->files, fdflags)}};
+    wasi_errno error;
+    do
+        error = gate_file_simple(f, q);
+    while (gate_again(file->files, file->handle, GATE_READABLE, fdflags, &error));
     if (error != WASI_SUCCESS) {
         gate_handle_drop(file->files, handle);
         return error;

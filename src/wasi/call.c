@@ -99,6 +99,7 @@ static void trace(struct call *c, uint32_t index, wasi_errno e) {
 enum wasi_call_result wasi_call(struct wasi *w, enum wasi_abi abi, uint32_t index, uint8_t *memory,
                                 uint64_t memory_size, const uint64_t *args, uint32_t *result) {
     struct call c = {w, abi, memory, memory_size, args};
+    if (w->host.turn) w->host.turn(w->host.ctx);
     wasi_errno e = w->exited ? WASI_EXIT : handlers[index](&c);
     if (w->host.trace) trace(&c, index, e);
     if (e == WASI_EXIT) return WASI_CALL_EXIT;

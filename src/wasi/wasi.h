@@ -49,6 +49,9 @@ struct wasi_host {
     /* sched_yield; NULL: nothing to do. WASI_SUCCESS or WASI_INTERRUPTED. */
     wasi_errno (*yield)(void *ctx);
 
+    /* Called before each WASI call: what else is to be looked after. NULL: nothing. */
+    void (*turn)(void *ctx);
+
     /* Called after each WASI call with one line, NUL-terminated, without newline: `path_open(3, 1, "etc/hosts", ...) =
      * 0`. NULL: no tracing (and no cost). Names and paths of the program appear in it; data does not. */
     void (*trace)(void *ctx, const char *line);

@@ -185,10 +185,6 @@ static void test_binding(void **state) {
     expect_hex(out, 64,
                "ddef8ddaba3487449297f4c49d7d8cd9300e2f267a35365e7c2b75d3df61e9bb"
                "96d2f40d8cb690e1b8b11c4b9b2a2fab4d2f7927b4e43e673fd11912fa5637ee");
-    assert_true(channel_certificate_report_data(BYTES("spki"), digest, out));
-    expect_hex(out, 64,
-               "695dcb0ac25401c74d51724b4b32602367e89d22e4e9dc5d2b7ad54bf318b95f"
-               "e7fb7d0edc94703b29663db023f480ed260711ba5deb91124a571b05aaf943f8");
     assert_true(channel_program_report_data(digest, bytes, out));
     expect_hex(out, 64,
                "3f1e0d17c73803d8b9221fc2f786773beb5eb97ee00e6f57225d7b7d79751b94"

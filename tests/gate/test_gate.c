@@ -235,6 +235,22 @@ static void test_requests(void **state) {
     refuse((struct gate_request){.op = GATE_EXIT, .args = {0, 0}});
     refuse((struct gate_request){.op = GATE_EXIT, .args = {1, UINT64_C(1) << 32}});
     refuse((struct gate_request){.op = GATE_SHUTDOWN, .args = {0}});
+    take((struct gate_request){.op = GATE_EVIDENCE, .len = 64, .room = GATE_DATA_SIZE});
+    refuse((struct gate_request){.op = GATE_EVIDENCE, .len = 63, .room = GATE_DATA_SIZE});
+    refuse((struct gate_request){.op = GATE_EVIDENCE, .len = 65, .room = GATE_DATA_SIZE});
+    take((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {GATE_STEWARD_EAR, 9}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {GATE_STEWARDS, 9}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {0, 10}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {0, 0}});
+    take((struct gate_request){.op = GATE_LISTEN, .len = 2, .args = {7, 0}});
+    refuse((struct gate_request){.op = GATE_LISTEN, .len = 2, .args = {7, 65536}});
+    refuse((struct gate_request){.op = GATE_LISTEN, .len = 0, .args = {7, 1}});
+    refuse((struct gate_request){.op = GATE_LISTEN, .len = 256, .args = {7, 1}});
+    take((struct gate_request){.op = GATE_CONNECT, .len = 2, .args = {7, 1}});
+    refuse((struct gate_request){.op = GATE_CONNECT, .len = 2, .args = {7, 0}});
+    refuse((struct gate_request){.op = GATE_CONNECT, .len = 2, .args = {GATE_MAX_HANDLES, 1}});
+    take((struct gate_request){.op = GATE_ENDED, .args = {GATE_EXIT_TRAP, 134}});
+    refuse((struct gate_request){.op = GATE_ENDED, .args = {0, 0}});
 }
 
 static void test_replies(void **state) {
@@ -242,6 +258,16 @@ static void test_replies(void **state) {
     const struct gate_request read = {.op = GATE_READ, .room = 100}, write = {.op = GATE_WRITE, .len = 100};
     const struct gate_request stat = {.op = GATE_STAT, .room = 64}, append = {.op = GATE_PWRITE, .len = 10};
     assert_null(gate_reply_check(&read, &(struct gate_reply){.len = 100}));
+    const struct gate_request evidence = {.op = GATE_EVIDENCE, .len = 64, .room = 100}, listen = {.op = GATE_LISTEN};
+    const struct gate_request steward = {.op = GATE_STEWARD, .len = 1, .room = 100, .args = {0, 1}};
+    assert_null(gate_reply_check(&evidence, &(struct gate_reply){.len = 100, .values = {100}}));
+    assert_non_null(gate_reply_check(&evidence, &(struct gate_reply){.len = 100, .values = {101}}));
+    assert_non_null(gate_reply_check(&evidence, &(struct gate_reply){.len = 101, .values = {1}}));
+    assert_null(gate_reply_check(&listen, &(struct gate_reply){.values = {8443}}));
+    assert_non_null(gate_reply_check(&listen, &(struct gate_reply){.values = {0}}));
+    assert_non_null(gate_reply_check(&listen, &(struct gate_reply){.values = {65536}}));
+    assert_null(gate_reply_check(&steward, &(struct gate_reply){.len = 100, .values = {200}}));
+    assert_non_null(gate_reply_check(&steward, &(struct gate_reply){.values = {99}}));
     assert_null(gate_reply_check(&read, &(struct gate_reply){.error = GATE_EIO}));
     assert_non_null(gate_reply_check(&read, &(struct gate_reply){.len = 101}));
     assert_non_null(gate_reply_check(&read, &(struct gate_reply){.len = UINT32_MAX}));

@@ -4,7 +4,7 @@
  * (default 60,000). */
 #define _GNU_SOURCE
 #include "gate/host.h"
-#include "warden/gatefile.h"
+#include "warden/gatecall.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -115,6 +115,15 @@ static void plausible(struct dice *d, const struct gate_request *q, struct gate_
     case GATE_WRITE:
     case GATE_PWRITE:
     case GATE_SEND: r->values[0] = below(d, q->len + 1); break;
+    case GATE_LISTEN: r->values[0] = below(d, 65537); break;
+    case GATE_EVIDENCE:
+        r->len = (uint32_t)below(d, room + 1);
+        r->values[0] = below(d, r->len + 2);
+        break;
+    case GATE_STEWARD:
+        r->len = (uint32_t)below(d, room + 1);
+        r->values[0] = 95 + below(d, 510);
+        break;
     default: r->len = room ? (uint32_t)below(d, room + 1) : 0;
     }
 }
@@ -294,6 +303,32 @@ static void file_operation(struct dice *d, struct wasi_file *f) {
     }
 }
 
+/* What is not a file: evidence, sockets of a deployed keep, the steward. */
+static void host_operation(struct dice *d) {
+    static uint8_t out[GATE_DATA_SIZE], report_data[GATE_REPORT_DATA];
+    uint32_t n = 0, size = 0, handle = 0, e;
+    uint16_t at = 0;
+    switch (below(d, 4)) {
+    case 0:
+        e = gate_evidence(&t.gate, report_data, out, &n, &size);
+        assert_true(n <= size && size <= sizeof out);
+        break;
+    case 1:
+        e = gate_listen(&t.files, "::", (uint16_t)roll(d), &handle, &at);
+        assert_true(e != GATE_OK || at != 0);
+        if (e == GATE_OK) keep_open(gate_listener(&t.files, handle));
+        break;
+    case 2:
+        e = gate_connect(&t.files, "example.org", (uint16_t)roll(d), &handle);
+        if (e == GATE_OK) keep_open(gate_socket(&t.files, handle));
+        break;
+    default:
+        e = gate_steward(&t.gate, "https://x", below(d, GATE_STEWARDS), report_data, below(d, 64), out, &n, &size);
+        assert_true(e != GATE_OK || (n >= 100 && n <= 599 && size <= sizeof out));
+    }
+    check_errno(e);
+}
+
 static void dir_operation(struct dice *d, struct wasi_file *f) {
     static char bytes[2][WASI_PATH_MAX];
     struct wasi_path a = {bytes[0], 1 + (uint32_t)below(d, 100)}, b = {bytes[1], 1 + (uint32_t)below(d, 100)};
@@ -345,6 +380,19 @@ static void poll_operation(struct dice *d) {
         check_errno(items[i].error);
 }
 
+/* Half of the time there is a channel to be looked after, too. */
+static size_t wanted(void *ctx, struct gate_poll *entries, size_t most) {
+    (void)ctx;
+    entries[0] = (struct gate_poll){.handle = 0, .events = GATE_READABLE};
+    return most > 0;
+}
+static void serve(void *ctx, const struct gate_poll *entries, size_t n) {
+    (void)ctx;
+    assert_int_equal(n, 1);
+    assert_true(entries[0].handle == 0 && entries[0].error <= GATE_ERROR_MAX);
+}
+static const struct gate_attend attend = {.wanted = wanted, .serve = serve};
+
 static void test_lies(void **state) {
     (void)state;
     const char *count = getenv("DONJON_LIES");
@@ -364,11 +412,13 @@ static void test_lies(void **state) {
                                  gate_listener(&t.files, 2), gate_socket(&t.files, 3), gate_directory(&t.files, 4)};
     struct dice d = {42};
     while (t.lies < want) {
+        t.files.attend = below(&d, 2) ? &attend : NULL;
         struct wasi_file *f = below(&d, 2) && n_open ? open_files[below(&d, n_open)] : fixed[below(&d, 5)];
-        switch (below(&d, 4)) {
+        switch (below(&d, 5)) {
         case 0: data_operation(&d, f); break;
         case 1: file_operation(&d, f); break;
         case 2: dir_operation(&d, f->ops->open ? f : fixed[4]); break;
+        case 3: host_operation(&d); break;
         default:
             if (below(&d, 4) == 0) poll_operation(&d);
             if (below(&d, 4) == 0 && n_open) wasi_file_unref(open_files[--n_open]);
