@@ -200,8 +200,8 @@ static void make_args(struct input *in, const char *params, uint8_t *memory, uin
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct world world = {.now = 1000};
-    struct wasi_host host = {&world,       world_realloc, world_clock, world_clock,
-                             world_random, world_poll,    NULL,        world_trace};
+    struct wasi_host host = {&world,     world_realloc, world_clock, world_clock, world_random,
+                             world_poll, NULL,          NULL,        world_trace};
     struct memfs *fs = memfs_new(&host, &(struct memfs_limits){.bytes = 3 << 20, .inodes = 60, .depth = 6});
     struct wasi_file *root = memfs_root(fs), *jail, *secret;
     const struct wasi_path secret_path = {"secret", 6}, jail_path = {"jail", 4};
