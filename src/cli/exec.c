@@ -1,4 +1,5 @@
 /* The verbs whose work is in programs of their own, so that `donjon run` links no more than it needs. */
+#include "agent/verb.h"
 #include "attest/verbs.h"
 
 #include <errno.h>
@@ -30,4 +31,7 @@ int main_collateral_fetch(struct cli_args *a) {
 }
 int main_measure(struct cli_args *a) {
     return attest_exec(a);
+}
+int main_agent(struct cli_args *a) {
+    return cli_exec(a, "donjon-agent");
 }

@@ -1,4 +1,5 @@
 /* donjon: finds the verb and lets it have the rest. */
+#include "agent/verb.h"
 #include "attest/verbs.h"
 #include "cli.h"
 #include "config/nearest.h"
@@ -7,9 +8,10 @@
 #include <unistd.h>
 
 const struct cli_verb *const cli_verbs[] = {
-    &verb_run,    &verb_compile,          &verb_config_init, &verb_config_check, &verb_platform_info, &verb_inspect,
-    &verb_verify, &verb_collateral_fetch, &verb_measure,     &verb_version,      &verb_help,          &verb_man,
-    NULL,
+    &verb_run,           &verb_compile, &verb_config_init, &verb_config_check,
+    &verb_platform_info, &verb_inspect, &verb_verify,      &verb_collateral_fetch,
+    &verb_measure,       &verb_agent,   &verb_version,     &verb_help,
+    &verb_man,           NULL,
 };
 
 /* Whether `name`, one or two words, is `first` or `first second`. */

@@ -1,0 +1,32 @@
+#include "settings.h"
+
+#include "config/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void settings_init(struct settings *s) {
+    *s = (struct settings){.connections = 1100};
+}
+
+void settings_free(struct settings *s) {
+    free(s->tenants);
+    *s = (struct settings){0};
+}
+
+void tenant_defaults(struct tenant *t, const char *name) {
+    *t = (struct tenant){.keeps = 64, .memory = 64 * CONFIG_GIB, .keep_memory = 2 * CONFIG_GIB, .cpu = 0};
+    snprintf(t->name, sizeof t->name, "%s", name);
+}
+
+bool tenant_name_fine(const char *s, size_t n) {
+    if (n == 0 || n > TENANT_NAME_MAX || *s == '.' || *s == '-') return false;
+    for (size_t i = 0; i < n; i++) {
+        char ch = s[i];
+        bool fine = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '-' ||
+                    ch == '_' || ch == '.';
+        if (!fine) return false;
+    }
+    return true;
+}
