@@ -70,6 +70,9 @@ class Agent:
                 pass
         if self.own:
             shutil.rmtree(self.state, ignore_errors=True)
+        self.reader.join(5)
+        wrong = [l["line"] for l in self.log if l["event"] == "not JSON"]
+        assert not any("Sanitizer" in l or "runtime error" in l for l in wrong), "".join(wrong)
 
     __enter__ = lambda self: self
     __exit__ = lambda self, *_: self.close()

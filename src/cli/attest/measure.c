@@ -1,6 +1,6 @@
 #include "attest.h"
 #include "cli/code_file.h"
-#include "loader/kvm_image.h"
+#include "loader/measure.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -70,12 +70,10 @@ static bool measure_code(struct measurement *m, struct shim_digests *d) {
     return ok;
 }
 
-/* A keep as SEV-SNP would launch it: the shim, the page of digests and the first tables page by page, then the virtual
- * CPU. Pages without content are launched as zero pages. */
 static int measure_keep(struct measurement *m, struct attest_bytes shim) {
-    struct attest_snp_launch l = {{0}};
     struct attest_bytes warden;
     struct shim_digests digests;
+    uint8_t digest[ATTEST_SNP_DIGEST];
     const char *fault = kvm_shim_check(shim.data, shim.size);
     if (fault) return cli_error(m->a->verb, "the file %s", fault), CLI_NO;
     if (!m->warden) return cli_usage_error(m->a, "a keep needs --warden");
@@ -84,20 +82,9 @@ static int measure_keep(struct measurement *m, struct attest_bytes shim) {
     free((void *)warden.data);
     if (!ok) return wrong(m, "the warden is not a program");
     if (!measure_code(m, &digests)) return CLI_FAILED;
-    static const uint8_t zeros[ATTEST_SNP_PAGE];
-    size_t size = kvm_image_size(shim.data);
-    uint8_t *memory = calloc(1, size), vmsa[ATTEST_SNP_PAGE];
-    if (!memory) return cli_error(m->a->verb, "out of memory");
-    kvm_image_build(memory, shim.data, &digests, SHIM_MODE_RING0, UINT64_C(1) << m->c_bit);
-    for (size_t at = 0; at < size; at += ATTEST_SNP_PAGE) {
-        bool zero = memcmp(memory + at, zeros, ATTEST_SNP_PAGE) == 0;
-        attest_snp_launch_page(&l, zero ? ATTEST_SNP_ZERO : ATTEST_SNP_NORMAL, SHIM_IMAGE_GPA + at,
-                               zero ? NULL : memory + at);
-    }
-    free(memory);
-    kvm_vmsa(vmsa, shim.data);
-    attest_snp_launch_page(&l, ATTEST_SNP_VMSA, UINT64_C(0xfffffffff000), vmsa);
-    line(m, "snp.measurements", l.digest, sizeof l.digest);
+    fault = keep_measure(shim, &digests, m->c_bit, digest);
+    if (fault) return wrong(m, fault);
+    line(m, "snp.measurements", digest, sizeof digest);
     line(m, "warden.sha256", digests.warden_sha256, sizeof digests.warden_sha256);
     if (m->code) line(m, "code.sha256", digests.code_sha256, sizeof digests.code_sha256);
     return CLI_YES;
