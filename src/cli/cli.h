@@ -114,6 +114,9 @@ bool cli_read_file(const char *path, size_t most, char **bytes, size_t *size);
 const char *cli_not_a_module(const void *bytes, size_t size);
 
 struct config;
+/* Where the names in a configuration begin: the directory of its file, written to `dir`. */
+const char *cli_directory_of(const char *path, char dir[4096 + 1 /* CONFIG_PATH_MAX */]);
+
 /* Reads Donjon.toml or Enarx.toml into an initialised config and says on standard error what is wrong, each with its
  * place. With `strict`, things this release cannot run are errors. Relative mounts are taken from the file's directory.
  */

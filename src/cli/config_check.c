@@ -29,7 +29,8 @@ static int check_json(const struct cli_verb *verb, const char *path) {
         cli_error(verb, "out of memory");
         return CLI_FAILED;
     }
-    bool ok = config_parse_toml(&c, text, size, reports) && !reports->n_unsupported;
+    char dir[CONFIG_PATH_MAX + 1];
+    bool ok = config_parse_toml_in(&c, text, size, cli_directory_of(path, dir), reports) && !reports->n_unsupported;
     json_t *root = json_object(), *list = json_array();
     for (uint32_t i = 0; i < reports->n; i++) {
         const struct config_report *r = &reports->report[i];

@@ -26,6 +26,15 @@ static bool anchor_mounts(const struct cli_verb *verb, const char *path, struct 
     return true;
 }
 
+const char *cli_directory_of(const char *path, char dir[CONFIG_PATH_MAX + 1]) {
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        snprintf(dir, CONFIG_PATH_MAX + 1, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    else
+        memcpy(dir, ".", 2);
+    return dir;
+}
+
 static void show(const struct cli_verb *verb, const char *path, const struct config_report *r) {
     char where[4200];
     if (r->line)
@@ -51,7 +60,8 @@ bool cli_load_config(const struct cli_verb *verb, const char *path, bool strict,
         free(text);
         return false;
     }
-    bool ok = config_parse_toml(c, text, size, reports);
+    char dir[CONFIG_PATH_MAX + 1];
+    bool ok = config_parse_toml_in(c, text, size, cli_directory_of(path, dir), reports);
     for (uint32_t i = 0; i < reports->n; i++)
         show(verb, path, &reports->report[i]);
     unsigned all = reports->n_errors + reports->n_unsupported + reports->n_warnings;

@@ -97,6 +97,7 @@ bool config_init(struct config *c) {
     *c = (struct config){0};
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
         *config_limit_at(&c->limits, i) = config_limit_table[i].value;
+    c->tls_lifetime = CONFIG_TLS_LIFETIME;
     struct config_error err;
     if (config_set_program(c, "main.wasm", strlen("main.wasm"), &err) && add_stdio(c)) return true;
     config_free(c);
@@ -112,6 +113,7 @@ void config_free(struct config *c) {
     free(c->env);
     free(c->files);
     free(c->mounts);
+    free(c->tls_names);
     *c = (struct config){0};
 }
 
@@ -138,6 +140,38 @@ bool config_set_steward(struct config *c, const char *s, size_t len, struct conf
         return fail(err, "steward: expected a URL that begins with https://, found \"%.*s\"",
                     len > 100 ? 100 : (int)len, s);
     return check_string(c, "steward", s, len, CONFIG_PATH_MAX, err) && replace(c, &c->steward, s, len, err);
+}
+
+bool config_set_steward_ca(struct config *c, const char *pem, size_t len, struct config_error *err) {
+    if (!len) return fail(err, "steward-ca: must not be empty");
+    return check_string(c, "steward-ca", pem, len, CONFIG_PEM_MAX, err) && replace(c, &c->steward_ca, pem, len, err);
+}
+
+/* What may stand in a certificate as a name: letters of a DNS name (with a wildcard) or of an address. */
+bool config_add_tls_name(struct config *c, const char *s, size_t len, struct config_error *err) {
+    char what[32];
+    snprintf(what, sizeof what, "tls.names[%u]", c->n_tls_names);
+    if (c->n_tls_names == CONFIG_TLS_NAMES_MAX) return fail(err, "tls.names: more than %d", CONFIG_TLS_NAMES_MAX);
+    if (!len) return fail(err, "%s: must not be empty", what);
+    if (!check_string(c, what, s, len, CONFIG_NAME_MAX, err)) return false;
+    for (size_t i = 0; i < len; i++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:*", s[i]))
+            return fail(err, "%s: expected a DNS name or an address, found \"%.*s\"", what, (int)len, s);
+    const char *copy = keep(c, s, len);
+    if (!copy || !grow((void **)&c->tls_names, &c->cap_tls_names, c->n_tls_names + 1, sizeof *c->tls_names))
+        return no_memory(err);
+    c->text += len;
+    c->tls_names[c->n_tls_names++] = copy;
+    return true;
+}
+
+bool config_set_tls_lifetime(struct config *c, uint64_t ns, struct config_error *err) {
+    char v[CONFIG_QUANTITY_MAX];
+    if (ns < CONFIG_TLS_LIFETIME_LEAST || ns > CONFIG_TLS_LIFETIME_MOST)
+        return fail(err, "tls.lifetime: expected 1min to 168h, found %s",
+                    config_format_quantity(v, CONFIG_NANOSECONDS, ns));
+    c->tls_lifetime = ns;
+    return true;
 }
 
 bool config_add_arg(struct config *c, const char *s, size_t len, struct config_error *err) {
@@ -201,8 +235,31 @@ static bool check_file_field(const struct config *c, const char *what, const cha
     return check_string(c, what, s, strlen(s), CONFIG_NAME_MAX, err);
 }
 
+static bool is_socket(const struct config_file *f) {
+    return f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT;
+}
+
+static bool check_tls(const struct config *c, const struct config_file *f, struct config_error *err) {
+    bool tls = is_socket(f) && f->prot == CONFIG_TLS, any = *f->trust || *f->server_name || *f->peer_policy;
+    if (f->client_auth >= CONFIG_CLIENT_AUTHS) return fail(err, "client-auth: unknown (%d)", (int)f->client_auth);
+    if (!tls && (any || f->client_auth))
+        return fail(err,
+                    "client-auth, trust, server-name, peer-policy: only listen and connect with prot = \"tls\" have "
+                    "them");
+    if (f->kind != CONFIG_LISTEN && f->client_auth) return fail(err, "client-auth: only listen has it");
+    if (f->kind != CONFIG_CONNECT && *f->server_name) return fail(err, "server-name: only connect has it");
+    if (f->kind == CONFIG_LISTEN && f->client_auth && !*f->trust && !*f->peer_policy)
+        return fail(err, "client-auth: \"require\" needs `trust` or `peer-policy`: whose clients are to be let in?");
+    if (f->kind == CONFIG_LISTEN && !f->client_auth && (*f->trust || *f->peer_policy))
+        return fail(err, "trust, peer-policy: a listener has no use for them without client-auth = \"require\"");
+    if (has_control(f->server_name)) return fail(err, "server-name: must not contain control characters");
+    return check_string(c, "trust", f->trust, strlen(f->trust), CONFIG_PEM_MAX, err) &&
+           check_string(c, "server-name", f->server_name, strlen(f->server_name), CONFIG_NAME_MAX, err) &&
+           check_string(c, "peer-policy", f->peer_policy, strlen(f->peer_policy), CONFIG_POLICY_MAX, err);
+}
+
 static bool check_file(const struct config *c, const struct config_file *f, struct config_error *err) {
-    bool socket = f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT;
+    bool socket = is_socket(f);
     if (f->kind >= CONFIG_FILE_KINDS) return fail(err, "kind: unknown (%d)", (int)f->kind);
     if (f->prot >= CONFIG_PROTS) return fail(err, "prot: unknown (%d)", (int)f->prot);
     if (!socket && (f->prot != 0 || f->port)) return fail(err, "prot, port: only listen and connect have them");
@@ -211,28 +268,29 @@ static bool check_file(const struct config *c, const struct config_file *f, stru
     if (strchr(f->name, ':'))
         return fail(err, "name: must not contain ':', which separates the names in FD_NAMES: \"%.100s\"", f->name);
     return check_file_field(c, "addr", f->addr, f->kind == CONFIG_LISTEN, err) &&
-           check_file_field(c, "host", f->host, f->kind == CONFIG_CONNECT, err);
+           check_file_field(c, "host", f->host, f->kind == CONFIG_CONNECT, err) && check_tls(c, f, err);
 }
 
 static size_t file_text(const struct config_file *f) {
-    return strlen(f->name) + strlen(f->addr) + strlen(f->host);
+    return strlen(f->name) + strlen(f->addr) + strlen(f->host) + strlen(f->trust) + strlen(f->server_name) +
+           strlen(f->peer_policy);
 }
 
 bool config_add_file(struct config *c, const struct config_file *file, struct config_error *err) {
     struct config_file f = *file;
-    if (!f.name) f.name = "";
-    if (!f.addr) f.addr = "";
-    if (!f.host) f.host = "";
+    const char **texts[] = {&f.name, &f.addr, &f.host, &f.trust, &f.server_name, &f.peer_policy};
+    enum { TEXTS = sizeof texts / sizeof *texts };
+    for (int i = 0; i < TEXTS; i++)
+        if (!*texts[i]) *texts[i] = "";
     if (c->n_files == CONFIG_FILES_MAX) return fail(err, "files: more than %d", CONFIG_FILES_MAX);
     if (!check_file(c, &f, err)) return false;
     size_t text = file_text(&f);
     if (c->text + text > CONFIG_TEXT_MAX)
         return fail(err, "files: all strings together are over the %d bytes allowed", CONFIG_TEXT_MAX);
-    f.name = keep(c, f.name, strlen(f.name));
-    f.addr = keep(c, f.addr, strlen(f.addr));
-    f.host = keep(c, f.host, strlen(f.host));
-    if (!f.name || !f.addr || !f.host || !grow((void **)&c->files, &c->cap_files, c->n_files + 1, sizeof f))
-        return no_memory(err);
+    bool ok = true;
+    for (int i = 0; i < TEXTS && ok; i++)
+        ok = (*texts[i] = keep(c, *texts[i], strlen(*texts[i])));
+    if (!ok || !grow((void **)&c->files, &c->cap_files, c->n_files + 1, sizeof f)) return no_memory(err);
     c->text += text;
     c->files[c->n_files++] = f;
     return true;
@@ -464,20 +522,18 @@ size_t config_fd_names(const struct config *c, char *buf, size_t size) {
 }
 
 bool config_uses_tls(const struct config *c) {
-    for (uint32_t i = 0; i < c->n_files; i++) {
-        const struct config_file *f = &c->files[i];
-        if ((f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT) && f->prot == CONFIG_TLS) return true;
-    }
+    for (uint32_t i = 0; i < c->n_files; i++)
+        if (is_socket(&c->files[i]) && c->files[i].prot == CONFIG_TLS) return true;
     return false;
 }
 
 bool config_supported(const struct config *c, struct config_error *err) {
     for (uint32_t i = 0; i < c->n_files; i++) {
         const struct config_file *f = &c->files[i];
-        if ((f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT) && f->prot == CONFIG_TLS)
+        if (f->kind == CONFIG_CONNECT && f->prot == CONFIG_TLS && !*f->trust && !*f->peer_policy)
             return fail(err,
-                        "files[%u] (%.100s): prot = \"tls\" is not in this release yet; "
-                        "prot = \"tcp\" gives a plain connection",
+                        "files[%u] (%.100s): a TLS connection needs `trust` (certificates of CAs) or `peer-policy`: "
+                        "nothing is trusted by itself",
                         i, f->name);
     }
     return true;

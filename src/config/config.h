@@ -28,6 +28,9 @@ enum {
     CONFIG_MOUNTS_MAX = 64,
     CONFIG_NAME_MAX = 255,  /* names of files, host names, addresses */
     CONFIG_PATH_MAX = 4096, /* mounts: PATH_MAX */
+    CONFIG_PEM_MAX = 512 * 1024,   /* certificates of one trust list: all of the web's are some 220 KiB */
+    CONFIG_POLICY_MAX = 64 * 1024, /* one peer-policy, flattened */
+    CONFIG_TLS_NAMES_MAX = 64,
 };
 
 #define CONFIG_UNLIMITED UINT64_MAX
@@ -43,6 +46,9 @@ enum config_file_kind {
 };
 enum config_prot { CONFIG_TLS, CONFIG_TCP, CONFIG_PROTS };
 
+/* What a listener asks of its clients. */
+enum config_client_auth { CONFIG_CLIENT_AUTH_NONE, CONFIG_CLIENT_AUTH_REQUIRE, CONFIG_CLIENT_AUTHS };
+
 /* One pre-opened descriptor; its number is its place in the list. */
 struct config_file {
     enum config_file_kind kind;
@@ -51,6 +57,13 @@ struct config_file {
     const char *name;      /* never NULL, never empty, no ':' (FD_NAMES is separated by it) */
     const char *addr;      /* listen: address to bind, "::" means all of both families; "" elsewhere */
     const char *host;      /* connect: name or address; "" elsewhere */
+
+    /* listen and connect with CONFIG_TLS; 0 and "" elsewhere. A listener has trust or peer_policy with CLIENT_AUTH_REQUIRE
+     * only, and then at least one of them. Where both are given, a peer must satisfy both. */
+    enum config_client_auth client_auth; /* listen */
+    const char *trust;       /* certificates (PEM, one behind the other) that peers' chains may end in; "": none */
+    const char *server_name; /* connect: what the peer's certificate must be for; "": `host` */
+    const char *peer_policy; /* lines "key=value" of an appraisal policy for the evidence in the peer's certificate */
 };
 
 /* A host directory the program finds at `guest`, as a preopen of its own. */
@@ -100,6 +113,10 @@ struct config_limit_info {
 extern const struct config_limit_info config_limit_table[CONFIG_LIMIT_COUNT];
 uint64_t *config_limit_at(struct config_limits *limits, enum config_limit which);
 
+#define CONFIG_TLS_LIFETIME       (12 * 3600 * CONFIG_SECOND)
+#define CONFIG_TLS_LIFETIME_LEAST (60 * CONFIG_SECOND)
+#define CONFIG_TLS_LIFETIME_MOST  (7 * 24 * 3600 * CONFIG_SECOND)
+
 struct config_env {
     const char *key; /* not empty, no '=' */
     const char *value;
@@ -120,6 +137,10 @@ struct config {
     struct config_mount *mounts; /* each place once: "/data" and "data" are the same place, as are "/" and "." */
     uint32_t n_mounts;
     const char *steward; /* URL or NULL */
+    const char *steward_ca; /* the CA (PEM) that certificates from the steward must chain to; NULL: none */
+    const char **tls_names; /* what the keep's certificate is for: DNS names and addresses */
+    uint32_t n_tls_names;
+    uint64_t tls_lifetime; /* of that certificate, in nanoseconds: CONFIG_TLS_LIFETIME_LEAST to _MOST */
     struct config_limits limits;
     uint32_t limits_given; /* bit 1 << CONFIG_LIMIT_x: said by somebody, not the default */
     bool announce_fds; /* the program's environment starts with FD_COUNT and FD_NAMES (config_fd_env), as in Enarx */
@@ -129,7 +150,7 @@ struct config {
 
     /* private to config.c */
     struct config_block *blocks;
-    uint32_t cap_args, cap_env, cap_files, cap_mounts;
+    uint32_t cap_args, cap_env, cap_files, cap_mounts, cap_tls_names;
     uint64_t text; /* bytes of strings so far */
 };
 
@@ -149,6 +170,9 @@ void config_free(struct config *c); /* leaves *c zeroed; a zeroed config may be 
  * NULL. */
 bool config_set_program(struct config *c, const char *s, size_t len, struct config_error *err);
 bool config_set_steward(struct config *c, const char *s, size_t len, struct config_error *err);
+bool config_set_steward_ca(struct config *c, const char *pem, size_t len, struct config_error *err);
+bool config_add_tls_name(struct config *c, const char *s, size_t len, struct config_error *err);
+bool config_set_tls_lifetime(struct config *c, uint64_t ns, struct config_error *err);
 bool config_add_arg(struct config *c, const char *s, size_t len, struct config_error *err);
 bool config_set_env(struct config *c, const char *key, size_t key_len, const char *value, size_t value_len,
                     struct config_error *err);
@@ -179,7 +203,7 @@ bool config_has_root(const struct config *c);
 /* True when one of the files is a TLS connection or listener: the keep needs donjon-warden-tls. */
 bool config_uses_tls(const struct config *c);
 
-/* True when this release can run it. Otherwise `err` says what it cannot do yet (prot = "tls", for one). */
+/* True when this release can run it. Otherwise `err` says what is missing (a TLS connection that trusts nobody). */
 bool config_supported(const struct config *c, struct config_error *err);
 
 #ifdef __cplusplus

@@ -5,6 +5,7 @@
 #include "nearest.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -53,6 +54,7 @@ string joined(const words &list, const char *last = " or ") {
 struct reader {
     struct config *c;
     struct config_reports *reports;
+    const char *dir; // where names of files begin; NULL: there are none
 
     void report(config_severity severity, const toml::source_region &at, const string &message) {
         auto *r = reports;
@@ -163,10 +165,6 @@ struct reader {
             f.prot = p == 1 ? CONFIG_TCP : CONFIG_TLS;
             if (p < 0) return;
         }
-        if (f.prot == CONFIG_TLS)
-            report(CONFIG_UNSUPPORTED, prot ? prot->source() : t.source(),
-                   path + ": prot = \"tls\"" + (prot ? "" : " (the default)") +
-                       " is not in this release yet; prot = \"tcp\" gives a plain connection");
         auto port = t.get("port");
         if (!port) return;
         auto i = port->as_integer();
@@ -177,6 +175,122 @@ struct reader {
             f.port = (uint16_t)i->get();
     }
 
+    // A file that the configuration names becomes part of it.
+    bool read_named(const toml::node &n, const string &path, size_t most, string *out) {
+        auto name = text(n, path);
+        if (!name) return false;
+        if (!dir) return error(n, path + ": no file can be read here"), false;
+        if (name->empty() || memchr(name->data(), 0, name->size()))
+            return error(n, path + ": expected the name of a file, found " + found(n)), false;
+        string full = (*name)[0] == '/' ? *name : string(dir) + "/" + *name;
+        FILE *file = fopen(full.c_str(), "rbe");
+        int reason = errno;
+        char piece[4096];
+        size_t got = 0;
+        while (file && out->size() <= most && (got = fread(piece, 1, sizeof piece, file)) > 0)
+            out->append(piece, got);
+        bool ok = file && !ferror(file) && out->size() <= most;
+        if (file) fclose(file);
+        if (!file)
+            error(n, path + ": cannot read " + printable(full, 200) + ": " + strerror(reason));
+        else if (!ok)
+            error(n, path + ": cannot read " + printable(full, 200) + ", or it has more than " + std::to_string(most) +
+                         " bytes");
+        return ok;
+    }
+
+    // The certificates of a PEM file, and nothing else of it: no comments, and never a key.
+    bool certificates(const toml::node &n, const string &path, string *out) {
+        static const string begin = "-----BEGIN CERTIFICATE-----", end = "-----END CERTIFICATE-----";
+        string pem;
+        if (!read_named(n, path, 4u << 20, &pem)) return false;
+        size_t before = out->size();
+        for (size_t at = 0; (at = pem.find(begin, at)) != string::npos;) {
+            size_t stop = pem.find(end, at);
+            if (stop == string::npos || pem.find('\0', at) < stop)
+                return error(n, path + ": a certificate in it has no end"), false;
+            *out += pem.substr(at, stop + end.size() - at) + "\n";
+            at = stop;
+        }
+        if (out->size() == before) return error(n, path + ": no certificate (PEM) in it"), false;
+        return true;
+    }
+
+    void trust(const toml::node &n, const string &path, string *out) {
+        auto list = n.as_array();
+        if (!list || list->empty()) return expected(n, path, "an array of names of PEM files, [\"ca.pem\"]");
+        size_t i = 0;
+        for (auto &&item : *list)
+            if (!certificates(item, path + "[" + std::to_string(i++) + "]", out)) return;
+    }
+
+    // An appraisal policy as lines "key=value": the keep has no TOML. What the keys mean is src/attest's business.
+    bool flatten_value(const toml::node &at, const toml::node &v, const string &key, string *out) {
+        string value;
+        if (auto s = v.as_string())
+            value = s->get();
+        else if (auto b = v.as_boolean())
+            value = b->get() ? "true" : "false";
+        else if (auto i = v.as_integer())
+            value = std::to_string(i->get());
+        else
+            return error(at, "peer-policy: " + printable(key) + ": expected text, a number, true or false"), false;
+        if (value.find('\n') != string::npos || value.find('\0') != string::npos)
+            return error(at, "peer-policy: " + printable(key) + ": expected one line of text"), false;
+        *out += key + "=" + value + "\n";
+        return true;
+    }
+
+    bool flatten(const toml::node &at, const toml::table &t, const string &prefix, string *out) {
+        for (auto &&[k, node] : t) {
+            string key = prefix + string(k.str());
+            if (key.find_first_of(string("=\n\0", 3)) != string::npos)
+                return error(at, "peer-policy: a key with '=' in it"), false;
+            if (auto sub = node.as_table()) {
+                if (!flatten(at, *sub, key + ".", out)) return false;
+            } else if (auto list = node.as_array()) {
+                for (auto &&item : *list)
+                    if (!flatten_value(at, item, key, out)) return false;
+            } else if (!flatten_value(at, node, key, out))
+                return false;
+        }
+        return true;
+    }
+
+    void peer_policy(const toml::node &n, const string &path, string *out) {
+        string policy;
+        if (!read_named(n, path, 1u << 20, &policy)) return;
+        if (forbidden(policy) != string_view::npos || key_scan{policy}.too_deep() != string_view::npos)
+            return error(n, path + ": not a policy in TOML");
+        toml::parse_result parsed = toml::parse(policy);
+        if (!parsed)
+            return error(n, path + ": line " + std::to_string(parsed.error().source().begin.line) + ": " +
+                                printable(parsed.error().description(), 200));
+        if (!flatten(n, parsed.table(), "", out)) return;
+        if (out->empty()) *out = "name=strict\n"; // an empty policy is the strict one
+    }
+
+    struct tls_texts {
+        string trust, peer_policy;
+    };
+
+    // What listen and connect with TLS have besides.
+    void tls_keys(const toml::table &t, const string &path, config_file &f, tls_texts &texts) {
+        if (auto n = t.get("client-auth")) {
+            int k = choice(*n, path + ".client-auth", {"none", "require"});
+            if (k > 0) f.client_auth = CONFIG_CLIENT_AUTH_REQUIRE;
+        }
+        if (auto n = t.get("trust")) trust(*n, path + ".trust", &texts.trust);
+        if (auto n = t.get("peer-policy")) peer_policy(*n, path + ".peer-policy", &texts.peer_policy);
+        f.trust = texts.trust.c_str();
+        f.peer_policy = texts.peer_policy.c_str();
+        if (f.kind != CONFIG_CONNECT || f.prot != CONFIG_TLS || !texts.trust.empty() || !texts.peer_policy.empty())
+            return;
+        report(CONFIG_UNSUPPORTED, t.source(),
+               path + ": a TLS connection needs `trust` (certificates of CAs; \"/etc/ssl/certs/ca-certificates.crt\" "
+                      "holds the web's) or `peer-policy`: nothing is trusted by itself");
+    }
+
     // A string that a file needs, or has as an option; nullptr after an error or without it.
     const string *file_text(const toml::table &t, const string &path, const char *key, bool needed) {
         auto n = t.get(key);
@@ -185,9 +299,12 @@ struct reader {
         return nullptr;
     }
 
+    const words file_words = {"kind", "name",        "addr",  "host",        "port",
+                              "prot", "client-auth", "trust", "server-name", "peer-policy"};
+
     // Keys of other kinds are not misspelt, so no nearest word for them.
     void file_keys(const toml::table &t, const string &path, config_file_kind kind, const words &valid) {
-        words all = {"kind", "name", "addr", "host", "port", "prot"};
+        words all = file_words;
         for (auto &&[key, value] : t) {
             auto same = [&k = key](const char *w) { return k.str() == w; };
             if (std::none_of(all.begin(), all.end(), same) || std::any_of(valid.begin(), valid.end(), same)) continue;
@@ -202,7 +319,7 @@ struct reader {
         if (!t) return expected(n, path, "a table, [[files]]");
         auto kind = t->get("kind");
         if (!kind) {
-            unknown_keys(*t, path, {"kind", "name", "addr", "host", "port", "prot"});
+            unknown_keys(*t, path, file_words);
             return error(t->source(),
                          path + ": \"kind\" is missing; expected null, stdin, stdout, stderr, listen or connect");
         }
@@ -212,22 +329,30 @@ struct reader {
         f.kind = (config_file_kind)k;
         unsigned errors = reports->n_errors;
         if (k == CONFIG_LISTEN)
-            file_keys(*t, path, f.kind, {"kind", "name", "addr", "port", "prot"});
+            file_keys(*t, path, f.kind,
+                      {"kind", "name", "addr", "port", "prot", "client-auth", "trust", "peer-policy"});
         else if (k == CONFIG_CONNECT)
-            file_keys(*t, path, f.kind, {"kind", "name", "host", "port", "prot"});
+            file_keys(*t, path, f.kind,
+                      {"kind", "name", "host", "port", "prot", "server-name", "trust", "peer-policy"});
         else
             file_keys(*t, path, f.kind, {"kind", "name"});
 
         auto name = file_text(*t, path, "name", k == CONFIG_LISTEN);
         auto addr = k == CONFIG_LISTEN ? file_text(*t, path, "addr", false) : nullptr;
         auto host = k == CONFIG_CONNECT ? file_text(*t, path, "host", true) : nullptr;
-        if (k == CONFIG_LISTEN || k == CONFIG_CONNECT) socket(*t, path, f);
+        auto server_name = k == CONFIG_CONNECT ? file_text(*t, path, "server-name", false) : nullptr;
+        tls_texts texts;
+        if (k == CONFIG_LISTEN || k == CONFIG_CONNECT) {
+            socket(*t, path, f);
+            tls_keys(*t, path, f, texts);
+        }
         if (reports->n_errors != errors) return;
 
-        for (auto s : {name, addr, host})
+        for (auto s : {name, addr, host, server_name})
             if (s && memchr(s->data(), 0, s->size())) return error(*t, path + ": must not contain a NUL character");
         if (k == CONFIG_LISTEN) f.addr = addr ? addr->c_str() : "::";
         if (host) f.host = host->c_str();
+        if (server_name) f.server_name = server_name->c_str();
         f.name = name ? name->c_str() : host ? f.host : config_kind_name(f.kind);
         config_error why;
         if (config_add_file(c, &f, &why)) return;
@@ -316,6 +441,34 @@ struct reader {
         if (auto v = t->get("interpret")) boolean(*v, "wasm.interpret", &c->interpret);
     }
 
+    void tls(const toml::node &n) {
+        auto t = table(n, "tls");
+        if (!t) return;
+        config_error why;
+        unknown_keys(*t, "tls", {"names", "lifetime", "steward-ca"});
+        if (auto v = t->get("names")) {
+            auto list = v->as_array();
+            if (!list) return expected(*v, "tls.names", "an array of DNS names and addresses, [\"example.org\"]");
+            size_t i = 0;
+            for (auto &&item : *list) {
+                auto s = text(item, "tls.names[" + std::to_string(i++) + "]");
+                if (s) check(config_add_tls_name(c, s->data(), s->size(), &why), item, why);
+            }
+        }
+        if (auto v = t->get("lifetime")) {
+            uint64_t value = 0;
+            auto s = v->as_string();
+            if (!s || !config_parse_quantity(s->get().data(), s->get().size(), CONFIG_NANOSECONDS, &value))
+                expected(*v, "tls.lifetime", "a time such as \"12h\"");
+            else
+                check(config_set_tls_lifetime(c, value, &why), *v, why);
+        }
+        string ca;
+        if (auto v = t->get("steward-ca"))
+            if (certificates(*v, "tls.steward-ca", &ca))
+                check(config_set_steward_ca(c, ca.data(), ca.size(), &why), *v, why);
+    }
+
     // The later Enarx.toml: [stdin], [stdout], [stderr] with kind = "null" or "host" in place of [[files]].
     void standard(const toml::table &root) {
         static const char *const names[] = {"stdin", "stdout", "stderr"};
@@ -365,9 +518,9 @@ struct reader {
 
     void root(const toml::table &t) {
         c->announce_fds = true;
-        unknown_keys(
-            t, "",
-            {"args", "env", "steward", "files", "mounts", "limits", "wasm", "stdin", "stdout", "stderr", "network"});
+        unknown_keys(t, "",
+                     {"args", "env", "steward", "files", "mounts", "limits", "wasm", "tls", "stdin", "stdout", "stderr",
+                      "network"});
         if (auto n = t.get("args")) args(*n);
         if (auto n = t.get("env")) env(*n);
         if (auto n = t.get("steward")) steward(*n);
@@ -376,6 +529,7 @@ struct reader {
         if (auto n = t.get("mounts")) mounts(*n);
         if (auto n = t.get("limits")) limits(*n);
         if (auto n = t.get("wasm")) wasm(*n);
+        if (auto n = t.get("tls")) tls(*n);
         if (auto n = t.get("network")) network(*n);
     }
 };
@@ -388,8 +542,8 @@ toml::source_region place(string_view text, size_t offset) {
     return where;
 }
 
-bool parse(struct config *c, string_view text, struct config_reports *reports) {
-    reader r{c, reports};
+bool parse(struct config *c, string_view text, const char *dir, struct config_reports *reports) {
+    reader r{c, reports, dir};
     if (text.size() > CONFIG_TOML_BYTES_MAX) {
         r.error(toml::source_region{}, "expected at most " + std::to_string(CONFIG_TOML_BYTES_MAX >> 20) +
                                            " MiB of TOML, found " + std::to_string(text.size()) + " bytes");
@@ -427,9 +581,14 @@ bool give_up(struct config_reports *reports, const char *why) {
 } // namespace
 
 bool config_parse_toml(struct config *c, const char *text, size_t len, struct config_reports *reports) {
+    return config_parse_toml_in(c, text, len, nullptr, reports);
+}
+
+bool config_parse_toml_in(struct config *c, const char *text, size_t len, const char *dir,
+                          struct config_reports *reports) {
     *reports = config_reports{};
     try {
-        return parse(c, string_view(text, len), reports);
+        return parse(c, string_view(text, len), dir, reports);
     } catch (const toml_assertion &) {
         return give_up(reports, "not understood by the TOML parser");
     } catch (...) { // std::bad_alloc, and nothing else as far as toml++ says

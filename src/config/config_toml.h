@@ -38,6 +38,11 @@ struct config_reports {
  * so far and is only good for config_free. Never throws; memory use is bounded by the text's size. */
 bool config_parse_toml(struct config *c, const char *text, size_t len, struct config_reports *reports);
 
+/* The same, for a text that may name files: certificates and policies, which become part of *c. Relative names begin at
+ * `dir`; NULL: no file is read, and a text that names one is refused (as config_parse_toml does). */
+bool config_parse_toml_in(struct config *c, const char *text, size_t len, const char *dir,
+                          struct config_reports *reports);
+
 #ifdef __cplusplus
 }
 #endif

@@ -12,7 +12,8 @@ enum wire_flag {
     FLAG_STEWARD = 4,
     FLAG_INTERPRET = 8,
     FLAG_UNKNOWN_DEFAULT = 16,
-    FLAGS = 31
+    FLAG_STEWARD_CA = 32,
+    FLAGS = 63
 };
 
 /* Writing: the same code runs twice, first to count (out NULL), then to fill. */
@@ -44,10 +45,11 @@ static void write_config(struct writer *w, const struct config *c, uint32_t tota
     put_int(w,
             (c->announce_fds ? FLAG_ANNOUNCE : 0) | (c->unknown_imports_trap ? FLAG_UNKNOWN_TRAP : 0) |
                 (c->steward ? FLAG_STEWARD : 0) | (c->interpret ? FLAG_INTERPRET : 0) |
-                (c->unknown_imports_default ? FLAG_UNKNOWN_DEFAULT : 0),
+                (c->unknown_imports_default ? FLAG_UNKNOWN_DEFAULT : 0) | (c->steward_ca ? FLAG_STEWARD_CA : 0),
             1);
     put_string(w, c->program);
     if (c->steward) put_string(w, c->steward);
+    if (c->steward_ca) put_string(w, c->steward_ca);
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
         put_int(w, *config_limit_at(&limits, i), 8);
     put_int(w, c->limits_given, 4);
@@ -68,12 +70,20 @@ static void write_config(struct writer *w, const struct config *c, uint32_t tota
         put_string(w, f->name);
         put_string(w, f->addr);
         put_string(w, f->host);
+        put_int(w, f->client_auth, 1);
+        put_string(w, f->trust);
+        put_string(w, f->server_name);
+        put_string(w, f->peer_policy);
     }
     put_int(w, c->n_mounts, 4);
     for (uint32_t i = 0; i < c->n_mounts; i++) {
         put_int(w, c->mounts[i].writable, 1);
         put_string(w, c->mounts[i].guest);
     }
+    put_int(w, c->tls_lifetime, 8);
+    put_int(w, c->n_tls_names, 4);
+    for (uint32_t i = 0; i < c->n_tls_names; i++)
+        put_string(w, c->tls_names[i]);
 }
 
 bool config_encode(const struct config *c, uint8_t **bytes, size_t *len) {
@@ -198,10 +208,25 @@ static void read_env(struct reader *r, struct config *c) {
     }
 }
 
+/* The same of a long text, out of *buf, which grows and is freed by read_files. */
+static const char *get_text(struct reader *r, char **buf, const char *what) {
+    struct text t = get_string(r, what);
+    if (t.len && memchr(t.s, 0, t.len)) wrong(r, "%s: must not contain a NUL character", what);
+    if (r->failed || !t.len) return "";
+    char *copy = malloc(t.len + 1);
+    if (!copy) {
+        wrong(r, "out of memory");
+        return "";
+    }
+    memcpy(copy, t.s, t.len);
+    copy[t.len] = 0;
+    return *buf = copy;
+}
+
 static void read_files(struct reader *r, struct config *c) {
     struct config_error why;
     char name[CONFIG_NAME_MAX + 1], addr[CONFIG_NAME_MAX + 1], host[CONFIG_NAME_MAX + 1];
-    uint32_t n = get_count(r, CONFIG_FILES_MAX, 16, "files");
+    uint32_t n = get_count(r, CONFIG_FILES_MAX, 29, "files");
     config_clear_files(c);
     for (uint32_t i = 0; i < n && !r->failed; i++) {
         struct config_file f = {0};
@@ -211,7 +236,14 @@ static void read_files(struct reader *r, struct config *c) {
         f.name = get_name(r, name, sizeof name, "file name");
         f.addr = get_name(r, addr, sizeof addr, "file addr");
         f.host = get_name(r, host, sizeof host, "file host");
+        f.client_auth = get_int(r, 1, "file client-auth");
+        char *texts[3] = {NULL, NULL, NULL};
+        f.trust = get_text(r, &texts[0], "file trust");
+        f.server_name = get_text(r, &texts[1], "file server-name");
+        f.peer_policy = get_text(r, &texts[2], "file peer-policy");
         if (!r->failed) check(r, config_add_file(c, &f, &why), &why);
+        for (int k = 0; k < 3; k++)
+            free(texts[k]);
     }
 }
 
@@ -230,6 +262,17 @@ static void read_mounts(struct reader *r, struct config *c) {
             wrong(r, "mounts: \"%.200s\" comes twice", guest);
         else if (strcmp(c->mounts[i].guest, guest))
             wrong(r, "mounts: \"%.200s\" is not in normal form", guest);
+    }
+}
+
+static void read_tls(struct reader *r, struct config *c) {
+    struct config_error why;
+    uint64_t lifetime = get_int(r, 8, "tls lifetime");
+    if (!r->failed) check(r, config_set_tls_lifetime(c, lifetime, &why), &why);
+    uint32_t n = get_count(r, CONFIG_TLS_NAMES_MAX, 5, "tls names");
+    for (uint32_t i = 0; i < n && !r->failed; i++) {
+        struct text t = get_string(r, "tls name");
+        if (!r->failed) check(r, config_add_tls_name(c, t.s, t.len, &why), &why);
     }
 }
 
@@ -253,11 +296,16 @@ static void read_config(struct reader *r, struct config *c) {
         t = get_string(r, "steward");
         if (!r->failed) check(r, config_set_steward(c, t.s, t.len, &why), &why);
     }
+    if (flags & FLAG_STEWARD_CA) {
+        t = get_string(r, "steward-ca");
+        if (!r->failed) check(r, config_set_steward_ca(c, t.s, t.len, &why), &why);
+    }
     read_limits(r, c);
     read_args(r, c);
     read_env(r, c);
     read_files(r, c);
     read_mounts(r, c);
+    read_tls(r, c);
     if (!r->failed && r->at != r->len) wrong(r, "%zu bytes after the end", r->len - r->at);
 }
 

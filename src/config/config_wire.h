@@ -5,17 +5,20 @@
  * the keep's business and must not change the workload's digest.
  *
  * Layout, all integers little-endian, no padding:
- *   "DONJCFG" u8 version=1
+ *   "DONJCFG" u8 version=2
  *   u32 total length, from the first byte of the magic
  *   u8 flags: 1 announce_fds, 2 unknown_imports_trap, 4 steward follows, 8 interpret, 16 unknown_imports_default
  *      (2 and 16 exclude each other)
  *   string program
  *   [string steward]
+ *   [string steward_ca]
  *   u64 x CONFIG_LIMIT_COUNT, in the order of CONFIG_LIMITS; u32 limits_given
  *   u32 n_args,   n_args x string
  *   u32 n_env,    n_env x (string key, string value)
- *   u32 n_files,  n_files x (u8 kind, u8 prot, u16 port, string name, string addr, string host)
+ *   u32 n_files,  n_files x (u8 kind, u8 prot, u16 port, string name, string addr, string host,
+ *                            u8 client_auth, string trust, string server_name, string peer_policy)
  *   u32 n_mounts, n_mounts x (u8 writable, string guest)
+ *   u64 tls_lifetime, u32 n_tls_names, n_tls_names x string
  * string: u32 length, bytes (no NUL among them). */
 #ifndef DONJON_CONFIG_WIRE_H
 #define DONJON_CONFIG_WIRE_H
@@ -27,11 +30,11 @@ extern "C" {
 #endif
 
 enum {
-    CONFIG_WIRE_VERSION = 1,
+    CONFIG_WIRE_VERSION = 2,
     CONFIG_WIRE_HEADER = 8 + 4, /* magic and version, total length */
     /* The most that decode looks at: all text and a length word per string, with room for the fixed parts. */
     CONFIG_WIRE_MAX = CONFIG_TEXT_MAX + 4 * (CONFIG_ARGS_MAX + 2 * CONFIG_ENV_MAX) +
-                      16 * (CONFIG_FILES_MAX + CONFIG_MOUNTS_MAX) + 1024,
+                      32 * (CONFIG_FILES_MAX + CONFIG_MOUNTS_MAX) + 4 * CONFIG_TLS_NAMES_MAX + 1024,
 };
 
 /* Encodes into memory from malloc: *bytes and *len are the caller's. False: out of memory. */

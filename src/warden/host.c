@@ -54,7 +54,7 @@ static wasi_errno host_random(void *ctx, void *buf, size_t len) {
 
 static wasi_errno host_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout) {
     struct warden *w = ctx;
-    return gate_poll_files(&w->files, items, n, timeout);
+    return tls_wait(w, items, n, timeout);
 }
 
 static wasi_errno host_yield(void *ctx) {

@@ -1,9 +1,13 @@
-/* What libcrypto would use of the C library and a keep has not: shared objects and names of hosts. Defined here, these
- * keep the C library's dynamic loader and resolver out of the program. All of them fail. */
+/* What libcrypto would use of the C library and a keep has not: shared objects, names of hosts, files of time zones.
+ * Defined here, these keep the C library's dynamic loader, resolver and zone reader out of the program. All but the
+ * last fail. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 
 void *dlopen(const char *file, int mode) {
     (void)file, (void)mode;
@@ -54,4 +58,29 @@ int getnameinfo(const struct sockaddr *restrict address, socklen_t size, char *r
 struct hostent *gethostbyname(const char *name) {
     (void)name;
     return NULL;
+}
+
+/* The C library's would open /etc/localtime first. Days since 0000-03-01 fall into cycles of 400 years (146097 days),
+ * and a year that begins in March has its leap day last. */
+struct tm *gmtime_r(const time_t *restrict at, struct tm *restrict out) {
+    enum { DAY = 86400, CYCLE = 146097, EPOCH = 719468 /* 1970-01-01 */, THURSDAY = 4 };
+    const int64_t most = INT64_C(67767976233532799); /* the last second of the year that fits an int */
+    if (*at > most || *at < -most) return NULL;
+    int64_t days = *at / DAY - (*at % DAY < 0), second = *at - days * DAY, shifted = days + EPOCH;
+    int64_t cycle = shifted / CYCLE - (shifted % CYCLE < 0), day = shifted - cycle * CYCLE;
+    int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    int64_t in_year = day - (365 * year + year / 4 - year / 100), month = (5 * in_year + 2) / 153; /* 0: March */
+    bool late = month >= 10; /* January, February */
+    year += cycle * 400 + late;
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    *out = (struct tm){.tm_sec = (int)(second % 60),
+                       .tm_min = (int)(second / 60 % 60),
+                       .tm_hour = (int)(second / 3600),
+                       .tm_mday = (int)(in_year - (153 * month + 2) / 5 + 1),
+                       .tm_mon = (int)(late ? month - 10 : month + 2),
+                       .tm_year = (int)(year - 1900),
+                       .tm_wday = (int)(((days + THURSDAY) % 7 + 7) % 7),
+                       .tm_yday = (int)(late ? in_year - 306 : in_year + 59 + leap),
+                       .tm_zone = "UTC"};
+    return out;
 }

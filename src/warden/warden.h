@@ -49,10 +49,15 @@ _Noreturn __attribute__((format(printf, 3, 4))) void report_failure(struct warde
 
 /* ---- what only donjon-warden-tls can do; donjon-warden links without.c in its place, which refuses ---- */
 
-/* tls.c: makes OpenSSL ready, in the sealed warden, from in-keep entropy alone. Before anything else of it is used. */
+/* tls.c: makes OpenSSL ready, in the sealed warden, from in-keep entropy alone; the keep's certificate, and what each TLS
+ * file needs. To be called when config_uses_tls, before `run`. */
 void tls_start(struct warden *w);
 /* tls.c: a listen or connect file with prot = "tls": TLS over the socket `handle`. NULL: out of memory. */
 struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f);
+/* tls.c: struct wasi_host's poll, over those files as well. Without TLS: gate_poll_files. */
+wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout);
+/* tls.c: at the program's end, sends what it wrote. Without TLS: nothing. */
+void tls_finish(struct warden *w);
 /* tenant.c: BOOT_TENANT. Waits for a tenant and puts what he delivers into w->boot; ends the keep where nobody comes. */
 void tenant_receive(struct warden *w);
 

@@ -15,6 +15,14 @@ struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct confi
     refuse(w, "TLS");
 }
 
+wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout) {
+    return gate_poll_files(&w->files, items, n, timeout);
+}
+
+void tls_finish(struct warden *w) {
+    (void)w;
+}
+
 void tenant_receive(struct warden *w) {
     refuse(w, "channel for tenants");
 }

@@ -492,12 +492,25 @@ class Config(Base):
         self.gives(donjon("run", self.tmp), "main.wasm\0donjon\0")
         self.gives(donjon("run", "main.wasm", cwd=self.tmp), "main.wasm\0")  # nothing is looked for implicitly
 
-    def test_tls_is_a_clear_error(self):
+    def test_tls_without_trust_is_a_clear_error(self):
         for prot in ("", 'prot = "tls"\n'):
-            toml = self.path("Enarx.toml", f'[[files]]\nkind = "listen"\nname = "LISTEN"\n{prot}port = 12345\n')
-            self.says(donjon("run", "--config", toml, module("hello")), FAILED, f"{toml}:", 'prot = "tls"', "not in this release",
-                      'prot = "tcp"')
-            self.says(donjon("config", "check", toml), 1, "not in this release")
+            toml = self.path("Enarx.toml", f'[[files]]\nkind = "connect"\nhost = "h.example"\n{prot}')
+            self.says(donjon("run", "--config", toml, module("hello")), FAILED, f"{toml}:", "nothing is trusted by itself", "`trust`")
+            self.says(donjon("config", "check", toml), 1, "nothing is trusted by itself")
+
+    def test_files_of_tls(self):
+        """Certificates and policies that a configuration names become part of it."""
+        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+        self.path("ca.pem", f"a comment\n{begin}\nAAAA\n{end}\n-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n")
+        self.path("policy.toml", "tees = ['snp']\n")
+        head = '[[files]]\nkind = "listen"\nname = "L"\nport = 0\nclient-auth = "require"\n'
+        for keys in ('trust = ["ca.pem"]', 'peer-policy = "policy.toml"', 'trust = ["ca.pem"]\npeer-policy = "policy.toml"'):
+            self.assertIn("is fine", donjon("config", "check", self.path("x.toml", head + keys))[1])
+        self.path("none.pem", "nothing")
+        self.path("half.pem", begin)
+        for keys, message in (('trust = ["no.pem"]', "No such file"), ('trust = ["none.pem"]', "no certificate (PEM) in it"),
+                              ('trust = ["half.pem"]', "has no end"), ('peer-policy = "ca.pem"', "peer-policy: line 1")):
+            self.says(donjon("config", "check", self.path("x.toml", head + keys)), 1, message)
 
     def test_errors_name_the_place(self):
         toml = self.path("bad.toml", 'argz = []\n\n[limits]\nmemory = "lots"\n')
@@ -534,8 +547,7 @@ class Config(Base):
         paperback = "".join(f'[[files]]\nkind = "{k}"\n\n' for k in ("null", "stdout", "stdin", "stderr"))
         self.gives(self.run_with(paperback, "env"), "FD_COUNT=4\0FD_NAMES=null:stdout:stdin:stderr\0")
         self.gives(self.run_with("".join(f'[{k}]\nkind = "host"\n' for k in ("stdin", "stdout", "stderr")), "hello"), "hello\n")
-        self.says(self.run_with(stdio + '[[files]]\nkind = "listen"\nprot = "tls"\nport = 10030\nname = "T"\n', "hello"), FAILED,
-                  'x.toml:12:8: files[3]: prot = "tls" is not in this release')
+        self.gives(self.run_with(stdio + '[[files]]\nkind = "listen"\nprot = "tls"\nport = 0\nname = "T"\n', "hello"), "hello\n")
 
     def test_second_generation_of_enarx(self):
         toml = self.path("Enarx.toml", 'args = ["x"]\n[stdin]\nkind = "null"\n[stdout]\nkind = "host"\n[network.incoming.9000]\nprot = "tcp"\n')

@@ -51,12 +51,23 @@ static void random_config(struct config *c) {
         if (f.kind == CONFIG_LISTEN) f.addr = random_text(b, 20, "", 1);
         if (f.kind == CONFIG_CONNECT) f.host = random_text(d, 20, "", 1);
         if (f.addr || f.host) f.prot = rnd(2), f.port = (uint16_t)(1 + rnd(65535));
+        char trust[64], policy[64], server[64];
+        bool tls = (f.addr || f.host) && f.prot == CONFIG_TLS;
+        if (tls && rnd(2)) {
+            if (f.kind == CONFIG_LISTEN) f.client_auth = CONFIG_CLIENT_AUTH_REQUIRE;
+            if (f.kind == CONFIG_CONNECT) f.server_name = random_text(server, 20, "", 0);
+            f.trust = random_text(trust, 60, "", 1);
+            f.peer_policy = random_text(policy, 60, "", 0);
+        }
         assert_true(config_add_file(c, &f, &err));
     }
     for (uint32_t n = rnd(4); n; n--) {
         struct config_mount m = {random_text(a, 20, "", 1), random_text(b, 20, ".", 1), rnd(2)};
         assert_true(config_add_mount(c, &m, &err));
     }
+    if (rnd(2)) assert_true(config_add_tls_name(c, "example.org", 11, &err));
+    if (rnd(2)) assert_true(config_set_tls_lifetime(c, CONFIG_TLS_LIFETIME_LEAST + rnd(1000), &err));
+    if (rnd(2)) assert_true(config_set_steward_ca(c, "pem", 3, &err));
     if (rnd(2)) assert_true(config_set_steward(c, "https://steward.example", 23, &err));
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
         if (rnd(3) == 0) {
@@ -87,6 +98,10 @@ static void assert_same(const struct config *a, const struct config *b) {
         assert_string_equal(a->files[i].name, b->files[i].name);
         assert_string_equal(a->files[i].addr, b->files[i].addr);
         assert_string_equal(a->files[i].host, b->files[i].host);
+        assert_int_equal(a->files[i].client_auth, b->files[i].client_auth);
+        assert_string_equal(a->files[i].trust, b->files[i].trust);
+        assert_string_equal(a->files[i].server_name, b->files[i].server_name);
+        assert_string_equal(a->files[i].peer_policy, b->files[i].peer_policy);
     }
     assert_int_equal(a->n_mounts, b->n_mounts);
     for (uint32_t i = 0; i < a->n_mounts; i++) {
@@ -96,6 +111,12 @@ static void assert_same(const struct config *a, const struct config *b) {
     }
     assert_int_equal(!!a->steward, !!b->steward);
     if (a->steward) assert_string_equal(a->steward, b->steward);
+    assert_int_equal(!!a->steward_ca, !!b->steward_ca);
+    if (a->steward_ca) assert_string_equal(a->steward_ca, b->steward_ca);
+    assert_int_equal(a->n_tls_names, b->n_tls_names);
+    for (uint32_t i = 0; i < a->n_tls_names; i++)
+        assert_string_equal(a->tls_names[i], b->tls_names[i]);
+    assert_int_equal(a->tls_lifetime, b->tls_lifetime);
     assert_memory_equal(&a->limits, &b->limits, sizeof a->limits);
     assert_int_equal(a->limits_given, b->limits_given);
     assert_int_equal(a->announce_fds, b->announce_fds);
@@ -184,14 +205,35 @@ static void test_setters(void **state) {
     struct config_file tls = {.kind = CONFIG_LISTEN, .name = "L", .addr = "::", .port = 443};
     assert_true(config_supported(&c, &err));
     assert_true(config_add_file(&c, &tls, &err));
-    assert_false(config_supported(&c, &err));
-    assert_non_null(strstr(err.message, "files[3] (L)"));
+    assert_true(config_supported(&c, &err));
+    assert_true(config_uses_tls(&c));
+    struct config_file bad[] = {
+        {.kind = CONFIG_LISTEN, .name = "L", .addr = "::", .prot = CONFIG_TCP, .trust = "x"},
+        {.kind = CONFIG_LISTEN, .name = "L", .addr = "::", .trust = "x"},
+        {.kind = CONFIG_LISTEN, .name = "L", .addr = "::", .client_auth = CONFIG_CLIENT_AUTH_REQUIRE},
+        {.kind = CONFIG_LISTEN, .name = "L", .addr = "::", .client_auth = CONFIG_CLIENT_AUTHS, .trust = "x"},
+        {.kind = CONFIG_LISTEN, .name = "L", .addr = "::", .server_name = "x"},
+        {.kind = CONFIG_CONNECT, .name = "L", .host = "h", .port = 1, .client_auth = CONFIG_CLIENT_AUTH_REQUIRE},
+        {.kind = CONFIG_STDIN, .name = "L", .peer_policy = "x"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(config_add_file(&c, &bad[i], &err));
+    assert_false(config_add_tls_name(&c, "a b", 3, &err));
+    assert_false(config_set_tls_lifetime(&c, CONFIG_SECOND, &err));
+    assert_false(config_set_steward_ca(&c, "", 0, &err));
 
     char names[64];
     assert_int_equal(config_fd_names(&c, names, sizeof names), strlen("stdin:stdout:stderr:L"));
     assert_string_equal(names, "stdin:stdout:stderr:L");
     assert_int_equal(config_fd_names(&c, names, 8), strlen("stdin:stdout:stderr:L"));
     assert_string_equal(names, "stdin:s");
+    struct config_file out = {.kind = CONFIG_CONNECT, .name = "out", .host = "h", .port = 443};
+    struct config with;
+    assert_true(config_init(&with));
+    assert_true(config_add_file(&with, &out, &err));
+    assert_false(config_supported(&with, &err));
+    assert_non_null(strstr(err.message, "files[3] (out)"));
+    config_free(&with);
     assert_int_equal(config_fd_names(&c, NULL, 0), strlen("stdin:stdout:stderr:L"));
 
     assert_false(config_add_mount(&c, &(struct config_mount){"/x", "/a/../b", false}, &err));

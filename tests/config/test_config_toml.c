@@ -97,11 +97,10 @@ static void test_enarx_files(void **state) {
     assert_string_equal(names, "stdin:stdout:stderr:LISTEN:CONNECT:example.com");
     assert_int_equal(c.files[5].prot, CONFIG_TLS);
     assert_int_equal(reports.n_errors, 0);
-    assert_int_equal(reports.n_unsupported, 2);
+    assert_int_equal(reports.n_unsupported, 1);
     assert_int_equal(reports.report[0].severity, CONFIG_UNSUPPORTED);
-    assert_int_equal(reports.report[0].line, 15);
-    assert_non_null(strstr(reports.report[0].message, "files[3]: prot = \"tls\" is not in this release"));
-    assert_non_null(strstr(reports.report[1].message, "(the default)"));
+    assert_int_equal(reports.report[0].line, 23);
+    assert_non_null(strstr(reports.report[0].message, "files[5]: a TLS connection needs `trust`"));
     config_free(&c);
 }
 
@@ -144,7 +143,21 @@ static const struct {
     {"[[files]]\nkind = \"listen\"\nprot = \"tcp\"", 1, 1, "files[0]: \"name\" is missing"},
     {"[[files]]\nkind = \"connect\"\nprot = \"tcp\"", 1, 1, "files[0]: \"host\" is missing"},
     {"[[files]]\nkind = \"listen\"\nname = \"L\"\nhost = \"x\"\nprot = \"tcp\"", 4, 1,
-     "files[0]: \"host\" does not belong to kind = \"listen\", whose keys are kind, name, addr, port and prot"},
+     "files[0]: \"host\" does not belong to kind = \"listen\", whose keys are kind, name, addr, port, prot, "
+     "client-auth, trust and "
+     "peer-policy"},
+    {"[[files]]\nkind = \"listen\"\nname = \"L\"\nclient-auth = \"require\"", 3, 8, "whose clients are to be let in?"},
+    {"[[files]]\nkind = \"listen\"\nname = \"L\"\nclient-auth = \"maybe\"", 4, 15,
+     "files[0].client-auth: expected \"none\" or \"require\""},
+    {"[[files]]\nkind = \"listen\"\nname = \"L\"\ntrust = [\"ca.pem\"]", 4, 10,
+     "files[0].trust[0]: no file can be read here"},
+    {"[[files]]\nkind = \"connect\"\nhost = \"h\"\nprot = \"tcp\"\nserver-name = \"x\"", 2, 8,
+     "only listen and connect"},
+    {"[[files]]\nkind = \"connect\"\nhost = \"h\"\npeer-policy = 1", 4, 15, "files[0].peer-policy: expected a string"},
+    {"[tls]\nnames = [\"a b\"]", 2, 10, "tls.names[0]: expected a DNS name or an address"},
+    {"[tls]\nlifetime = \"1s\"", 2, 12, "tls.lifetime: expected 1min to 168h, found 1s"},
+    {"[tls]\nlifetimes = \"1h\"", 2, 1, "did you mean \"lifetime\"?"},
+    {"[tls]\nsteward-ca = \"ca.pem\"", 2, 14, "tls.steward-ca: no file can be read here"},
     {"[[files]]\nkind = \"stdin\"\nport = 1", 3, 1,
      "\"port\" does not belong to kind = \"stdin\", whose keys are kind and name"},
     {"[[files]]\nkind = \"listen\"\nname = \"L\"\nprot = \"udp\"", 4, 8,

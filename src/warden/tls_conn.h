@@ -1,0 +1,64 @@
+/* TLS over the gate's sockets, as WASI files: a connection reads and writes plaintext, a listener accepts connections,
+ * and the program knows nothing of it. Knows OpenSSL and src/wasi/file.h, not the warden: everything else comes through
+ * struct tls_env and the file below.
+ *
+ * The handshake is made by whatever comes first: reading, writing, or waiting. poll_oneoff says that a connection is
+ * readable when there is plaintext, an end, or an error, not when some bytes have come; it is writable when ciphertext
+ * of earlier writes is gone. So a peer that sends half a record keeps nobody from anything.
+ *
+ * Memory of a connection: OpenSSL's own state, one record's buffer while a record is incomplete, and TLS_OUT bytes
+ * while the socket does not take what was written. Never more: a write that does not fit is EAGAIN, or waits. */
+#ifndef DONJON_WARDEN_TLS_CONN_H
+#define DONJON_WARDEN_TLS_CONN_H
+
+#include "../wasi/wasi.h"
+#include <openssl/ssl.h>
+
+enum {
+    TLS_OUT = 64 * 1024,  /* ciphertext sent in one piece: what the gate takes */
+    TLS_RECORD_MORE = 22, /* a TLS 1.3 record beyond its plaintext: header 5, type 1, tag 16 */
+    TLS_OUT_SPARE = 1024, /* left for what OpenSSL has to say by itself: key updates, close_notify */
+    TLS_WRITE = TLS_OUT - TLS_OUT_SPARE - 4 * TLS_RECORD_MORE, /* plaintext at once: three records and a part of one */
+    TLS_LINGERING = 256,                                       /* closed connections that still send, at most */
+    TLS_POLL = 1024                                            /* things waited for at once: the gate's own limit */
+};
+#define TLS_HANDSHAKE_NS UINT64_C(10000000000) /* a peer that takes longer is dropped */
+#define TLS_LINGER_NS    UINT64_C(10000000000) /* what a closed connection still has to send must be gone by then */
+
+struct tls_env {
+    void *ctx;
+    /* Waits over the tokens of the files below: struct wasi_host's `poll`, TLS_POLL items at most. */
+    wasi_errno (*poll)(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout);
+    uint64_t (*now)(void *ctx); /* nanoseconds of a clock that does not go backwards */
+    void (*log)(void *ctx, const char *line);
+};
+
+/* What all connections share. */
+struct tls {
+    struct tls_env env;
+    struct tls_conn *unsent; /* connections with ciphertext that their sockets have not taken */
+    uint32_t lingering;      /* those of them that the program has closed */
+    uint8_t *spare;          /* a buffer of TLS_OUT bytes that nobody uses, or NULL */
+    struct wasi_poll work[TLS_POLL];
+};
+
+void tls_init(struct tls *t, const struct tls_env *env);
+
+/* Files over `below`, whose reference is taken over, also on failure; NULL: out of memory. `ctx` stays the caller's and
+ * must outlive the file. `fresh` (or NULL) is called before each accepted connection begins: the moment to renew a
+ * certificate. `peer` is what a server's certificate must be for: a DNS name or an address. */
+struct wasi_file *tls_listener_new(struct tls *t, struct wasi_file *below, SSL_CTX *ctx, void (*fresh)(void *),
+                                   void *fresh_ctx);
+struct wasi_file *tls_connection_new(struct tls *t, struct wasi_file *below, SSL_CTX *ctx, const char *peer);
+
+/* struct wasi_host's `poll`, over these files' tokens and those of env.poll. */
+wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t timeout);
+
+/* Sends what is unsent, for `timeout` nanoseconds at most. */
+void tls_flush_all(struct tls *t, uint64_t timeout);
+
+/* What every context of ours has: TLS 1.3 only, no renegotiation, no compression, no early data, small buffers. NULL:
+ * out of memory. */
+SSL_CTX *tls_context_new(void);
+
+#endif

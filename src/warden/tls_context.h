@@ -1,0 +1,11 @@
+/* What a TLS file of the configuration asks of its peers, as OpenSSL's context. */
+#ifndef DONJON_WARDEN_TLS_CONTEXT_H
+#define DONJON_WARDEN_TLS_CONTEXT_H
+
+#include "../config/config.h"
+#include "identity.h"
+
+/* For a listen or connect file. NULL with the reason in `error`. */
+SSL_CTX *tls_context_for(const struct config_file *f, const struct identity *id, char *error, size_t size);
+
+#endif
