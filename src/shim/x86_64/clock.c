@@ -80,22 +80,32 @@ static bool read_time(uint64_t from, uint64_t *ns) {
     return true;
 }
 
-int64_t sys_nanosleep(uint64_t clock, uint64_t flags, uint64_t want, uint64_t left) {
-    uint64_t ns;
-    if (clock >= CLOCKS || !read_time(want, &ns)) return -EINVAL;
-    uint64_t from = clock == REALTIME ? clock_realtime() : clock_monotonic();
-    if (flags & TIMER_ABSTIME) ns = ns > from ? ns - from : 0;
-    uint64_t began = clock_started(), end = began + ns, now;
-    while ((now = clock_started()) < end && !signal_due()) {
-        uint64_t timer = timer_left();
-        host_call(SHIM_SLEEP, timer < end - now ? timer : end - now, 0);
-        timer_check();
+static void write_time(uint64_t to, uint64_t ns) {
+    *(struct timespec *)to = (struct timespec){(int64_t)(ns / SECOND), (int64_t)(ns % SECOND)};
+}
+
+void clock_left(uint64_t to, uint64_t deadline) {
+    uint64_t now = clock_monotonic();
+    if (user_ok(to, sizeof(struct timespec), true)) write_time(to, deadline > now ? deadline - now : 0);
+}
+
+bool clock_deadline(uint64_t timespec, bool absolute, bool realtime, uint64_t *deadline) {
+    uint64_t ns, now = clock_monotonic();
+    if (!read_time(timespec, &ns)) return false;
+    if (absolute) {
+        uint64_t from = realtime ? clock_realtime() : now;
+        ns = ns > from ? ns - from : 0;
     }
-    clock_waited(now - began);
-    if (now >= end) return 0;
-    if (!(flags & TIMER_ABSTIME) && left && user_ok(left, sizeof(struct timespec), true))
-        *(struct timespec *)left = (struct timespec){(int64_t)((end - now) / SECOND), (int64_t)((end - now) % SECOND)};
-    return -EINTR;
+    *deadline = now + ns;
+    return true;
+}
+
+int64_t sys_nanosleep(uint64_t clock, uint64_t flags, uint64_t want, uint64_t left) {
+    uint64_t deadline;
+    bool absolute = flags & TIMER_ABSTIME;
+    if (clock >= CLOCKS || !clock_deadline(want, absolute, clock == REALTIME, &deadline)) return -EINVAL;
+    thread_sleep(deadline, absolute ? 0 : left);
+    return 0;
 }
 
 /* ---- the timer ---- */
@@ -107,7 +117,8 @@ uint64_t timer_left(void) {
 }
 
 void timer_arm(void) {
-    host_call(SHIM_TIMER, timer_left(), 0);
+    uint64_t timer = timer_left(), slice = threads_slice();
+    host_call(SHIM_TIMER, timer < slice ? timer : slice, 0);
 }
 
 void timer_check(void) {

@@ -64,6 +64,7 @@ static void warden_exception(struct shim_regs *r) {
     case NMI: return;
     case SHIM_VECTOR_KICK:
         timer_check();
+        threads_kick();
         timer_arm();
         return;
     default: crash(r, SIGILL, "an exception that nothing of the warden's can cause");
@@ -95,5 +96,5 @@ void exception_c(struct shim_regs *r) {
         crash(r, 0, reason);
     }
     warden_exception(r);
-    signal_deliver(r);
+    if (!signal_deliver(r)) threads_after(r);
 }

@@ -25,7 +25,8 @@ enum {
     ENOTTY = 25,
     ESPIPE = 29,
     ERANGE = 34,
-    ENOSYS = 38
+    ENOSYS = 38,
+    ETIMEDOUT = 110
 };
 
 /* ---- entry.S ---- */
@@ -119,16 +120,21 @@ uint64_t clock_monotonic(void);
 uint64_t clock_realtime(void);
 uint64_t clock_started(void);
 void clock_waited(uint64_t ns); /* not the warden's CPU time */
+/* A struct timespec of the warden's as a time of clock_monotonic(). False: none that makes sense. */
+bool clock_deadline(uint64_t timespec, bool absolute, bool realtime, uint64_t *deadline);
+/* What is left until then, as a struct timespec at `to` (where that can be written). */
+void clock_left(uint64_t to, uint64_t deadline);
 int64_t sys_clock_gettime(uint64_t clock, uint64_t to);
 int64_t sys_time(uint64_t to);
 int64_t sys_clock_getres(uint64_t clock, uint64_t to);
+/* Its result comes when the thread wakes. */
 int64_t sys_nanosleep(uint64_t clock, uint64_t flags, uint64_t want, uint64_t left);
 int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old);
 /* Nanoseconds until the timer's next signal; ~0: none. */
 uint64_t timer_left(void);
 /* Raises the signal if it is time. */
 void timer_check(void);
-/* Asks the host for an interrupt at that time. */
+/* Asks the host for an interrupt at that time, or when another thread's turn is. */
 void timer_arm(void);
 
 /* ---- entropy.c ---- */
@@ -152,26 +158,69 @@ enum {
     SIGNALS = 64
 };
 enum { SI_TKILL = -6, SI_KERNEL = 0x80, SEGV_MAPERR = 1, SEGV_ACCERR = 2 };
-void signal_raise(unsigned signal); /* asynchronous: pending until it is not blocked */
+/* What each thread has of its own. */
+struct alternate_stack {
+    uint64_t sp;
+    int32_t flags, zero;
+    uint64_t size;
+};
+struct signals {
+    uint64_t blocked, pending;
+    struct alternate_stack alternate;
+};
+#define SIGNALS_START                                                                                                  \
+    { .alternate.flags = 2 /* SS_DISABLE */ }
+struct thread;
+void signal_raise(unsigned signal); /* asynchronous: pending until some thread does not block it */
 /* An exception of the warden's: its handler, or the end. */
 void signal_fault(struct shim_regs *r, unsigned signal, int code, uint64_t address, uint64_t trap);
 /* Whether one is pending and not blocked. */
 bool signal_due(void);
+bool signal_due_to(const struct thread *t);
 /* Puts the handlers' frames in place. True: registers have changed. */
 bool signal_deliver(struct shim_regs *r);
 int64_t sys_rt_sigaction(uint64_t signal, uint64_t new, uint64_t old, uint64_t set_size);
 int64_t sys_rt_sigprocmask(uint64_t how, uint64_t new, uint64_t old, uint64_t set_size);
 int64_t sys_sigaltstack(const struct shim_regs *r, uint64_t new, uint64_t old);
 void sys_rt_sigreturn(struct shim_regs *r);
-void sys_tgkill(struct shim_regs *r, uint64_t pid, uint64_t tid, uint64_t signal);
+int64_t sys_tgkill(uint64_t pid, uint64_t tid, uint64_t signal);
 void signal_init(uint32_t xsave_size, uint64_t trampoline);
+
+/* ---- thread.c ---- */
+enum thread_phase { THREAD_PLAIN, THREAD_PARKS, THREAD_RESUMES /* in user.S */ };
+struct thread {
+    uint32_t state, tid, phase, mask;
+    struct shim_regs regs; /* while it does not run */
+    uint64_t fs, gs, clear_tid;
+    uint64_t futex, deadline, left; /* what it waits for */
+    struct signals signals;
+};
+extern struct thread *current;
+void threads_init(uint64_t xsave_size, uint64_t park, uint64_t resume);
+/* At the end of a call or an exception: a thread that waits, or whose slice is over, makes room. True: registers have
+ * changed. */
+bool threads_after(struct shim_regs *r);
+/* The two calls of user.S. False: it was not one of them. */
+bool threads_call(struct shim_regs *r);
+bool threads_others(void);    /* that could run now */
+uint64_t threads_look(void);  /* wakes who need not wait any more; nanoseconds until the next one's time */
+uint64_t threads_slice(void); /* nanoseconds that the current one may run from now; ~0: there is no other */
+void threads_kick(void);      /* an interrupt has come */
+void thread_yield(void);      /* the others first */
+void thread_sleep(uint64_t deadline, uint64_t left);
+struct thread *thread_of(uint64_t tid); /* NULL: none */
+int64_t sys_futex(uint64_t at, uint64_t op, uint64_t value, uint64_t time, uint64_t mask);
+int64_t sys_clone(const struct shim_regs *r, uint64_t flags, uint64_t stack, uint64_t parent_tid, uint64_t child_tid,
+                  uint64_t tls);
+void sys_exit(struct shim_regs *r, uint32_t status);
 
 /* ---- exception.c, syscall.c ---- */
 void exception_c(struct shim_regs *r);
 int syscall_c(struct shim_regs *r);
 void exceptions_init(void);
-extern bool booting;         /* there is no warden yet */
-enum { USER_DONE = 0x7000 }; /* the number with which code of user.c gives control back */
+extern bool booting; /* there is no warden yet */
+/* The numbers with which code of user.c and user.S gives control back. */
+enum { USER_DONE = 0x7000, USER_PARKED, USER_RESUMED };
 
 /* ---- boot.c: the boot image ---- */
 /* There is compiled code at USER_IMAGE, and it is the one that was measured. */

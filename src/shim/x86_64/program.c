@@ -26,7 +26,7 @@ struct segment {
 #define CODE_MOST   (UINT64_C(2) << 30)
 enum { RFLAGS_START = 0x202 };
 
-extern char user_start[], user_entry[], user_signal[], file_user_end[];
+extern char user_start[], user_entry[], user_signal[], user_park[], user_resume[], file_user_end[];
 uint64_t warden_base;
 static uint32_t xsave_size, has_sha;
 
@@ -71,6 +71,7 @@ void program_prepare(void) {
     has_sha = w->sha;
     xsave_size = w->xsave_size;
     signal_init(xsave_size, in_user(user_signal));
+    threads_init(xsave_size, in_user(user_park), in_user(user_resume));
 }
 
 /* ---- the file ---- */

@@ -18,11 +18,6 @@ enum { SIG_DFL, SIG_IGN, SIG_BLOCK = 0, SIG_UNBLOCK, SIG_SETMASK, SS_ONSTACK = 1
 struct action {
     uint64_t handler, flags, restorer, mask;
 };
-struct stack {
-    uint64_t sp;
-    int32_t flags, zero;
-    uint64_t size;
-};
 struct context {
     uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags;
     uint16_t cs, gs, fs, ss;
@@ -30,7 +25,7 @@ struct context {
 };
 struct ucontext {
     uint64_t flags, link;
-    struct stack stack;
+    struct alternate_stack stack;
     struct context context;
     uint64_t mask;
 };
@@ -46,8 +41,7 @@ struct frame {
 };
 
 static struct action actions[SIGNALS + 1];
-static uint64_t blocked, pending;
-static struct stack alternate = {.flags = SS_DISABLE};
+static uint64_t pending; /* whoever does not block it */
 static uint64_t xsave_size, trampoline;
 /* What the next frame tells of a fault. */
 static struct {
@@ -75,12 +69,17 @@ void signal_raise(unsigned signal) {
     if (!ignored(signal)) pending |= bit(signal);
 }
 
+bool signal_due_to(const struct thread *t) {
+    return (pending | t->signals.pending) & ~t->signals.blocked;
+}
+
 bool signal_due(void) {
-    return pending & ~blocked;
+    return current->phase == THREAD_PLAIN && signal_due_to(current);
 }
 
 static bool on_alternate(uint64_t rsp) {
-    return !(alternate.flags & SS_DISABLE) && rsp > alternate.sp && rsp <= alternate.sp + alternate.size;
+    const struct alternate_stack *a = &current->signals.alternate;
+    return !(a->flags & SS_DISABLE) && rsp > a->sp && rsp <= a->sp + a->size;
 }
 
 static void fill_context(struct context *c, const struct shim_regs *r) {
@@ -106,23 +105,24 @@ static void fill_context(struct context *c, const struct shim_regs *r) {
                           .ss = (uint16_t)r->ss,
                           .error = fault.error,
                           .trap = fault.trap,
-                          .old_mask = blocked,
+                          .old_mask = current->signals.blocked,
                           .cr2 = fault.address};
 }
 
 static void call_handler(struct shim_regs *r, unsigned signal) {
     struct action *a = &actions[signal];
+    struct signals *own = &current->signals;
     uint64_t sp = r->rsp - RED_ZONE;
-    if ((a->flags & SA_ONSTACK) && !(alternate.flags & SS_DISABLE) && !on_alternate(r->rsp))
-        sp = alternate.sp + alternate.size;
+    if ((a->flags & SA_ONSTACK) && !(own->alternate.flags & SS_DISABLE) && !on_alternate(r->rsp))
+        sp = own->alternate.sp + own->alternate.size;
     uint64_t area = (sp - xsave_size) & ~UINT64_C(63), at = (area - sizeof(struct frame)) & ~UINT64_C(15);
     if (sp > USER_END || at >= sp || !user_ok(at, sp - at, true))
         crash(r, SIGSEGV, "no room on the stack for a signal's frame");
     struct frame *f = (struct frame *)at;
     memset(f, 0, sizeof *f);
-    f->uc.stack = alternate;
+    f->uc.stack = own->alternate;
     if (on_alternate(r->rsp)) f->uc.stack.flags = SS_ONSTACK;
-    f->uc.mask = blocked;
+    f->uc.mask = own->blocked;
     fill_context(&f->uc.context, r);
     f->uc.context.fpstate = area;
     f->info = (struct info){.signal = (int32_t)signal, .code = fault.code, .address = fault.address};
@@ -134,7 +134,7 @@ static void call_handler(struct shim_regs *r, unsigned signal) {
     r->rdx = at;
     r->r8 = area;
     r->rflags &= ~(FLAG_TF | FLAG_DF);
-    blocked |= a->mask | (a->flags & SA_NODEFER ? 0 : bit(signal));
+    own->blocked |= a->mask | (a->flags & SA_NODEFER ? 0 : bit(signal));
     if (a->flags & SA_RESETHAND) a->handler = SIG_DFL;
 }
 
@@ -153,20 +153,23 @@ static const char *name(unsigned signal) {
 
 bool signal_deliver(struct shim_regs *r) {
     bool changed = false;
+    struct signals *own = &current->signals;
     while (signal_due()) {
-        unsigned signal = (unsigned)__builtin_ctzll(pending & ~blocked) + 1;
-        pending &= ~bit(signal);
+        unsigned signal = (unsigned)__builtin_ctzll((pending | own->pending) & ~own->blocked) + 1;
+        fault.code = own->pending & bit(signal) ? SI_TKILL : 0;
+        own->pending &= ~bit(signal);
+        if (fault.code == 0) pending &= ~bit(signal);
         if (actions[signal].handler == SIG_DFL && !ignored(signal)) crash(r, signal, name(signal));
         if (!ignored(signal)) call_handler(r, signal);
         fault.code = 0;
-        fault.address = fault.trap = fault.error = 0;
         changed = true;
     }
     return changed;
 }
 
 void signal_fault(struct shim_regs *r, unsigned signal, int code, uint64_t address, uint64_t trap) {
-    if ((blocked & bit(signal)) || actions[signal].handler <= SIG_IGN) crash(r, signal, name(signal));
+    if (current->phase != THREAD_PLAIN) crash(r, signal, "a thread's vector state is damaged");
+    if ((current->signals.blocked & bit(signal)) || actions[signal].handler <= SIG_IGN) crash(r, signal, name(signal));
     fault.code = code;
     fault.address = address;
     fault.trap = trap;
@@ -192,13 +195,14 @@ int64_t sys_rt_sigaction(uint64_t signal, uint64_t new, uint64_t old, uint64_t s
 int64_t sys_rt_sigprocmask(uint64_t how, uint64_t new, uint64_t old, uint64_t set_size) {
     if (set_size != 8) return -EINVAL;
     if ((new && !user_ok(new, 8, false)) || (old && !user_ok(old, 8, true))) return -EFAULT;
-    uint64_t before = blocked, set = new ? *(const uint64_t *)new & ~(bit(SIGKILL) | bit(SIGSTOP)) : 0;
+    uint64_t *blocked = &current->signals.blocked, before = *blocked;
+    uint64_t set = new ? *(const uint64_t *)new & ~(bit(SIGKILL) | bit(SIGSTOP)) : 0;
     if (new &&how == SIG_BLOCK)
-        blocked |= set;
+        *blocked |= set;
     else if (new &&how == SIG_UNBLOCK)
-        blocked &= ~set;
+        *blocked &= ~set;
     else if (new &&how == SIG_SETMASK)
-        blocked = set;
+        *blocked = set;
     else if (new)
         return -EINVAL;
     if (old) *(uint64_t *)old = before;
@@ -206,19 +210,18 @@ int64_t sys_rt_sigprocmask(uint64_t how, uint64_t new, uint64_t old, uint64_t se
 }
 
 int64_t sys_sigaltstack(const struct shim_regs *r, uint64_t new, uint64_t old) {
-    if ((new && !user_ok(new, sizeof alternate, false)) || (old && !user_ok(old, sizeof alternate, true)))
-        return -EFAULT;
-    struct stack before = alternate;
+    struct alternate_stack *own = &current->signals.alternate, before = *own;
+    if ((new && !user_ok(new, sizeof *own, false)) || (old && !user_ok(old, sizeof *own, true))) return -EFAULT;
     if (on_alternate(r->rsp)) before.flags = SS_ONSTACK;
     if (new) {
-        struct stack next = *(const struct stack *)new;
+        struct alternate_stack next = *(const struct alternate_stack *)new;
         if (on_alternate(r->rsp)) return -EPERM;
         if (next.flags & ~(SS_DISABLE | SS_ONSTACK)) return -EINVAL;
         if (!(next.flags & SS_DISABLE) && next.size < xsave_size + sizeof(struct frame) + 1024) return -ENOMEM;
         next.flags &= SS_DISABLE;
-        alternate = next;
+        *own = next;
     }
-    if (old) *(struct stack *)old = before;
+    if (old) *(struct alternate_stack *)old = before;
     return 0;
 }
 
@@ -227,18 +230,18 @@ void sys_rt_sigreturn(struct shim_regs *r) {
     if (!user_ok(r->rsp, sizeof *f, false)) crash(r, SIGSEGV, "no signal frame to return from");
     struct context c = f->uc.context;
     if (c.rip >= USER_END || c.rsp >= USER_END) crash(r, SIGSEGV, "a signal handler returns to nowhere");
-    blocked = f->uc.mask & ~(bit(SIGKILL) | bit(SIGSTOP));
+    current->signals.blocked = f->uc.mask & ~(bit(SIGKILL) | bit(SIGSTOP));
     r->r8 = c.r8, r->r9 = c.r9, r->r10 = c.r10, r->r11 = c.r11, r->r12 = c.r12, r->r13 = c.r13, r->r14 = c.r14;
     r->r15 = c.r15, r->rdi = c.rdi, r->rsi = c.rsi, r->rbp = c.rbp, r->rbx = c.rbx, r->rdx = c.rdx, r->rax = c.rax;
     r->rcx = c.rcx, r->rsp = c.rsp, r->rip = c.rip;
     r->rflags = (c.rflags & USER_FLAGS) | FLAG_FIXED;
 }
 
-void sys_tgkill(struct shim_regs *r, uint64_t pid, uint64_t tid, uint64_t signal) {
-    if (pid != 1 || tid != 1 || signal > SIGNALS) {
-        r->rax = (uint64_t) - (int64_t)EINVAL;
-        return;
-    }
-    r->rax = 0;
-    if (signal) fault.code = SI_TKILL, signal_raise((unsigned)signal);
+int64_t sys_tgkill(uint64_t pid, uint64_t tid, uint64_t signal) {
+    struct thread *t = thread_of(tid);
+    if (pid != 1 || !t || signal > SIGNALS) return -EINVAL;
+    if (signal == 0 || ignored((unsigned)signal)) return 0;
+    t->signals.pending |= bit((unsigned)signal);
+    threads_look();
+    return 0;
 }

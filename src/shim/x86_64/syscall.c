@@ -12,6 +12,7 @@ enum {
     NR_write = 1,
     NR_close = 3,
     NR_fstat = 5,
+    NR_lseek = 8,
     NR_mmap = 9,
     NR_mprotect = 10,
     NR_munmap = 11,
@@ -26,6 +27,7 @@ enum {
     NR_nanosleep = 35,
     NR_setitimer = 38,
     NR_getpid = 39,
+    NR_clone = 56,
     NR_exit = 60,
     NR_uname = 63,
     NR_readlink = 89,
@@ -50,28 +52,38 @@ enum {
     NR_set_robust_list = 273,
     NR_prlimit64 = 302,
     NR_getrandom = 318,
-    NR_rseq = 334
+    NR_rseq = 334,
+    NR_clone3 = 435
 };
 
 /* ---- the gate ---- */
 
-static int64_t read_bell(uint64_t to, uint64_t size) {
+/* While others have something to do, one that finds nothing makes its call once more when it is its turn again. */
+static int64_t read_bell(struct shim_regs *r, uint64_t to, uint64_t size) {
+    enum { SYSCALL_SIZE = 2 };
     if (size == 0) return 0;
     if (!user_ok(to, 1, true)) return -EFAULT;
     for (;;) {
         timer_check();
+        uint64_t next = threads_look(), timer = timer_left();
         if (signal_due()) return -EINTR;
+        bool others = threads_others();
+        if (timer < next) next = timer;
         uint64_t before = clock_started();
-        int64_t n = host_count(SHIM_BELL_READ, timer_left(), 0, 1);
+        int64_t n = host_count(SHIM_BELL_READ, others ? 0 : next, 0, 1);
         clock_waited(clock_started() - before);
         if (n == 1) *(uint8_t *)to = 0;
         if (n >= 0) return n;
+        if (!others) continue;
+        thread_yield();
+        r->rip -= SYSCALL_SIZE;
+        return NR_read;
     }
 }
 
-static int64_t sys_read(uint64_t fd, uint64_t to, uint64_t size) {
+static int64_t sys_read(struct shim_regs *r, uint64_t fd, uint64_t to, uint64_t size) {
     if (fd >= FDS || closed[fd]) return -EBADF;
-    if (fd == FD_BELL) return read_bell(to, size);
+    if (fd == FD_BELL) return read_bell(r, to, size);
     if (fd == FD_BOOT) return boot_read(to, size);
     return fd < FD_STDERR ? 0 : -EBADF;
 }
@@ -149,10 +161,14 @@ static int64_t sys_arch_prctl(uint64_t what, uint64_t value) {
     return 0;
 }
 
-/* One thread: nobody waits, nobody could wake. */
-static int64_t sys_futex(uint64_t op) {
-    enum { FUTEX_WAKE = 1, FLAGS = 0x180 };
-    return (op & ~(uint64_t)FLAGS) == FUTEX_WAKE ? 0 : -ENOSYS;
+static int64_t sys_yield(void) {
+    thread_yield();
+    return 0;
+}
+
+static int64_t sys_set_tid_address(uint64_t at) {
+    current->clear_tid = at;
+    return current->tid;
 }
 
 static int64_t unknown(const struct shim_regs *r) {
@@ -163,7 +179,7 @@ static int64_t unknown(const struct shim_regs *r) {
 static int64_t call(struct shim_regs *r) {
     uint64_t a = r->rdi, b = r->rsi, c = r->rdx, d = r->r10;
     switch (r->rax) {
-    case NR_read: return sys_read(a, b, c);
+    case NR_read: return sys_read(r, a, b, c);
     case NR_write: return sys_write(a, b, c);
     case NR_close: return sys_close(a);
     case NR_mmap: return sys_mmap(a, b, c, d, r->r8, r->r9);
@@ -182,25 +198,28 @@ static int64_t call(struct shim_regs *r) {
     case NR_clock_nanosleep: return sys_nanosleep(a, b, c, d);
     case NR_time: return sys_time(a);
     case NR_getrandom: return sys_getrandom(a, b, c);
-    case NR_sched_yield: return 0;
+    case NR_sched_yield: return sys_yield();
     case NR_fstat: return sys_fstat(b);
     case NR_newfstatat: return sys_fstat(c);
     case NR_ioctl: return -ENOTTY;
+    case NR_lseek: return -ESPIPE;
+    case NR_clone3: return -ENOSYS; /* a C library then asks for clone */
     case NR_readlink: return -ENOENT;
     case NR_uname: return sys_uname(a);
     case NR_prlimit64: return sys_prlimit(b, c, d);
     case NR_sched_getaffinity: return sys_affinity(b, c);
     case NR_arch_prctl: return sys_arch_prctl(a, b);
-    case NR_futex: return sys_futex(b);
-    case NR_getpid:
-    case NR_gettid:
-    case NR_set_tid_address: return 1;
+    case NR_futex: return sys_futex(a, b, c, d, r->r9);
+    case NR_clone: return sys_clone(r, a, b, c, d, r->r8);
+    case NR_tgkill: return sys_tgkill(a, b, c);
+    case NR_gettid: return current->tid;
+    case NR_set_tid_address: return sys_set_tid_address(a);
+    case NR_getpid: return 1;
     case NR_getuid:
     case NR_getgid:
     case NR_geteuid:
     case NR_getegid: return 0;
     case NR_set_robust_list: return 0;
-    case NR_exit:
     case NR_exit_group: host_exit((uint32_t)(a & 0xff));
     default: return unknown(r);
     }
@@ -210,16 +229,14 @@ bool booting = true;
 
 int syscall_c(struct shim_regs *r) {
     if (booting && r->rax == USER_DONE) user_return(r->rdi);
-    if (r->rax == NR_rt_sigreturn) {
+    if (threads_call(r)) return 1;
+    switch (r->rax) {
+    case NR_rt_sigreturn:
         sys_rt_sigreturn(r);
         signal_deliver(r);
         return 1;
+    case NR_exit: sys_exit(r, (uint32_t)(r->rdi & 0xff)); return 1;
+    default: r->rax = (uint64_t)call(r);
     }
-    if (r->rax == NR_tgkill)
-        sys_tgkill(r, r->rdi, r->rsi, r->rdx);
-    else
-        r->rax = (uint64_t)call(r);
-    if (!signal_due()) return 0;
-    signal_deliver(r);
-    return 1;
+    return signal_deliver(r) || threads_after(r);
 }

@@ -1,11 +1,13 @@
 /* The warden's ring: the beginning and end of user.c's functions, and how a signal handler is called. */
-#define USER_DONE 0x7000
+#define USER_DONE    0x7000
+#define USER_PARKED  0x7001
+#define USER_RESUMED 0x7002
 #define NR_rt_sigreturn 15
 /* Offsets in an XSAVE area: its header (Intel SDM 1, 13.4.2). */
 #define XSAVE_HEADER 512
 
 .text
-.globl user_entry, user_signal
+.globl user_entry, user_signal, user_park, user_resume
 
 user_entry: /* RAX: function, RDI: its argument */
     call *%rax
@@ -38,6 +40,22 @@ user_signal:
     mov $-1, %edx
     xrstor64 (%r12)
     mov $NR_rt_sigreturn, %eax
+    syscall
+    ud2
+
+/* R8: XSAVE area, its header's unused part zero. All other registers are kept elsewhere. */
+user_park:
+    mov $-1, %eax
+    mov $-1, %edx
+    xsave64 (%r8)
+    mov $USER_PARKED, %eax
+    syscall
+    ud2
+user_resume:
+    mov $-1, %eax
+    mov $-1, %edx
+    xrstor64 (%r8)
+    mov $USER_RESUMED, %eax
     syscall
     ud2
 
