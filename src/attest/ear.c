@@ -10,6 +10,7 @@
 
 #include "cbor_pull.h"
 #include "crypto.h"
+#include "ear.h"
 #include "evidence.h"
 
 static const char profile[] = "tag:github.com,2023:veraison/ear";
@@ -84,6 +85,10 @@ static const char *status_name(int status) {
 
 /* ---- Keys ---- */
 
+static bool is_usable(const EVP_PKEY *key) {
+    return key_on_curve(key, P256_BYTES) || key_on_curve(key, P384_BYTES);
+}
+
 static EVP_PKEY *read_key(struct attest_bytes pem, bool private) {
     BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.size);
     EVP_PKEY *key = NULL;
@@ -91,7 +96,7 @@ static EVP_PKEY *read_key(struct attest_bytes pem, bool private) {
         key = private ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
     BIO_free(bio);
     ERR_clear_error();
-    if (key && !key_on_curve(key, P256_BYTES) && !key_on_curve(key, P384_BYTES)) {
+    if (key && !is_usable(key)) {
         EVP_PKEY_free(key);
         key = NULL;
     }
@@ -151,9 +156,8 @@ static json_t *claims_json(const struct attest_result *r, struct attest_bytes no
     return claims;
 }
 
-char *attest_ear_jwt(const struct attest_result *r, struct attest_bytes key_pem, struct attest_bytes nonce) {
-    EVP_PKEY *key = read_key(key_pem, true);
-    json_t *claims = key ? claims_json(r, nonce) : NULL;
+char *ear_jwt(const struct attest_result *r, EVP_PKEY *key, struct attest_bytes nonce) {
+    json_t *claims = is_usable(key) ? claims_json(r, nonce) : NULL;
     char *payload = claims ? json_dumps(claims, JSON_COMPACT | JSON_SORT_KEYS) : NULL, *token = NULL;
     if (payload) {
         const char *header = key_width(key) == P256_BYTES ? "{\"alg\":\"ES256\",\"typ\":\"JWT\"}"
@@ -181,6 +185,12 @@ char *attest_ear_jwt(const struct attest_result *r, struct attest_bytes key_pem,
     }
     free(payload);
     json_decref(claims);
+    return token;
+}
+
+char *attest_ear_jwt(const struct attest_result *r, struct attest_bytes key_pem, struct attest_bytes nonce) {
+    EVP_PKEY *key = read_key(key_pem, true);
+    char *token = key ? ear_jwt(r, key, nonce) : NULL;
     EVP_PKEY_free(key);
     return token;
 }
@@ -321,10 +331,8 @@ static uint8_t *sig_structure(struct attest_bytes header, struct attest_bytes pa
 
 static const uint8_t es256_header[] = {0xa1, 0x01, 0x26}, es384_header[] = {0xa1, 0x01, 0x38, 0x22};
 
-uint8_t *attest_ear_cwt(const struct attest_result *r, struct attest_bytes key_pem, struct attest_bytes nonce,
-                        size_t *size) {
-    EVP_PKEY *key = read_key(key_pem, true);
-    if (!key) return NULL;
+uint8_t *ear_cwt(const struct attest_result *r, EVP_PKEY *key, struct attest_bytes nonce, size_t *size) {
+    if (!is_usable(key)) return NULL;
     bool p256 = key_width(key) == P256_BYTES;
     struct attest_bytes header = {p256 ? es256_header : es384_header, p256 ? sizeof es256_header : sizeof es384_header};
     cbor_item_t *claims = claims_cbor(r, nonce);
@@ -346,6 +354,13 @@ uint8_t *attest_ear_cwt(const struct attest_result *r, struct attest_bytes key_p
     }
     free(message);
     free(payload);
+    return out;
+}
+
+uint8_t *attest_ear_cwt(const struct attest_result *r, struct attest_bytes key_pem, struct attest_bytes nonce,
+                        size_t *size) {
+    EVP_PKEY *key = read_key(key_pem, true);
+    uint8_t *out = key ? ear_cwt(r, key, nonce, size) : NULL;
     EVP_PKEY_free(key);
     return out;
 }

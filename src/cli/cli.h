@@ -82,6 +82,8 @@ char **cli_rest(struct cli_args *args);
 /* For a verb whose work is in `program`, which stands beside donjon: starts that with the same arguments. Returns only
  * when that fails, with CLI_FAILED. */
 int cli_exec(struct cli_args *args, const char *program);
+/* main() of such a program: finds the verb in its cli_verbs and lets it have the rest. */
+int cli_program_main(const char *program, int argc, char **argv);
 /* "donjon: run: ..." about the arguments, ending with where help is; sets and gives CLI_FAILED. */
 int cli_usage_error(struct cli_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* y, n, yes, no, true, false, on, off, or NULL (yes). */

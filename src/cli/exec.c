@@ -1,6 +1,7 @@
 /* The verbs whose work is in programs of their own, so that `donjon run` links no more than it needs. */
 #include "agent/verb.h"
 #include "attest/verbs.h"
+#include "steward/verbs.h"
 
 #include <errno.h>
 #include <string.h>
@@ -34,4 +35,13 @@ int main_measure(struct cli_args *a) {
 }
 int main_agent(struct cli_args *a) {
     return cli_exec(a, "donjon-agent");
+}
+int main_steward(struct cli_args *a) {
+    return cli_exec(a, "donjon-steward");
+}
+int main_steward_init(struct cli_args *a) {
+    return cli_exec(a, "donjon-steward");
+}
+int main_steward_audit(struct cli_args *a) {
+    return cli_exec(a, "donjon-steward");
 }

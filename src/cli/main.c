@@ -3,16 +3,21 @@
 #include "attest/verbs.h"
 #include "cli.h"
 #include "config/nearest.h"
+#include "steward/verbs.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
+/* clang-format off */
 const struct cli_verb *const cli_verbs[] = {
-    &verb_run,           &verb_compile, &verb_config_init, &verb_config_check,
-    &verb_platform_info, &verb_inspect, &verb_verify,      &verb_collateral_fetch,
-    &verb_measure,       &verb_agent,   &verb_version,     &verb_help,
-    &verb_man,           NULL,
+    &verb_run, &verb_compile, &verb_config_init, &verb_config_check, &verb_platform_info, &verb_inspect,
+    &verb_verify, &verb_collateral_fetch, &verb_measure,
+    &verb_agent,
+    &verb_steward_init, &verb_steward_audit, &verb_steward,
+    &verb_version, &verb_help, &verb_man,
+    NULL,
 };
+/* clang-format on */
 
 /* Whether `name`, one or two words, is `first` or `first second`. */
 static bool is_named(const char *name, const char *first, const char *second) {

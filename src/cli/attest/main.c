@@ -21,9 +21,6 @@ static const struct cli_verb verb_inspect_evidence = {
     .options = inspect_options,
     .main = main_inspect_evidence,
 };
-/* help.c knows these two by name; here nobody can call them. */
-const struct cli_verb verb_help = {.name = "help", .operands = "", .summary = "", .text = ""},
-                      verb_man = {.name = "man", .operands = "", .summary = "", .text = ""};
 const struct cli_verb *const cli_verbs[] = {&verb_verify, &verb_collateral_fetch, &verb_measure, &verb_inspect_evidence,
                                             NULL};
 
@@ -92,17 +89,5 @@ bool attest_add_path(const struct cli_verb *verb, struct attest_verifier *v, con
 }
 
 int main(int argc, char **argv) {
-    for (const struct cli_verb *const *v = cli_verbs; *v && argc > 1; v++) {
-        const char *space = strchr((*v)->name, ' ');
-        size_t first = space ? (size_t)(space - (*v)->name) : strlen((*v)->name);
-        bool named = strlen(argv[1]) == first && !memcmp(argv[1], (*v)->name, first) &&
-                     (!space || (argc > 2 && !strcmp(argv[2], space + 1)));
-        if (!named) continue;
-        struct cli_args args = {.verb = *v, .argc = argc, .argv = argv, .at = space ? 3 : 2};
-        int code = (*v)->main(&args);
-        if (fflush(stdout) && code == CLI_YES) code = CLI_FAILED;
-        return code;
-    }
-    cli_error(NULL, "donjon-attest is started by donjon: see `donjon help`");
-    return CLI_FAILED;
+    return cli_program_main("donjon-attest", argc, argv);
 }
