@@ -1,7 +1,8 @@
-/* usage: bench-compile FILE.wasm...
- * Compiles every function of each module, one after the other on one thread, over and over for a second, and prints
- * one line each: file, bytes of module and of code section, best CPU seconds, bytes of machine code, peak memory of the
- * compiler beyond the module, and the slowest function: its index, size and MiB/s. */
+/* usage: bench-compile [--only FUNCTION] FILE.wasm...
+ * Compiles every function of each module (or one, to be looked at with a profiler), one after the other on one thread,
+ * over and over for a second, and prints one line each: file, bytes of module and of code section, best CPU seconds,
+ * bytes of machine code, peak memory of the compiler beyond the module, and the slowest function: its index, size and
+ * MiB/s. */
 #include "donjon/platform.h"
 #include "native/compile.h"
 #include "store.h"
@@ -9,6 +10,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static struct { size_t now, peak; } used;
@@ -49,10 +51,13 @@ struct totals {
     uint32_t slowest_func, refused;
 };
 
+static uint32_t only = UINT32_MAX;
+
 static struct totals compile_all(const struct module *m) {
     struct totals t = {0};
     double begin = cpu_seconds();
     for (uint32_t f = m->n_func_imports; f < m->n_funcs; f++) {
+        if (only != UINT32_MAX && f != only) continue;
         struct compile_options o = {.find_code = UINT32_MAX};
         struct compiled c;
         size_t size = m->bodies[f - m->n_func_imports].size;
@@ -101,9 +106,10 @@ int main(int argc, char **argv) {
     platform.ctx = (void *)(uintptr_t)donjon_platform_posix();
     platform.realloc = counting_realloc;
     struct engine *e = engine_new(&platform);
-    if (argc < 2 || !e) return fprintf(stderr, "usage: bench-compile FILE.wasm...\n"), 125;
-    int bad = 0;
-    for (int i = 1; i < argc; i++)
+    int first = 1, bad = 0;
+    if (argc > 2 && !strcmp(argv[1], "--only")) only = (uint32_t)strtoul(argv[2], NULL, 10), first = 3;
+    if (argc <= first || !e) return fprintf(stderr, "usage: bench-compile [--only FUNCTION] FILE.wasm...\n"), 125;
+    for (int i = first; i < argc; i++)
         bad |= measure(e, argv[i]);
     return bad;
 }

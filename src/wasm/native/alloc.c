@@ -778,96 +778,84 @@ static void walk(struct alloc *a) {
 /* A phi that stays in its slot and the arguments that are stored anyway want to share one slot: then the edge has
  * nothing to copy. They may as long as no two of them are wanted at the same time. Classes of such values are lists in
  * order of definition; a class leases one slot from its first definition (for phis: the first edge that writes it) to
- * its last use. */
-enum { CLASS_MOST = 256 }; /* members: merging compares lists, which has to stay cheap */
-
+ * its last use.
+ *
+ * Lifetimes are intervals, and what is written at an edge into a block is out of every interval's way that does not
+ * reach into that block: so two values are in each other's way if one is made before the other ends, and members of a
+ * class end in the order in which they begin. */
 struct coalescer {
     uint64_t work; /* steps that may still be made for this: it only saves moves */
     struct alloc *a;
-    ref *class; /* by value: its class's first member */
-    ref *next;  /* by value: next member, in order of definition */
-    uint32_t *size;
+    ref *class;       /* by value: towards its class's first member */
+    ref *next, *prev; /* by value: its neighbours, in order of definition */
+    ref *last;        /* by first member: the last one */
 };
 
-static bool in_slot_only(struct alloc *a, ref v) {
-    return ins_of(a, v)->op == IR_PHI && a->out->at[v].def == REG_NONE;
-}
 static bool spilled(struct alloc *a, ref v) {
     return ins_of(a, v)->flags & INS_SPILL;
 }
 
-/* Would writing phi `p` (in its slot) at its block's edges, or from its definition on, disturb `w`, or the other way
- * round? */
-static bool disturbs(struct alloc *a, ref p, ref w) {
-    struct fn *f = a->f;
-    if (!in_slot_only(a, p)) return false;
-    const struct block *b = &f->blocks.v[f->ins.v[p].aux];
-    for (uint32_t k = 0; k < b->n_preds; k++) {
-        const struct edge *e = &f->edges.v[f->preds.v[b->preds + k]];
-        uint32_t at = f->blocks.v[e->from].end - 1;
-        if (w >= at || a->end[w] < at || f->args.v[e->args + f->ins.v[p].imm] == w)
-            continue; /* or: copied onto itself */
-        bool back = b->first <= at;
-        if (back ? w < b->first : a->end[w] >= b->first) return true;
+static ref class_of(struct coalescer *c, ref v) {
+    for (; c->class[v] != v; v = c->class[v])
+        c->class[v] = c->class[c->class[v]];
+    return v;
+}
+
+/* Do the lists from i and from j on keep out of each other's way? */
+static bool classes_fit(struct coalescer *c, ref i, ref j) {
+    while (i && j) {
+        ref x = i < j ? i : j, y = i < j ? j : i, next = c->next[x];
+        if (c->a->end[x] > y || !c->work) return false;
+        c->work--;
+        i = next;
+        j = y;
     }
-    return false;
+    return true;
 }
 
-static bool interfere(struct alloc *a, ref v, ref w) {
-    ref first = v < w ? v : w, second = v < w ? w : v;
-    if (a->end[first] > second) return true;
-    if (ins_of(a, v)->op == IR_PHI && ins_of(a, w)->op == IR_PHI && ins_of(a, v)->aux == ins_of(a, w)->aux) return true;
-    return disturbs(a, v, w) || disturbs(a, w, v);
-}
 
-static uint32_t preds_of(struct alloc *a, ref v) {
-    return ins_of(a, v)->op == IR_PHI ? a->f->blocks.v[ins_of(a, v)->aux].n_preds : 0;
-}
 
+enum { MERGE_WALK = 256 }; /* steps to look for that place */
 static void merge(struct coalescer *c, ref v, ref w) {
     struct alloc *a = c->a;
-    ref x = c->class[v], y = c->class[w];
-    if (x == y || c->size[x] + c->size[y] > CLASS_MOST) return;
-    if ((ins_of(a, v)->type == KIND_V128) != (ins_of(a, w)->type == KIND_V128)) return;
-    uint64_t work = (uint64_t)c->size[x] * c->size[y] * 2;
-    for (ref i = x; i; i = c->next[i])
-        work += preds_of(a, i) * (uint64_t)c->size[y];
-    for (ref j = y; j; j = c->next[j])
-        work += preds_of(a, j) * (uint64_t)c->size[x];
-    if (work > c->work) {
-        c->work = 0;
-        return;
-    }
-    c->work -= work;
-    for (ref i = x; i; i = c->next[i])
-        for (ref j = y; j; j = c->next[j])
-            if (interfere(a, i, j)) return;
-    uint32_t size = c->size[x] + c->size[y];
-    ref head = x < y ? x : y, tail = 0;
-    for (ref i = x, j = y; i || j;) {
-        ref *from = !j || (i && i < j) ? &i : &j, member = *from;
+    ref x = class_of(c, v), y = class_of(c, w), before;
+    if (x == y || (ins_of(a, v)->type == KIND_V128) != (ins_of(a, w)->type == KIND_V128)) return;
+    if (x > y) before = x, x = y, y = before;
+    /* Where the later class begins within the earlier one: mostly near its end, or behind. */
+    uint32_t steps = 0;
+    for (before = c->last[x]; before > y && steps < MERGE_WALK; before = c->prev[before])
+        steps++;
+    c->work -= c->work < steps ? c->work : steps;
+    if (before > y || !c->work) return;
+    if (a->end[before] > y || !classes_fit(c, c->next[before], y)) return;
+    if (c->last[y] > c->last[x]) c->last[x] = c->last[y];
+    c->class[y] = x;
+    ref i = c->next[before], j = y, tail = before;
+    while (i && j) {
+        ref *from = i < j ? &i : &j, member = *from;
         *from = c->next[member];
-        c->class[member] = head;
-        if (tail) c->next[tail] = member;
+        c->next[tail] = member;
+        c->prev[member] = tail;
         tail = member;
     }
-    c->next[tail] = 0;
-    c->size[head] = size;
+    c->next[tail] = i ? i : j;
+    c->prev[i ? i : j] = tail;
 }
 
 static void coalesce(struct coalescer *c) {
     struct alloc *a = c->a;
     struct fn *f = a->f;
     for (ref v = 1; v < a->n; v++)
-        c->class[v] = v, c->size[v] = 1;
+        c->class[v] = c->last[v] = v;
     for (uint32_t b = 0; b < f->blocks.n; b++) {
         const struct block *blk = &f->blocks.v[b];
         for (uint32_t k = 0; k < blk->n_phis; k++) {
-            ref phi = blk->first + k;
+            ref phi = blk->first + k, tried = 0;
             if (!spilled(a, phi)) continue;
             for (uint32_t p = 0; p < blk->n_preds; p++) {
                 ref arg = f->args.v[f->edges.v[f->preds.v[blk->preds + p]].args + k];
-                if (spilled(a, arg)) merge(c, phi, arg);
+                if (arg != tried && spilled(a, arg)) merge(c, phi, arg);
+                tried = arg;
             }
         }
     }
@@ -915,7 +903,7 @@ static void lease_slot(struct coalescer *c, struct slots *slots, ref v, uint32_t
         offset = out->slot_bytes;
         out->slot_bytes += big ? 16 : 8;
     }
-    for (ref m = c->class[v]; m; m = c->next[m]) {
+    for (ref m = class_of(c, v); m; m = c->next[m]) {
         out->slot[m] = offset;
         if (a->end[m] > end) end = a->end[m];
         if (m > end) end = m;
@@ -933,8 +921,11 @@ static void lease_slot(struct coalescer *c, struct slots *slots, ref v, uint32_t
 static void assign_slots(struct alloc *a) {
     struct fn *f = a->f;
     struct slots slots[2] = {0}; /* 8-byte and 16-byte ones */
-    struct coalescer c = {(4u << 20) + 64 * (uint64_t)a->n, a, grab(a, a->n, sizeof(ref)), grab(a, a->n, sizeof(ref)),
-                          grab(a, a->n, 4)};
+    struct coalescer c = {.work = (1u << 20) + 64 * (uint64_t)a->n, .a = a};
+    c.class = grab(a, a->n, sizeof(ref));
+    c.next = grab(a, a->n, sizeof(ref));
+    c.prev = grab(a, a->n, sizeof(ref));
+    c.last = grab(a, a->n, sizeof(ref));
     memset(a->out->slot, 0xff, a->n * sizeof *a->out->slot);
     if (a->ok) coalesce(&c);
     for (uint32_t b = 0; b < f->blocks.n && a->ok; b++) {
@@ -949,7 +940,7 @@ static void assign_slots(struct alloc *a) {
                     lease_slot(&c, slots, to->first + p, blk->end - 1);
         }
     }
-    void *all[] = {c.class, c.next, c.size, slots[0].heap.v, slots[0].vacant.v, slots[1].heap.v, slots[1].vacant.v};
+    void *all[] = {c.class, c.next, c.prev, c.last, slots[0].heap.v, slots[0].vacant.v, slots[1].heap.v, slots[1].vacant.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         f->platform->realloc(f->platform->ctx, all[k], 0);
 }

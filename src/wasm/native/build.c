@@ -6,7 +6,7 @@
  * that a pre-scan found assigned inside. Locals that are not read any more get none.
  *
  * Functions with exception handlers keep their locals in memory (IR_SLOT_GET/SET): a call may leave in the middle of a
- * block, and the handler must find the locals of that moment. */
+ * block, and the handler must find the locals of that moment. So do those that would have too many phis. */
 #include "ir.h"
 #include "../gc.h"
 #include "../heap.h"
@@ -61,8 +61,9 @@ struct builder {
     ref fuel;      /* the current block's charge; 0 before its first instruction */
     uint32_t skip; /* constructs opened in dead code */
     bool memory_locals;
-    uint32_t block; /* current */
-    uint32_t loop;  /* innermost open loop, NONE32 */
+    uint32_t block;             /* current */
+    uint32_t loop;              /* innermost open loop, NONE32 */
+    uint32_t outermost_loop_at; /* byte offset of the outermost open loop, NONE32 */
     uint32_t try_region;
 
     uint32_t n_locals;
@@ -328,9 +329,7 @@ static ref make_const(struct builder *b, uint8_t type, uint64_t bits) {
 static bool local_is_dead(const struct builder *b, uint32_t x) {
     if (b->last_read.v[x] > b->at) return false;
     /* Read earlier only: still wanted if a loop around here begins at or before that read. */
-    for (uint32_t l = 0; l < b->labels.n && fn_work(b->f, 1); l++)
-        if (b->labels.v[l].kind == LABEL_LOOP) return b->last_read.v[x] < b->labels.v[l].at;
-    return true;
+    return b->last_read.v[x] < b->outermost_loop_at;
 }
 
 static void set_local(struct builder *b, uint32_t x, ref v) {
@@ -346,15 +345,20 @@ static void rollback(struct builder *b, uint32_t to) {
     }
 }
 
-/* Memory-held locals: the value is known until the block ends. */
+/* Memory-held locals: the value is known (has the epoch's stamp) until the block ends. */
 static void forget_locals(struct builder *b) {
-    if (b->memory_locals && b->n_locals && fn_work(b->f, b->n_locals / 4))
-        memset(b->local.v, 0, b->n_locals * sizeof(ref));
+    if (b->memory_locals) b->epoch++;
+}
+
+static void know_local(struct builder *b, uint32_t x, ref v) {
+    b->local.v[x] = v;
+    b->stamp.v[x] = b->epoch;
 }
 
 static ref get_local(struct builder *b, uint32_t x) {
-    if (b->local.v[x] || !b->memory_locals) return b->local.v[x];
-    return b->local.v[x] = append(b, IR_SLOT_GET, kind_of(b->types.v[x]), 0, 0, 0, b->slot.v[x]);
+    if (b->memory_locals && b->stamp.v[x] != b->epoch)
+        know_local(b, x, append(b, IR_SLOT_GET, kind_of(b->types.v[x]), 0, 0, 0, b->slot.v[x]));
+    return b->local.v[x];
 }
 
 static void put_local(struct builder *b, uint32_t x, ref v) {
@@ -363,7 +367,7 @@ static void put_local(struct builder *b, uint32_t x, ref v) {
         return;
     }
     append(b, IR_SLOT_SET, kind_of(b->types.v[x]), v, 0, 0, b->slot.v[x]);
-    b->local.v[x] = v;
+    know_local(b, x, v);
 }
 
 /* --- labels --------------------------------------------------------------------------------------------------------
@@ -526,6 +530,7 @@ static void open_loop(struct builder *b, const struct functype *t) {
     uint32_t edge = end_block(b, IR_JUMP, 0, 0, 0, 1), entry = b->block;
     open_label(b, LABEL_LOOP, t);
     struct label *l = &b->labels.v[b->labels.n - 1];
+    if (b->loop == NONE32) b->outermost_loop_at = l->at;
     l->loop = f->loops.n;
     vec_push(f, f->loops, ((struct loop){.parent = b->loop, .header = f->blocks.n}));
     b->loop = l->loop;
@@ -1056,6 +1061,7 @@ static void close_loop(struct builder *b) {
     uint32_t from = b->block, edge = falls ? end_block(b, IR_JUMP, 0, 0, 0, 1) : 0;
     f->loops.v[l.loop].end = f->ins.n;
     b->loop = l.outer_loop;
+    if (b->loop == NONE32) b->outermost_loop_at = NONE32;
     b->labels.n--;
     if (!falls || f->failed) return;
     start_block(b, from);
@@ -1349,7 +1355,7 @@ static void init_locals(struct builder *b) {
             v = append(b, IR_PARAM, kind, 0, 0, 0, x);
         else
             v = kind == KIND_V128 ? make_vector(b, zero) : make_const(b, kind, 0);
-        b->local.v[x] = v;
+        know_local(b, x, v);
         if (!b->memory_locals) continue;
         b->slot.v[x] = f->n_slots;
         f->n_slots += vt_slots(t);
@@ -1387,8 +1393,14 @@ static void release(struct builder *b) {
 bool ir_build(struct fn *f) {
     const struct module *m = f->module;
     const struct func_body *body = &m->bodies[f->index - m->n_func_imports];
-    struct builder b = {
-        .f = f, .m = m, .p = m->data + body->offset, .start = m->data, .try_region = NONE32, .loop = NONE32};
+    struct builder b = {.f = f,
+                        .m = m,
+                        .p = m->data + body->offset,
+                        .start = m->data,
+                        .try_region = NONE32,
+                        .loop = NONE32,
+                        .outermost_loop_at = NONE32,
+                        .memory_locals = f->memory_locals};
     const uint8_t *end = b.p + body->size;
     f->type = type_func(m->engine, m->func_types[f->index]);
     vec_push(f, f->ins, ((struct ins){.op = IR_NOP})); /* ref 0 is no value */

@@ -16,30 +16,41 @@ static void release(struct fn *f) {
 /* Budgets (ir.h). Compiled programs take some 100 bytes and 20 counted steps a byte of code. */
 enum { MEMORY_LEAST = 64 << 20, MEMORY_A_BYTE = 512, MEMORY_MOST = 1 << 30, WORK_LEAST = 32 << 20, WORK_A_BYTE = 1024 };
 
-bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out) {
-    const uint64_t size = m->bodies[func - m->n_func_imports].size;
-    struct fn f = {.platform = m->engine->platform,
-                   .module = m,
-                   .index = func,
-                   .memory_left = MEMORY_LEAST + MEMORY_A_BYTE * size < MEMORY_MOST
-                                      ? MEMORY_LEAST + MEMORY_A_BYTE * size
-                                      : MEMORY_MOST,
-                   .work_left = WORK_LEAST + WORK_A_BYTE * size,
-                   .bounds_checks = opt->bounds_checks || opt->no_faults,
-                   .no_faults = opt->no_faults,
-                   .fuel = opt->fuel};
+static bool within(uint64_t memory, uint64_t work, struct fn *f, struct compile_options *opt, struct compiled *out) {
     struct allocation al = {0};
-    memset(out, 0, sizeof *out);
-    bool ok = ir_build(&f);
-    if (ok) ir_select(&f);
-    if (ok && opt->dump) ir_dump(&f, opt);
-    ok = ok && !f.failed && allocate(&f, &al);
-    if (ok && opt->dump) allocation_dump(&f, &al, opt);
-    ok = ok && target_emit(&f, &al, opt, out);
-    if (!ok) compiled_free(f.platform, out);
-    allocation_free(f.platform, &al);
-    release(&f);
+    f->memory_left = memory;
+    f->work_left = work;
+    bool ok = ir_build(f);
+    if (ok) ir_select(f);
+    if (ok && opt->dump) ir_dump(f, opt);
+    ok = ok && !f->failed && allocate(f, &al);
+    if (ok && opt->dump) allocation_dump(f, &al, opt);
+    ok = ok && target_emit(f, &al, opt, out);
+    if (!ok) compiled_free(f->platform, out);
+    opt->work += work - f->work_left + f->ins.n;
+    allocation_free(f->platform, &al);
+    release(f);
     return ok;
+}
+
+bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out) {
+    const uint64_t size = m->bodies[func - m->n_func_imports].size, work = WORK_LEAST + WORK_A_BYTE * size,
+                   wanted = MEMORY_LEAST + MEMORY_A_BYTE * size, memory = wanted < MEMORY_MOST ? wanted : MEMORY_MOST;
+    const struct fn fresh = {.platform = m->engine->platform,
+                             .module = m,
+                             .index = func,
+                             .bounds_checks = opt->bounds_checks || opt->no_faults,
+                             .no_faults = opt->no_faults,
+                             .fuel = opt->fuel};
+    struct fn f = fresh;
+    memset(out, 0, sizeof *out);
+    opt->work = 0;
+    if (within(memory, work, &f, opt, out)) return true;
+    if (!f.over_budget) return false;
+    /* Its paths meet too often with too many locals: those in memory need no phis. */
+    f = fresh;
+    f.memory_locals = true;
+    return within(memory, work, &f, opt, out);
 }
 
 void compiled_free(const struct donjon_platform *p, struct compiled *c) {

@@ -32,11 +32,12 @@ struct compile_options {
     bool bounds_checks, no_faults, fuel; /* as in struct fn */
     /* With find_code < the code's size: only finds which byte of the module that piece of code came from. */
     uint32_t find_code, found_at;
+    uint64_t work; /* out: instructions made and steps counted (ir.h) */
     void (*dump)(void *ctx, const char *stage, const char *line);
     void *dump_ctx;
 };
 
-/* False when out of memory, or the function is beyond what the compiler takes. Code and landings are freed with
+/* False when out of memory, or the function is beyond what the compiler takes; it is interpreted then. Code and landings are freed with
  * compiled_free. */
 bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out);
 void compiled_free(const struct donjon_platform *p, struct compiled *c);

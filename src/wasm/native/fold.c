@@ -12,8 +12,11 @@ bool vec_reserve(struct fn *f, void *vec, size_t item, uint32_t more) {
     while (cap - v->n < more)
         cap *= 2;
     uint64_t cost = (cap - v->cap) * item;
-    void *grown =
-        cap > UINT32_MAX / 2 || cost > f->memory_left ? NULL : f->platform->realloc(f->platform->ctx, v->v, cap * item);
+    if (cap > UINT32_MAX / 2 || cost > f->memory_left) {
+        f->failed = f->over_budget = true;
+        return false;
+    }
+    void *grown = f->platform->realloc(f->platform->ctx, v->v, cap * item);
     if (!grown) {
         f->failed = true;
         return false;

@@ -167,8 +167,10 @@ struct fn {
     const struct functype *type;
     bool failed; /* out of memory: everything else is then undefined, compilation is given up */
     /* What compiling this function may still cost: both are in proportion to its size, so that no function costs more
-     * than a multiple of its bytes. Beyond that compilation fails, and the function is interpreted. */
+     * than a multiple of its bytes. */
     uint64_t memory_left, work_left;
+    bool over_budget;   /* they did not suffice, that is why it failed */
+    bool memory_locals; /* to be built without phis for locals, because of that */
     bool bounds_checks; /* of memory 0, explicit: no guard pages behind it */
     bool no_faults;     /* faults do not reach us: explicit looks at interrupts and the stack, too */
     bool fuel;
@@ -189,7 +191,7 @@ struct fn {
 
 /* Counts steps of loops that may be long for few bytes of code. False when there have been too many. */
 static inline bool fn_work(struct fn *f, uint64_t steps) {
-    if (steps > f->work_left) f->failed = true;
+    if (steps > f->work_left) f->failed = f->over_budget = true;
     f->work_left -= f->failed ? 0 : steps;
     return !f->failed;
 }
