@@ -7,6 +7,7 @@ Sections: speed, compile, validate, start, memory, gate; all of them without arg
 speed section with these only. Tables go to standard output and build/bench/report.md, all numbers to
 build/bench/results.json, the plot to build/bench/speed.svg. Nothing here fails because something is slow."""
 import argparse, datetime, json, math, os, pathlib, platform, re, shlex, shutil, statistics, subprocess, sys, tempfile, time
+import shapes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HERE, OUT, BIN = ROOT / "bench", ROOT / "build/bench", ROOT / "build/bin"
@@ -446,6 +447,27 @@ def section_compile(modules):
         rows.append(row)
     progress("")
     table(["module", "code MiB", "donjon", "code out/in", "memory", "slowest large function"] + [f"{l}" for l, _, _ in peers], rows)
+    section_curve()
+
+
+def section_curve():
+    say("## Compile speed by the size of one function\n")
+    say("MiB of wasm per CPU second, machine code out/in in brackets; shapes: `bench/shapes.py`. `-`: beyond a limit for modules.\n")
+    sizes, rows = (64, 256, 1024, 4096), []
+    with tempfile.NamedTemporaryFile(suffix=".wasm") as f:
+        for name in shapes.NAMES:
+            rows.append([name])
+            for kib in sizes:
+                progress(f"compiling {name}, {kib} KiB")
+                pathlib.Path(f.name).write_bytes(shapes.module(name, kib * 1024))
+                r = Run(f"{BIN}/bench-compile {f.name}")
+                out = r.out.split()
+                if r.code or len(out) < 6:
+                    rows[-1].append("-")
+                else:
+                    rows[-1].append(f"{int(out[1]) / 2**20 / float(out[3]):.1f} ({int(out[4]) / int(out[1]):.1f})")
+    progress("")
+    table(["shape"] + [f"{k} KiB" for k in sizes], rows)
 
 
 def section_validate(modules):

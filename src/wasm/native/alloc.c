@@ -146,13 +146,7 @@ static void find_always(struct fn *f, uint8_t *always) {
         for (uint32_t k = 0; k < h->n_preds; k++) {
             uint32_t from = f->edges.v[f->preds.v[h->preds + k]].from;
             if (from < header) continue;
-            for (uint32_t y = from; common != NONE32 && common != y && fn_work(f, 1);) {
-                if (f->blocks.v[common].depth < f->blocks.v[y].depth)
-                    y = f->blocks.v[y].idom;
-                else
-                    common = f->blocks.v[common].idom;
-            }
-            if (common == NONE32) common = from;
+            common = common == NONE32 ? from : ir_common_dominator(f, common, from);
         }
         for (uint32_t x = common; x != NONE32 && x >= header && fn_work(f, 1); x = f->blocks.v[x].idom)
             always[x] = 1;
@@ -801,33 +795,37 @@ static ref class_of(struct coalescer *c, ref v) {
     return v;
 }
 
-/* Do the lists from i and from j on keep out of each other's way? */
-static bool classes_fit(struct coalescer *c, ref i, ref j) {
-    while (i && j) {
-        ref x = i < j ? i : j, y = i < j ? j : i, next = c->next[x];
-        if (c->a->end[x] > y || !c->work) return false;
-        c->work--;
-        i = next;
-        j = y;
+enum { MERGE_STEPS = 48 }; /* that one merge may cost */
+
+/* The member of class x behind which class y begins, mostly its last; 0 where they are in each other's way. */
+static ref place_in_class(struct coalescer *c, ref x, ref y) {
+    const uint32_t *end = c->a->end;
+    uint32_t left = c->work < MERGE_STEPS ? (uint32_t)c->work : MERGE_STEPS, most = left;
+    ref before = c->last[x];
+    for (; before > y && left; left--)
+        before = c->prev[before];
+    bool fits = left && end[before] <= y;
+    for (ref i = c->next[before], j = y; i && j && fits; fits = fits && --left) {
+        ref first = i < j ? i : j, second = i < j ? j : i;
+        fits = end[first] <= second;
+        i = i < j ? c->next[i] : i;
+        j = first == j ? c->next[j] : j;
     }
-    return true;
+    c->work -= most - left;
+    return fits ? before : 0;
 }
 
-
-
-enum { MERGE_WALK = 256 }; /* steps to look for that place */
 static void merge(struct coalescer *c, ref v, ref w) {
     struct alloc *a = c->a;
-    ref x = class_of(c, v), y = class_of(c, w), before;
+    ref x = class_of(c, v), y = class_of(c, w);
     if (x == y || (ins_of(a, v)->type == KIND_V128) != (ins_of(a, w)->type == KIND_V128)) return;
-    if (x > y) before = x, x = y, y = before;
-    /* Where the later class begins within the earlier one: mostly near its end, or behind. */
-    uint32_t steps = 0;
-    for (before = c->last[x]; before > y && steps < MERGE_WALK; before = c->prev[before])
-        steps++;
-    c->work -= c->work < steps ? c->work : steps;
-    if (before > y || !c->work) return;
-    if (a->end[before] > y || !classes_fit(c, c->next[before], y)) return;
+    if (x > y) {
+        ref t = x;
+        x = y;
+        y = t;
+    }
+    const ref before = place_in_class(c, x, y);
+    if (!before) return;
     if (c->last[y] > c->last[x]) c->last[x] = c->last[y];
     c->class[y] = x;
     ref i = c->next[before], j = y, tail = before;
@@ -927,7 +925,9 @@ static void assign_slots(struct alloc *a) {
     c.prev = grab(a, a->n, sizeof(ref));
     c.last = grab(a, a->n, sizeof(ref));
     memset(a->out->slot, 0xff, a->n * sizeof *a->out->slot);
+    const uint64_t work = c.work;
     if (a->ok) coalesce(&c);
+    if (!fn_work(f, work - c.work)) a->ok = false;
     for (uint32_t b = 0; b < f->blocks.n && a->ok; b++) {
         const struct block *blk = &f->blocks.v[b];
         for (ref v = blk->first; v < blk->end && a->ok; v++)
@@ -940,7 +940,8 @@ static void assign_slots(struct alloc *a) {
                     lease_slot(&c, slots, to->first + p, blk->end - 1);
         }
     }
-    void *all[] = {c.class, c.next, c.prev, c.last, slots[0].heap.v, slots[0].vacant.v, slots[1].heap.v, slots[1].vacant.v};
+    void *all[] = {c.class,           c.next,          c.prev,           c.last, slots[0].heap.v,
+                   slots[0].vacant.v, slots[1].heap.v, slots[1].vacant.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         f->platform->realloc(f->platform->ctx, all[k], 0);
 }

@@ -43,6 +43,14 @@ struct pending {
 struct log_entry {
     uint32_t local;
     ref old;
+    uint32_t logged, newer; /* its struct history before this */
+};
+
+/* The locals that were assigned form a list, latest first, so that those assigned since any moment are its beginning.
+ */
+struct history {
+    uint32_t logged; /* log height after the latest assignment, 0: none */
+    uint32_t newer, older;
 };
 
 /* What the pre-scan finds. */
@@ -73,6 +81,8 @@ struct builder {
     VEC(uint32_t) place;
     VEC(uint32_t) last_read; /* byte offset of the last local.get, widened to the end of the loops around it */
     VEC(uint32_t) slot;
+    VEC(struct history) history;
+    uint32_t newest; /* of the history */
     uint32_t epoch;
 
     VEC(ref) stack;
@@ -235,21 +245,38 @@ static ref append(struct builder *b, uint16_t op, uint8_t type, ref x, ref y, re
     return vec_push(f, f->ins, i) ? f->ins.n - 1 : 0;
 }
 
-static uint32_t common_dominator(struct fn *f, uint32_t x, uint32_t y) {
+/* Jumps go from depth to depth in the same way on every path (the skew-binary numbers), so blocks of equal depth jump
+ * together. */
+uint32_t ir_common_dominator(struct fn *f, uint32_t x, uint32_t y) {
     const struct block *v = f->blocks.v;
+    if (v[x].depth < v[y].depth) {
+        uint32_t t = x;
+        x = y;
+        y = t;
+    }
+    while (v[x].depth > v[y].depth && fn_work(f, 1))
+        x = v[v[x].jump].depth >= v[y].depth ? v[x].jump : v[x].idom;
     while (x != y && fn_work(f, 1)) {
-        if (v[x].depth < v[y].depth)
-            y = v[y].idom;
-        else
-            x = v[x].idom;
+        bool far = v[x].jump != v[y].jump;
+        x = far ? v[x].jump : v[x].idom;
+        y = far ? v[y].jump : v[y].idom;
     }
     return x;
 }
 
+/* Links a new block below `idom` into the dominator tree. */
+static void dominated_by(struct fn *f, struct block *b, uint32_t idom) {
+    b->idom = idom;
+    if (idom == NONE32) return; /* the first: its own jump */
+    const struct block *v = f->blocks.v, *up = &v[idom];
+    b->depth = up->depth + 1;
+    b->jump = up->depth - v[up->jump].depth == v[up->jump].depth - v[v[up->jump].jump].depth ? v[up->jump].jump : idom;
+}
+
 static void start_block(struct builder *b, uint32_t idom) {
     struct fn *f = b->f;
-    struct block blk = {.first = f->ins.n, .idom = idom, .loop = b->loop};
-    blk.depth = idom == NONE32 ? 0 : f->blocks.v[idom].depth + 1;
+    struct block blk = {.first = f->ins.n, .loop = b->loop};
+    dominated_by(f, &blk, idom);
     b->block = f->blocks.n;
     if (!vec_push(f, f->blocks, blk)) return;
     /* The dominator chain, repaired from its first difference down. */
@@ -332,9 +359,33 @@ static bool local_is_dead(const struct builder *b, uint32_t x) {
     return b->last_read.v[x] < b->outermost_loop_at;
 }
 
+/* Takes local x out of the history. */
+static void history_leave(struct builder *b, uint32_t x) {
+    struct history *h = b->history.v;
+    if (h[x].newer == NONE32)
+        b->newest = h[x].older;
+    else
+        h[h[x].newer].older = h[x].older;
+    if (h[x].older != NONE32) h[h[x].older].newer = h[x].newer;
+}
+
+/* Puts it in behind `newer`, NONE32: first. */
+static void history_enter(struct builder *b, uint32_t x, uint32_t newer, uint32_t logged) {
+    struct history *h = b->history.v;
+    h[x] = (struct history){logged, newer, newer == NONE32 ? b->newest : h[newer].older};
+    if (newer == NONE32)
+        b->newest = x;
+    else
+        h[newer].older = x;
+    if (h[x].older != NONE32) h[h[x].older].newer = x;
+}
+
 static void set_local(struct builder *b, uint32_t x, ref v) {
     if (b->local.v[x] == v) return;
-    vec_push(b->f, b->log, ((struct log_entry){x, b->local.v[x]}));
+    const struct history h = b->history.v[x];
+    vec_push(b->f, b->log, ((struct log_entry){x, b->local.v[x], h.logged, h.newer}));
+    if (h.logged) history_leave(b, x);
+    history_enter(b, x, NONE32, b->log.n);
     b->local.v[x] = v;
 }
 
@@ -342,6 +393,9 @@ static void rollback(struct builder *b, uint32_t to) {
     while (b->log.n > to) {
         struct log_entry e = b->log.v[--b->log.n];
         b->local.v[e.local] = e.old;
+        history_leave(b, e.local);
+        b->history.v[e.local].logged = 0;
+        if (e.logged) history_enter(b, e.local, e.newer, e.logged);
     }
 }
 
@@ -402,13 +456,8 @@ static void branch_edge(struct builder *b, struct label *l, uint32_t edge) {
         b->pool.v[b->pool.n++] = operands[k];
     pe.delta = b->pool.n;
     if (l->kind != LABEL_FUNC && !b->memory_locals) {
-        b->epoch++;
-        if (!fn_work(f, b->log.n - l->log)) return;
-        for (uint32_t k = b->log.n; k-- > l->log;) {
-            uint32_t x = b->log.v[k].local;
-            if (b->stamp.v[x] == b->epoch) continue;
-            b->stamp.v[x] = b->epoch;
-            if (!vec_reserve(f, &b->pool, sizeof *b->pool.v, 2)) return;
+        for (uint32_t x = b->newest; x != NONE32 && b->history.v[x].logged > l->log; x = b->history.v[x].older) {
+            if (!fn_work(f, 1) || !vec_reserve(f, &b->pool, sizeof *b->pool.v, 2)) return;
             b->pool.v[b->pool.n++] = x;
             b->pool.v[b->pool.n++] = b->local.v[x];
             pe.n_delta++;
@@ -452,7 +501,7 @@ static void bind(struct builder *b, struct label *l) {
     for (uint32_t q = l->pending; q != NONE32; q = b->pending.v[q].next) {
         const struct pending pe = b->pending.v[q];
         uint32_t from = f->edges.v[pe.edge].from;
-        idom = idom == NONE32 ? from : common_dominator(f, idom, from);
+        idom = idom == NONE32 ? from : ir_common_dominator(f, idom, from);
         for (uint32_t k = 0; k < pe.n_delta; k++) {
             uint32_t x = b->pool.v[pe.delta + 2 * k];
             if (b->stamp.v[x] == b->epoch || local_is_dead(b, x)) continue;
@@ -1334,11 +1383,13 @@ static bool read_locals(struct builder *b) {
     vec_reserve(f, &b->place, 4, n);
     vec_reserve(f, &b->last_read, 4, n);
     vec_reserve(f, &b->slot, 4, n);
+    vec_reserve(f, &b->history, sizeof *b->history.v, n);
     if (f->failed) return false;
     if (n) {
         memset(b->local.v, 0, n * sizeof(ref));
         memset(b->stamp.v, 0, n * 4);
         memset(b->last_read.v, 0, n * 4);
+        memset(b->history.v, 0, n * sizeof *b->history.v);
     }
     return true;
 }
@@ -1385,7 +1436,7 @@ static void release(struct builder *b) {
     const struct donjon_platform *pl = b->f->platform;
     void *all[] = {b->types.v,      b->local.v,       b->stamp.v,   b->place.v,      b->last_read.v, b->slot.v,
                    b->stack.v,      b->labels.v,      b->pending.v, b->log.v,        b->pool.v,      b->matrix.v,
-                   b->scan_loops.v, b->scan_locals.v, b->dom.v,     b->values.table, b->checked.v};
+                   b->scan_loops.v, b->scan_locals.v, b->dom.v,     b->values.table, b->history.v,   b->checked.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         pl->realloc(pl->ctx, all[k], 0);
 }
@@ -1400,6 +1451,7 @@ bool ir_build(struct fn *f) {
                         .try_region = NONE32,
                         .loop = NONE32,
                         .outermost_loop_at = NONE32,
+                        .newest = NONE32,
                         .memory_locals = f->memory_locals};
     const uint8_t *end = b.p + body->size;
     f->type = type_func(m->engine, m->func_types[f->index]);

@@ -92,7 +92,8 @@ struct block {
     uint32_t n_phis;
     uint32_t edges, n_edges; /* outgoing: in fn->edges */
     uint32_t preds, n_preds; /* incoming: indices of edges, in fn->preds (after build) */
-    uint32_t idom, depth;    /* dominator tree */
+    uint32_t idom, depth;    /* dominator tree; */
+    uint32_t jump;           /* a farther dominator, so that any is a few steps away */
     uint32_t loop;           /* innermost loop, NONE32 outside */
     bool landing;            /* entered by an exception only */
     bool cold;               /* ends in a trap or throw */
@@ -201,6 +202,8 @@ bool vec_reserve(struct fn *f, void *vec, size_t item, uint32_t more);
 #define vec_push(f, vec, item)                                                                                         \
     (vec_reserve((f), &(vec), sizeof *(vec).v, 1) ? ((vec).v[(vec).n++] = (item), true) : false)
 
+/* The last block on all ways to both (build.c). */
+uint32_t ir_common_dominator(struct fn *f, uint32_t x, uint32_t y);
 static inline bool ir_is_terminator(uint16_t op) {
     return op >= IR_JUMP && op < IR_LIMIT;
 }
