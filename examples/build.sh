@@ -10,7 +10,8 @@ mkdir -p "$out"; out="$(cd "$out" && pwd)"
 tmp="$(mktemp -d)"; trap 'rm -rf "$tmp"' EXIT
 
 # Compile and link apart: clang's driver would run wasm-opt at link time where it is installed.
-wasm_cc() { local o="$1"; shift; clang-14 --target=wasm32-wasi -O2 -g -c "$@" -o "$tmp/o.o" && clang-14 --target=wasm32-wasi "$tmp/o.o" -o "$o"; }
+# A stack of 1 MiB: poll(2) of wasi-libc needs 80 bytes of it for each descriptor, the linker's 64 KiB end at some 500.
+wasm_cc() { local o="$1"; shift; clang-14 --target=wasm32-wasi -O2 -g -c "$@" -o "$tmp/o.o" && clang-14 --target=wasm32-wasi -Wl,-z,stack-size=1048576 "$tmp/o.o" -o "$o"; }
 
 build_c() {
   for f in wordcount escape crash spin http web; do wasm_cc "$out/$f.wasm" "$here/c/$f.c"; done

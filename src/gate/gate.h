@@ -36,7 +36,7 @@ enum {
     GATE_MAX_HANDLES = 4096,
     GATE_MAX_PATH = 4096,        /* bytes of one path */
     GATE_MAX_NAME = 255,         /* bytes of one directory entry's name */
-    GATE_MAX_POLL = 1024,        /* entries of one GATE_POLL */
+    GATE_MAX_POLL = 2048,        /* entries of one GATE_POLL */
     GATE_MAX_REPORT = 60 * 1024, /* bytes of GATE_EXIT's text */
     GATE_MAX_HOST = 255,         /* bytes of an address or a host's name */
     GATE_REPORT_DATA = 64        /* bytes that evidence is over */

@@ -9,6 +9,8 @@
 
 #define FINISH_NS UINT64_C(5000000000) /* what a program wrote and left behind at its end must be gone by then */
 
+_Static_assert((int)TLS_POLL == (int)GATE_MAX_POLL - (int)GATE_ATTEND_MAX, "what gate_poll_files takes");
+
 static struct {
     struct warden *w;
     bool started;

@@ -412,8 +412,8 @@ static wasi_errno conn_poll(struct wasi_file *f, struct wasi_poll *out) {
 }
 
 static struct tls_conn *conn_of_token(uint64_t token) {
-    enum { GATE_TOKENS = 1 << 16 };
-    return token >= GATE_TOKENS ? (struct tls_conn *)(uintptr_t)token : NULL;
+    const uint64_t least = 1 << 16, most = UINT64_C(1) << 56; /* what is no address is a token of the files below */
+    return token >= least && token < most ? (struct tls_conn *)(uintptr_t)token : NULL;
 }
 
 static wasi_errno ask_below(struct tls_conn *c, struct wasi_poll *item, uint8_t interest) {

@@ -20,7 +20,7 @@ enum {
     TLS_OUT_SPARE = 1024, /* left for what OpenSSL has to say by itself: key updates, close_notify */
     TLS_WRITE = TLS_OUT - TLS_OUT_SPARE - 4 * TLS_RECORD_MORE, /* plaintext at once: three records and a part of one */
     TLS_LINGERING = 256,                                       /* closed connections that still send, at most */
-    TLS_POLL = 1024                                            /* things waited for at once: the gate's own limit */
+    TLS_POLL = 2048 - 32                                       /* things waited for at once: the gate's own limit */
 };
 #define TLS_HANDSHAKE_NS UINT64_C(10000000000) /* a peer that takes longer is dropped */
 #define TLS_LINGER_NS    UINT64_C(10000000000) /* what a closed connection still has to send must be gone by then */
