@@ -65,6 +65,11 @@ static wasi_errno add_root(struct warden *w, struct wasi *wasi, const struct was
     struct wasi_file *root = fs ? memfs_root(fs) : NULL;
     if (!root) return WASI_ENOMEM;
     memfs_release(fs);
+    wasi_errno error = tls_show_identity(w, root);
+    if (error != WASI_SUCCESS) {
+        wasi_file_unref(root);
+        return error;
+    }
     return wasi_add_preopen(wasi, root, "/", WASI_RIGHTS_DIR, WASI_RIGHTS_DIR | WASI_RIGHTS_FILE, NULL);
 }
 
@@ -218,6 +223,7 @@ static wasm_instance_t *link_module(struct warden *w, wasm_store_t *store, const
     if (w->boot.config.unknown_imports_trap) donjon_linker_set_unknown_imports_trap(linker, true);
     if (w->boot.config.unknown_imports_default) donjon_linker_set_unknown_imports_default(linker, true);
     if (!wasi_link(wasi, linker, module, error, sizeof error)) report_failure(w, GATE_EXIT_REFUSED, "%s", error);
+    if (!import_link(w, linker)) report_failure(w, GATE_EXIT_BROKEN, "out of memory for linking");
     wasm_trap_t *trap = NULL;
     wasm_instance_t *instance = donjon_linker_instantiate(linker, module, &trap);
     if (instance) return instance;

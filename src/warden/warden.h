@@ -20,6 +20,7 @@ struct warden {
     struct gate gate;
     struct gate_files files;
     struct boot boot;
+    uint8_t workload[32]; /* the workload's digest: tenant.c's or tls.c's; zeros in keeps without an identity */
     _Atomic bool stop; /* wall time is over: set by the timer's signal handler */
 };
 
@@ -31,6 +32,14 @@ struct wasi_host warden_host(struct warden *w);
 
 /* run.c: loads, links and runs the workload. Does not come back: it ends in report_exit. */
 _Noreturn void run(struct warden *w);
+
+/* put.c: a file below `root`, an in-memory directory, with the directories on its way; "run/x/y". Replaces what is
+ * there. */
+wasi_errno put_file(struct wasi_file *root, const char *path, const void *content, size_t size);
+
+/* import.c: what the program may import from "donjon". False: out of memory. */
+struct donjon_linker;
+bool import_link(struct warden *w, struct donjon_linker *linker);
 
 /* report.c: one line for whoever watches in debug mode; nothing otherwise. */
 void report_log(struct warden *w, const char *line);
@@ -56,6 +65,11 @@ void tls_start(struct warden *w);
 struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f);
 /* tls.c: struct wasi_host's poll, over those files as well. Without TLS: gate_poll_files. */
 wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout);
+/* tls.c: the keep's certificate and evidence, as files in /run/donjon of the in-memory root. Without TLS: nothing. */
+wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root);
+/* tls.c: evidence over 64 bytes of the program's, in its wrapper: *size bytes, also when they are more than `capacity`
+ * (WASI_EOVERFLOW). WASI_ENOTSUP: there is none in this keep. */
+wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size);
 /* tls.c: at the program's end, sends what it wrote. Without TLS: nothing. */
 void tls_finish(struct warden *w);
 /* tenant.c: BOOT_TENANT. Waits for a tenant and puts what he delivers into w->boot; ends the keep where nobody comes. */

@@ -19,6 +19,16 @@ wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_
     return gate_poll_files(&w->files, items, n, timeout);
 }
 
+wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root) {
+    (void)w, (void)root;
+    return WASI_SUCCESS;
+}
+
+wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size) {
+    (void)w, (void)bytes, (void)out, (void)capacity, (void)size;
+    return WASI_ENOTSUP;
+}
+
 void tls_finish(struct warden *w) {
     (void)w;
 }

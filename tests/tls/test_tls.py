@@ -316,6 +316,26 @@ class Blocking(unittest.TestCase):
             s.close()
 
 
+class SelfView(unittest.TestCase):
+    """/run/donjon and the import, on a host that makes no evidence."""
+
+    def test_without_evidence(self):
+        for files, size in (("", "-1"), (LISTEN.replace("PORT", "0"), r"\d{3,4}")):
+            toml = os.path.join(tmp, "self.toml")
+            write(toml, stdio(files))
+            r = subprocess.run([DONJON, "run", "--backend", BACKEND, "--config", toml, programs["evidence"]], capture_output=True, text=True)
+            self.assertEqual((r.returncode, r.stdout), (1, ""), r.stderr)
+            self.assertRegex(r.stderr, f"identity.pem: {size} bytes\n.*evidence: -1 bytes\ndonjon.evidence: this keep has none")
+
+    def test_steward_that_cannot_be_had(self):
+        """No falling back to a certificate of the keep's own."""
+        toml = os.path.join(tmp, "steward.toml")
+        write(toml, 'steward = "https://steward.example"\n' + stdio(LISTEN.replace("PORT", "0")) + '[tls]\nsteward-ca = "ca.pem"\n')
+        r = subprocess.run([DONJON, "run", "--backend", BACKEND, "--config", toml, programs["evidence"]], capture_output=True, text=True)
+        self.assertEqual((r.returncode, r.stdout), (125, ""), r.stderr)
+        self.assertIn("no way to the steward https://steward.example/v1/nonce", r.stderr)
+
+
 class MutualTLS(unittest.TestCase):
     FILES = LISTEN + 'client-auth = "require"\ntrust = ["ca.pem"]\n'
 
@@ -422,6 +442,7 @@ def main():
     try:
         try:
             build("web", None)
+            build("evidence", None)
         except subprocess.CalledProcessError:
             skip("clang has no wasi-libc")
         build("client", CLIENT)
