@@ -78,8 +78,8 @@ struct attest_policy {
 
     struct {
         struct attest_set mrtds, rtmr[4], mrseams, mrconfigids, mrowners, mrownerconfigs, mrservicetds;
-        bool allow_sept_ve, allow_migration;
-        uint64_t allow_attributes; /* of PKS, KL, PERFMON */
+        bool allow_sept_ve, allow_migration, allow_service_td;
+        uint64_t allow_attributes; /* of ICSSD, LASS, PKS, KL, TPA, PERFMON */
         uint64_t xfam_mask;
     } tdx;
 
@@ -88,6 +88,10 @@ struct attest_policy {
         struct attest_words modules;
         struct attest_set user_data; /* SHA-256 of the user data: user data has no fixed size */
     } nitro;
+
+    struct {
+        struct attest_set pcrs[24]; /* 32 bytes: SHA-256 bank of a vTPM whose quote is beside the report (Azure) */
+    } vtpm;
 
     struct {
         struct attest_set device_keys, sm_hashes, enclave_hashes;

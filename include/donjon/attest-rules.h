@@ -55,6 +55,8 @@ ATTEST_RULE(QUOTE_SIGNATURE, SIGNATURE, "quote.signature", "the attestation key 
             "the quote was altered after it was made: fetch it again")
 ATTEST_RULE(NITRO_SIGNATURE, SIGNATURE, "nitro.signature", "the enclave's certificate signed the document",
             "the document was altered: fetch it again")
+ATTEST_RULE(VTPM_SIGNATURE, SIGNATURE, "vtpm.signature", "the vTPM's key, named by the runtime data, signed its quote",
+            "the vTPM quote was altered or belongs to another machine: fetch report and quote again, together")
 ATTEST_RULE(KEYSTONE_SM_SIGNATURE, SIGNATURE, "keystone.sm_signature", "the device key signed the security monitor",
             "the report was altered or made on another device")
 ATTEST_RULE(KEYSTONE_SIGNATURE, SIGNATURE, "keystone.signature", "the security monitor signed the enclave's report",
@@ -81,6 +83,8 @@ ATTEST_RULE(WRAPPER_RUNTIME, BINDING, "wrapper.runtime_data", "report data vouch
             "the runtime data (vTPM key) was altered or belongs to another machine")
 ATTEST_RULE(WRAPPER_TDREPORT, BINDING, "wrapper.td_report", "local TD report and quote describe the same TD",
             "the wrapper pairs a report with another TD's quote")
+ATTEST_RULE(VTPM_PCRS, BINDING, "vtpm.pcrs", "the PCR values are those the vTPM quoted",
+            "the PCR values beside the quote were altered or belong to another quote")
 ATTEST_RULE(EVENT_LOG, BINDING, "eventlog.replay", "replaying the event log gives the RTMRs of the quote",
             "the log is not this boot's, is incomplete, or was altered")
 ATTEST_RULE(EVENT_DATA, BINDING, "eventlog.data", "the data of runtime events hashes to their digests",
@@ -191,4 +195,8 @@ ATTEST_RULE(NITRO_MODULE, POLICY, "nitro.modules", "the module id is a pinned on
 ATTEST_RULE(NITRO_FIELDS, POLICY, "nitro.user_data", "user data is an allowed value", "the enclave vouches for something else")
 ATTEST_RULE(KEYSTONE_DEVICE, CHAIN, "keystone.device", "the device key is trusted",
             "add the device's public key to keystone.device_keys; the key inside a report is only a hint")
+ATTEST_RULE(WRAPPER_VALIDITY, POLICY, "wrapper.validity", "the certificate carrying the evidence is valid at the verification time",
+            "get a fresh certificate from the peer; found is where its validity ends or begins")
+ATTEST_RULE(VTPM_POLICY, POLICY, "vtpm.policy", "the vTPM's PCRs have allowed values",
+            "something else was booted or measured into the vTPM, or the evidence lacks a vTPM quote that covers these PCRs")
 ATTEST_RULE(KEYSTONE_SM, POLICY, "keystone.sm", "the security monitor is an allowed one", "install the expected security monitor, or add its hash")

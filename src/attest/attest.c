@@ -7,6 +7,7 @@
 #include "policy.h"
 #include "quote.h"
 #include "snp.h"
+#include "vtpm.h"
 
 static void describe_wrappers(struct attest_result *res, const struct attest_evidence *e) {
     for (size_t i = 0; i < e->wrapper_count; i++)
@@ -55,7 +56,7 @@ static void check_td_report(struct attest_result *res, const struct attest_evide
     check(res, ATTEST_RULE_WRAPPER_TDREPORT, ok, v_text("the same TD"), v_text(ok ? "the same TD" : "different TDs"));
 }
 
-static void check_wrapper(struct attest_result *res, const struct attest_evidence *e) {
+static void check_wrapper(struct attest_result *res, const struct attest_evidence *e, int64_t now) {
     for (size_t i = 0; i < e->remark_count; i++) {
         const struct remark *r = &e->remarks[i];
         if (r->expected)
@@ -66,14 +67,49 @@ static void check_wrapper(struct attest_result *res, const struct attest_evidenc
     for (size_t i = 0; i < e->binding_count; i++)
         check_binding(res, e, &e->bindings[i]);
     if (e->td_report.data && !e->local_only) check_td_report(res, e);
+    if (!e->in_certificate) return;
+    bool ended = now > e->not_after;
+    bool valid = !ended && now >= e->not_before && e->not_before != INT64_MIN;
+    check(res, ATTEST_RULE_WRAPPER_VALIDITY, valid, v_time(now),
+          valid   ? v_time(now)
+          : ended ? v_time(e->not_after)
+                  : v_time(e->not_before));
+    result_until(res, e->not_after);
+}
+
+/* What the policy expects of report data, where a wrapper has taken that field: any of the places it keeps it in. */
+static void check_chosen(struct attest_result *res, const struct attest_evidence *e, const struct attest_policy *p) {
+    size_t fits = 0;
+    uint8_t nonce[CHOSEN_SIZE] = {0};
+    memcpy(nonce, p->nonce, p->nonce_size);
+    for (size_t i = 0; i < e->chosen_count; i++) {
+        const uint8_t *data = e->chosen[i].data;
+        bool ok = (!p->nonce_size || memcmp(data, nonce, sizeof nonce) == 0) &&
+                  (!p->report_data.count || set_has(&p->report_data, data, CHOSEN_SIZE));
+        if (ok) fits = i;
+        if (ok || i + 1 == e->chosen_count) {
+            if (p->nonce_size)
+                check(res, ATTEST_RULE_NONCE, ok, v_bytes(res, nonce, sizeof nonce), v_bytes(res, data, CHOSEN_SIZE));
+            if (p->report_data.count) check_set(res, ATTEST_RULE_REPORT_DATA, &p->report_data, data, CHOSEN_SIZE);
+            break;
+        }
+    }
+    if (e->chosen_count) fact(res, "chosen_data_in", v_text(e->chosen[fits].where));
 }
 
 void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, const struct attest_policy *policy,
                    int64_t now, struct attest_result *res) {
-    struct attest_policy genuine;
+    struct attest_policy genuine, inner;
     if (!policy) {
         attest_policy_genuine(&genuine); /* owns nothing */
         policy = &genuine;
+    }
+    const struct attest_policy *whole = policy;
+    if (e->chosen_count) { /* borrows from the whole policy */
+        inner = *policy;
+        inner.nonce_size = 0;
+        inner.report_data.count = 0;
+        policy = &inner;
     }
     result_start(res, now);
     describe_wrappers(res, e);
@@ -90,7 +126,10 @@ void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, c
         case ATTEST_TEE_KEYSTONE: keystone_verify(e->report, policy, res); break;
         default: check(res, ATTEST_RULE_EVIDENCE, false, v_text("known evidence"), v_text("unknown evidence"));
         }
-    check_wrapper(res, e);
+    policy = whole;
+    check_wrapper(res, e, now);
+    vtpm_check(res, e, policy);
+    if (e->chosen_count) check_chosen(res, e, policy);
     res->policy_name = v_format(res, "%s", policy->name).text;
     result_finish(res);
 }
@@ -102,7 +141,7 @@ void attest_inspect(struct attest_verifier *v, const struct attest_evidence *e, 
     if (e->tee == ATTEST_TEE_SNP) {
         struct snp_report report;
         if (!snp_parse(e->report, &report)) return;
-        X509 *vek = snp_find_vek(v, &e->carried, &report);
+        X509 *vek = snp_find_vek(v, &e->carried, &report, 0);
         struct snp_vek parsed = {.product = SNP_UNKNOWN};
         if (vek) snp_vek_parse(vek, &parsed);
         enum snp_product product = snp_product_of(&report);

@@ -32,7 +32,7 @@ static void amd_urls(struct list *l, struct attest_verifier *v, const struct att
     struct snp_report report;
     if (!snp_parse(e->report, &report)) return;
     enum snp_product product = snp_product_of(&report);
-    X509 *vek = snp_find_vek(v, &e->carried, &report);
+    X509 *vek = snp_find_vek(v, &e->carried, &report, 0);
     struct snp_vek parsed;
     if (product == SNP_UNKNOWN && vek) {
         snp_vek_parse(vek, &parsed);

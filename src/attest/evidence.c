@@ -12,6 +12,7 @@
 #include "nitro.h"
 #include "quote.h"
 #include "snp.h"
+#include "vtpm.h"
 
 /* ---- Memory and text ---- */
 
@@ -138,6 +139,13 @@ void add_remark(struct attest_evidence *e, enum attest_rule rule, bool ok, const
         e->remarks[EVIDENCE_MAX_REMARKS - 1] = remark; /* a fault must not get lost */
 }
 
+void add_chosen(struct attest_evidence *e, const char *where, struct attest_bytes data) {
+    if (e->chosen_count == CHOSEN_MAX || data.size > CHOSEN_SIZE) return;
+    struct chosen *c = &e->chosen[e->chosen_count++];
+    *c = (struct chosen){.where = where};
+    if (data.size) memcpy(c->data, data.data, data.size);
+}
+
 /* ---- Raw reports ---- */
 
 static bool looks_like_snp(struct attest_bytes b) {
@@ -196,6 +204,51 @@ static bool open_oe(struct opening *o, struct attest_bytes b) {
     return open_report(o, quote_tee((struct attest_bytes){r.at, r.left}), (struct attest_bytes){r.at, (size_t)size});
 }
 
+/* Open Enclave's claims: LE64 version 1, LE64 count, and for each LE64 size of name and value, name, value. */
+static bool are_oe_claims(struct attest_bytes b) {
+    enum { CLAIMS_MAX = 64 };
+    struct reader reader = reader_of(b), *r = &reader;
+    uint64_t version = read_le64(r), count = read_le64(r);
+    if (r->failed || version != 1 || count == 0 || count > CLAIMS_MAX) return false;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t name = read_le64(r), value = read_le64(r);
+        if (r->failed || name > r->left || value > r->left) return false;
+        read_span(r, (size_t)name);
+        read_span(r, (size_t)value);
+    }
+    return !r->failed && r->left == 0;
+}
+
+/* A quote, and directly behind it the claims whose SHA-256 is its report data: evidence of Open Enclave's plugins. */
+static bool open_quote(struct opening *o, struct attest_bytes b) {
+    size_t end = quote_size(b);
+    struct attest_bytes claims = {b.data + end, b.size - end};
+    uint8_t digest[32];
+    if (end && claims.size && are_oe_claims(claims) && sha256(claims.data, claims.size, digest)) {
+        open_wrapper(o, "Open Enclave evidence");
+        binding_digest(add_binding(o->e, ATTEST_RULE_WRAPPER_CLAIMS, "SHA-256 of the claims, then zeros"), digest,
+                       sizeof digest);
+        b.size = end;
+    }
+    return open_report(o, quote_tee(b), b);
+}
+
+/* Open Enclave's attestation header: LE32 version 1, 16 bytes of format, LE64 size at 24 (or 20), evidence. */
+static bool open_oe_header(struct opening *o, struct attest_bytes b) {
+    for (size_t pad = 0; pad <= 4; pad += 4) {
+        struct reader r = reader_of(b);
+        if (read_le32(&r) != 1) return false;
+        read_span(&r, 16);
+        if (!read_reserved(&r, pad)) continue;
+        uint64_t size = read_le64(&r);
+        struct attest_bytes inner = {r.at, r.left};
+        if (r.failed || size != r.left || !looks_like_quote(inner)) continue;
+        open_wrapper(o, "Open Enclave attestation header");
+        return open_quote(o, inner);
+    }
+    return false;
+}
+
 static bool is_tdreport(struct attest_bytes b) {
     return b.size == TD_REPORT_SIZE && b.data[0] == QUOTE_TEE_TDX && b.data[1] == 0 && b.data[2] <= 1 && b.data[3] == 0;
 }
@@ -205,8 +258,8 @@ static bool open_raw(struct opening *o, struct attest_bytes b) {
         o->e->local_only = true;
         return open_report(o, ATTEST_TEE_TDX, b);
     }
-    if (looks_like_quote(b)) return open_report(o, quote_tee(b), b);
-    if (open_extended_snp(o, b) || open_guest_response(o, b) || open_oe(o, b)) return true;
+    if (looks_like_quote(b)) return open_quote(o, b);
+    if (open_extended_snp(o, b) || open_guest_response(o, b) || open_oe(o, b) || open_oe_header(o, b)) return true;
     if (looks_like_snp(b)) return open_report(o, ATTEST_TEE_SNP, b);
     if (b.size == KEYSTONE_REPORT_SIZE && b.data[0] != '{' && b.data[0] != '-')
         return open_report(o, ATTEST_TEE_KEYSTONE, b);
@@ -245,6 +298,10 @@ bool open_hcl(struct opening *o, struct attest_bytes b) {
     if (hash == HASH_SHA256 && sha256(runtime.data, runtime.size, digest)) binding_digest(binding, digest, 32);
     if (hash == HASH_SHA384 && sha384(runtime.data, runtime.size, digest)) binding_digest(binding, digest, 48);
     if (hash == HASH_SHA512 && sha512(runtime.data, runtime.size, digest)) binding_digest(binding, digest, 64);
+    if (!o->e->runtime.data) {
+        if (!set_bytes(&o->e->runtime, runtime)) return false;
+        hcl_read_runtime(o->e);
+    }
     if (type == REPORT_TYPE_SNP) return open_report(o, ATTEST_TEE_SNP, hardware);
     if (type != REPORT_TYPE_TDX) {
         open_fail(o, "Azure HCL report: hardware report type %u is neither SNP (2) nor TDX (4)", type);
@@ -337,6 +394,10 @@ void attest_evidence_free(struct attest_evidence *e) {
     free((void *)e->report.data);
     free((void *)e->log.data);
     free((void *)e->td_report.data);
+    free((void *)e->runtime.data);
+    free((void *)e->vtpm_message.data);
+    free((void *)e->vtpm_signature.data);
+    free((void *)e->vtpm_pcrs.data);
     for (size_t i = 0; i < e->kept_count; i++)
         free(e->kept[i]);
     endorsements_free(&e->carried);

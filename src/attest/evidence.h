@@ -4,7 +4,15 @@
 
 #include "verifier.h"
 
-enum { EVIDENCE_MAX_DEPTH = 6, EVIDENCE_MAX_BINDINGS = 6, EVIDENCE_MAX_REMARKS = 6, BINDING_DIGESTS = 4 };
+enum { EVIDENCE_MAX_DEPTH = 8, EVIDENCE_MAX_BINDINGS = 6, EVIDENCE_MAX_REMARKS = 6, BINDING_DIGESTS = 4 };
+enum { CHOSEN_SIZE = 64, CHOSEN_MAX = 3 };
+
+/* What the tenant chose, where a wrapper keeps it because the wrapper needs the report data for itself: vouched for by
+ * a binding, or by a vTPM whose key a binding vouches for. Then zeros. */
+struct chosen {
+    const char *where; /* static */
+    uint8_t data[CHOSEN_SIZE];
+};
 
 /* Report data must be one of these digests, then zeros. */
 struct binding {
@@ -27,7 +35,11 @@ struct attest_evidence {
     struct attest_bytes report;    /* owned */
     struct attest_bytes log;       /* owned; may be empty */
     struct attest_bytes td_report; /* owned; the local report in Azure's wrapper, when a quote came with it */
-    bool local_only;               /* `report` is a TDREPORT: nothing outside its machine can check it */
+    struct attest_bytes runtime;   /* owned; Azure's runtime data */
+    struct attest_bytes vtpm_message, vtpm_signature, vtpm_pcrs; /* owned; a vTPM's quote, PCR0 and following */
+    struct chosen chosen[CHOSEN_MAX];
+    size_t chosen_count;
+    bool local_only; /* `report` is a TDREPORT: nothing outside its machine can check it */
     struct endorsements carried;
     const char *wrappers[ATTEST_MAX_WRAPPERS]; /* outermost first, static */
     size_t wrapper_count;
@@ -37,6 +49,8 @@ struct attest_evidence {
     size_t remark_count;
     uint8_t *kept[16]; /* further owned memory */
     size_t kept_count;
+    bool in_certificate; /* whose validity is: */
+    int64_t not_before, not_after;
     bool names_workload; /* the certificate does, and one of the bindings covers it */
     uint8_t workload[32];
 };
@@ -69,6 +83,8 @@ void binding_digest(struct binding *, const void *digest, size_t size);
 /* SHA-256, SHA-384 and SHA-512 of a key are all in use. */
 bool bind_key(struct attest_evidence *, struct attest_bytes spki);
 void add_remark(struct attest_evidence *, enum attest_rule, bool ok, const char *expected, const char *found);
+/* At most CHOSEN_SIZE bytes. */
+void add_chosen(struct attest_evidence *, const char *where, struct attest_bytes);
 /* Copies into memory the evidence owns. */
 struct attest_bytes keep_copy(struct attest_evidence *, struct attest_bytes);
 bool set_bytes(struct attest_bytes *owned, struct attest_bytes from);

@@ -270,7 +270,8 @@ struct qe_identity *qe_identity_parse(const char *text, size_t size, const uint8
         if (take_number(p, doc, "version", UINT32_MAX) != 2) fail(p, "version", "2");
         const char *id = take_string(p, doc, "id");
         q->td = strcmp(id, "TD_QE") == 0;
-        if (!q->td && strcmp(id, "QE") != 0) fail(p, "id", "QE or TD_QE");
+        if (!q->td && strcmp(id, "QE") != 0)
+            fail(p, "id", "QE or TD_QE (the quote verification enclave's is not used)");
         q->misc_select = take_le32(p, doc, "miscselect");
         q->misc_mask = take_le32(p, doc, "miscselectMask");
         take_hex(p, doc, "attributes", q->attributes, sizeof q->attributes);
@@ -332,7 +333,7 @@ static bool add_qe_identity(struct endorsements *e, const char *text, size_t siz
     return true;
 }
 
-/* r || s as hexadecimal text, or an ECDSA-Sig-Value as a list of byte numbers (Fortanix). */
+/* r || s as hexadecimal text or a list of byte numbers, or an ECDSA-Sig-Value as such a list (Fortanix). */
 static bool signature_of(const json_t *value, uint8_t out[64]) {
     size_t n = 0;
     if (json_is_string(value))
@@ -343,6 +344,10 @@ static bool signature_of(const json_t *value, uint8_t out[64]) {
     if (!json_is_array(value) || json_array_size(value) > DER_MAX) return false;
     for (size_t i = 0; i < json_array_size(value); i++)
         der[i] = (uint8_t)json_integer_value(json_array_get(value, i));
+    if (json_array_size(value) == 64) { /* an ECDSA-Sig-Value of that size would have numbers of less than 232 bits */
+        memcpy(out, der, 64);
+        return true;
+    }
     const uint8_t *at = der;
     ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &at, (long)json_array_size(value));
     bool ok = sig && BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, 32) == 32 &&
@@ -389,7 +394,18 @@ static size_t add_quoted(struct endorsements *e, const json_t *doc, const char *
     return add(e, json_string_value(text), json_string_length(text), signature);
 }
 
-/* Certificates and CRLs in any string of the object: PEM, or hexadecimal DER. */
+/* DER as a list of byte numbers. */
+static size_t add_numbers(struct endorsements *e, const json_t *list) {
+    size_t count = json_array_size(list), found = 0;
+    uint8_t *der = malloc(count);
+    for (size_t i = 0; der && i < count; i++)
+        der[i] = (uint8_t)json_integer_value(json_array_get(list, i));
+    if (der) found = read_certificates((struct attest_bytes){der, count}, &e->certs, &e->crls);
+    free(der);
+    return found;
+}
+
+/* Certificates and CRLs in any string of the object: PEM, hexadecimal DER, or DER in numbers. */
 static size_t add_strings(struct endorsements *e, const json_t *value) {
     size_t found = 0;
     const char *key;
@@ -400,6 +416,7 @@ static size_t add_strings(struct endorsements *e, const json_t *value) {
             add_strings(e, item);
     } else if (json_is_array(value)) {
         json_array_foreach((json_t *)value, i, item) if (json_is_string(item)) found += add_strings(e, item);
+        if (json_is_integer(json_array_get(value, 0))) found += add_numbers(e, value);
     } else if (json_is_string(value)) {
         const char *text = json_string_value(value);
         size_t size = json_string_length(value);

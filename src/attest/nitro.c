@@ -16,9 +16,9 @@ bool nitro_looks_like(struct attest_bytes bytes) {
     struct reader r = reader_of(bytes);
     struct cb_item item = cb_next(&r);
     if (item.kind == CB_TAG && item.number == TAG_COSE_SIGN1) item = cb_next(&r);
-    if (item.kind != CB_ARRAY || item.number != 4 || cb_next(&r).kind != CB_BYTES || cb_next(&r).kind != CB_MAP)
-        return false;
-    struct attest_bytes payload;
+    struct attest_bytes header, payload;
+    if (item.kind != CB_ARRAY || item.number != 4 || !cb_bytes(&r, &header) || cb_peek(&r).kind != CB_MAP) return false;
+    if (!cb_skip(&r)) return false;
     /* A CWT or CoRIM is a COSE_Sign1 as well; this payload has PCRs. A truncated document is still one. */
     return !cb_bytes(&r, &payload) || memmem(payload.data, payload.size, "\x64pcrs", 5);
 }
@@ -192,9 +192,10 @@ static struct chain *find_path(struct attest_verifier *v, const struct nitro *n,
     return path;
 }
 
+/* In debug mode PCR0 to 2 are zero; where they are absent nothing says that it is off. */
 static bool debug_mode(const struct nitro *n) {
     for (int i = 0; i < 3; i++)
-        if (!n->pcr[i] || !all_zero(n->pcr[i], NITRO_PCR_SIZE)) return false;
+        if (n->pcr[i] && !all_zero(n->pcr[i], NITRO_PCR_SIZE)) return false;
     return true;
 }
 

@@ -146,6 +146,7 @@ static const struct field {
     S("tdx.mrservicetds", 48, tdx.mrservicetds),
     F("tdx.allow_sept_ve", BOOL, tdx.allow_sept_ve),
     F("tdx.allow_migration", BOOL, tdx.allow_migration),
+    F("tdx.allow_service_td", BOOL, tdx.allow_service_td),
     F("tdx.allow_attributes", U64, tdx.allow_attributes),
     F("tdx.xfam_mask", U64, tdx.xfam_mask),
     F("nitro.modules", WORDS, nitro.modules),
@@ -156,7 +157,7 @@ static const struct field {
 #undef F
 #undef S
 };
-enum { FIELD_COUNT = sizeof fields / sizeof *fields, PCR_WIDTH = 48, PCRS = 32 };
+enum { FIELD_COUNT = sizeof fields / sizeof *fields, PCR_WIDTH = 48, PCRS = 32, VTPM_WIDTH = 32, VTPM_PCRS = 24 };
 
 static void *member(struct attest_policy *p, const struct field *f) {
     return (uint8_t *)p + f->offset;
@@ -170,6 +171,8 @@ static void policy_clear(struct attest_policy *p) {
     }
     for (int i = 0; i < PCRS; i++)
         p->nitro.pcrs[i].width = PCR_WIDTH;
+    for (int i = 0; i < VTPM_PCRS; i++)
+        p->vtpm.pcrs[i].width = VTPM_WIDTH;
     p->sgx.product_id = -1;
     p->sgx.attribute_mask = UINT64_MAX;
     p->sgx.xfrm_mask = UINT64_MAX;
@@ -192,7 +195,8 @@ void attest_policy_genuine(struct attest_policy *p) {
     p->snp.vmpls = 0xf;
     p->snp.allow_provisional = true;
     p->snp.allow_cxl = true;
-    p->tdx.allow_sept_ve = true; /* a paravisor may need #VE; only its owner can tell */
+    p->tdx.allow_sept_ve = true;    /* a paravisor may need #VE; only its owner can tell */
+    p->tdx.allow_service_td = true; /* whose it is, is a question of identity */
     p->tdx.allow_attributes = UINT64_MAX;
     p->intel.tcb_statuses = ATTEST_TCB_UP_TO_DATE | ATTEST_TCB_SW_HARDENING;
 }
@@ -211,6 +215,8 @@ void attest_policy_free(struct attest_policy *p) {
     }
     for (int i = 0; i < PCRS; i++)
         free(p->nitro.pcrs[i].items);
+    for (int i = 0; i < VTPM_PCRS; i++)
+        free(p->vtpm.pcrs[i].items);
     policy_clear(p);
 }
 
@@ -327,9 +333,10 @@ static bool set_field(struct attest_policy *p, const struct field *f, const char
     return false;
 }
 
-/* "nitro.pcr0" .. "nitro.pcr31" */
+/* "nitro.pcr0" .. "nitro.pcr31", "vtpm.pcr0" .. "vtpm.pcr23" */
 static struct attest_set *pcr_set(struct attest_policy *p, const char *key) {
     uint64_t n;
+    if (strncmp(key, "vtpm.pcr", 8) == 0) return parse_number(key + 8, VTPM_PCRS - 1, &n) ? &p->vtpm.pcrs[n] : NULL;
     if (strncmp(key, "nitro.pcr", 9) != 0 || !parse_number(key + 9, PCRS - 1, &n)) return NULL;
     return &p->nitro.pcrs[n];
 }
@@ -347,7 +354,7 @@ bool attest_policy_set(struct attest_policy *p, const char *key, const char *val
         ok = strlen(text) == size && set_field(p, f, text, size);
     else if (pcr) {
         uint8_t bytes[PCR_WIDTH];
-        ok = hex_decode(text, size, bytes, sizeof bytes) == PCR_WIDTH && attest_set_add(pcr, bytes, sizeof bytes);
+        ok = hex_decode(text, size, bytes, sizeof bytes) == (int)pcr->width && attest_set_add(pcr, bytes, pcr->width);
     }
     if (!f && !pcr)
         snprintf(error, error_size, "%s: unknown key", key);
@@ -355,7 +362,8 @@ bool attest_policy_set(struct attest_policy *p, const char *key, const char *val
         snprintf(error, error_size, "%s: expected %u bytes as hexadecimal text, found \"%.80s\" (%zu characters)", key,
                  f->width, text, size);
     else if (!ok && pcr)
-        snprintf(error, error_size, "%s: expected 48 bytes as hexadecimal text, found \"%.80s\"", key, text);
+        snprintf(error, error_size, "%s: expected %zu bytes as hexadecimal text, found \"%.80s\"", key, pcr->width,
+                 text);
     else if (!ok)
         snprintf(error, error_size, "%s: expected %s, found \"%.80s\"", key, wanted_text(f->kind), text);
     free(text);

@@ -49,12 +49,17 @@ struct td_body {
     bool is15;
 };
 #define TD_ATTR_UNDER_DEBUG     0xffull /* bits 7:0; bit 0 is DEBUG */
+#define TD_ATTR_ICSSD           (1ull << 16)
+#define TD_ATTR_LASS            (1ull << 27)
 #define TD_ATTR_SEPT_VE_DISABLE (1ull << 28)
 #define TD_ATTR_MIGRATABLE      (1ull << 29)
 #define TD_ATTR_PKS             (1ull << 30)
 #define TD_ATTR_KL              (1ull << 31)
+#define TD_ATTR_TPA             (1ull << 62)
 #define TD_ATTR_PERFMON         (1ull << 63)
-#define TD_ATTR_KNOWN           (1ull | TD_ATTR_SEPT_VE_DISABLE | TD_ATTR_MIGRATABLE | TD_ATTR_PKS | TD_ATTR_KL | TD_ATTR_PERFMON)
+/* Features a policy may refuse. */
+#define TD_ATTR_OPTIONAL (TD_ATTR_ICSSD | TD_ATTR_LASS | TD_ATTR_PKS | TD_ATTR_KL | TD_ATTR_TPA | TD_ATTR_PERFMON)
+#define TD_ATTR_KNOWN    (1ull | TD_ATTR_SEPT_VE_DISABLE | TD_ATTR_MIGRATABLE | TD_ATTR_OPTIONAL)
 
 struct quote {
     uint16_t version, key_type;
@@ -63,6 +68,7 @@ struct quote {
     uint8_t vendor[16], user_data[20];
     enum quote_body body_type;
     struct attest_bytes body, signed_part;
+    size_t size;                                /* without what follows its end; 0: not read as far */
     const uint8_t *signature, *attestation_key; /* 64 each */
     const uint8_t *qe_report;                   /* SGX_BODY_SIZE */
     const uint8_t *qe_signature;                /* 64 */
@@ -74,8 +80,12 @@ struct quote {
     struct sgx_body qe;
 };
 
+/* The fault of a quote that was read as far as its attestation key type allows. */
+#define QUOTE_OTHER_KEY "signed with another kind of attestation key: not read beyond the report body"
 /* Null, or what is wrong; fields before the fault are filled (version, tee, ...). */
 const char *quote_parse(struct attest_bytes, struct quote *);
+/* Where a well-formed quote ends within the bytes, or 0. */
+size_t quote_size(struct attest_bytes);
 bool quote_known(const struct quote *); /* version, TEE type and body type are known and agree */
 void sgx_body_parse(const uint8_t *, struct sgx_body *);
 void td_body_parse(struct attest_bytes, struct td_body *);

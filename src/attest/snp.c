@@ -140,6 +140,8 @@ void snp_vek_parse(const X509 *x, struct snp_vek *vek) {
     vek->product = SNP_UNKNOWN;
     for (int p = 0; p < SNP_PRODUCTS; p++) /* "Milan-B0" is Milan */
         if (strncmp(name, snp_product_names[p], strlen(snp_product_names[p])) == 0) vek->product = (enum snp_product)p;
+    /* The same silicon generation under the same authority; who issued it is checked by name. */
+    if (strncmp(name, "Bergamo", 7) == 0 || strncmp(name, "Siena", 5) == 0) vek->product = SNP_GENOA;
     common_name(X509_get_subject_name(x), common, sizeof common);
     vek->kind = strcmp(common, "SEV-VCEK") == 0 ? SNP_VCEK : strcmp(common, "SEV-VLEK") == 0 ? SNP_VLEK : SNP_NO_KEY;
     vek->structure_version = vek_integer(x, AMD_OID "1", 1);

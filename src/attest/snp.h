@@ -89,7 +89,7 @@ size_t snp_read_table(struct attest_bytes, struct certs *, struct crls *);
 void snp_describe(struct attest_result *, const struct snp_report *, enum snp_product);
 void snp_verify(struct attest_verifier *, struct attest_bytes report, const struct endorsements *,
                 const struct attest_policy *, int64_t now, struct attest_result *);
-/* The VEK certificate that fits the report best, or null. */
-X509 *snp_find_vek(struct attest_verifier *, const struct endorsements *, const struct snp_report *);
+/* The VEK certificate that fits the report best, or null. `now` decides between certificates for the same key only. */
+X509 *snp_find_vek(struct attest_verifier *, const struct endorsements *, const struct snp_report *, int64_t now);
 
 #endif

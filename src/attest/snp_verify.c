@@ -28,33 +28,67 @@ static bool hwid_matches(const struct snp_vek *vek, const struct snp_report *rep
            all_zero(report->chip_id + vek->hwid_size, sizeof report->chip_id - vek->hwid_size);
 }
 
+enum { FITS_KIND = 8, FITS_PRODUCT = 4, FITS_CHIP = 4, FITS_TCB = 2, FITS = 1 };
+
 static int fitness(const X509 *x, const struct snp_report *report) {
     struct snp_vek vek;
     snp_vek_parse(x, &vek);
-    int score = 1;
-    if (vek.kind == snp_signing_key(report)) score += 8;
-    if (vek.product == snp_product_of(report)) score += 4;
-    if (hwid_matches(&vek, report)) score += 4;
-    if (tcb_equal(vek.tcb, snp_tcb_of(report->reported_tcb, vek.product))) score += 2;
+    int score = FITS;
+    if (vek.kind == snp_signing_key(report)) score += FITS_KIND;
+    if (vek.product == snp_product_of(report)) score += FITS_PRODUCT;
+    if (hwid_matches(&vek, report)) score += FITS_CHIP;
+    if (tcb_equal(vek.tcb, snp_tcb_of(report->reported_tcb, vek.product))) score += FITS_TCB;
     return score;
 }
 
-static void best_vek(const struct certs *list, const struct snp_report *report, X509 **best, int *score) {
+struct vek_search {
+    const struct snp_report *report;
+    int64_t now;
+    X509 *best;
+    int score, standing; /* standing -1: not looked at */
+    unsigned looked;
+};
+
+/* Certificates can fit equally well: VLEKs of one provider and TCB do not say where they are used, and certificates
+ * are renewed. Then the one whose key signed, and of those the one that is valid now. */
+static int standing(struct vek_search *s, const X509 *x) {
+    struct attest_bytes signed_part = {s->report->raw, SNP_SIGNED_SIZE};
+    bool valid = s->now >= time_of(X509_get0_notBefore(x)) && s->now <= time_of(X509_get0_notAfter(x));
+    s->looked++;
+    return ecdsa_verify_key(X509_get0_pubkey(x), P384_BYTES, signed_part, s->report->r, s->report->s) ? 2 + valid : 0;
+}
+
+/* Of two with the same score. A report that fits none of thousands of chips is not tried with each of them. */
+static bool stands_better(struct vek_search *s, X509 *x) {
+    enum { LOOK_MAX = 16 };
+    bool worth = s->score >= FITS + FITS_KIND + FITS_TCB + FITS_CHIP ||
+                 (s->score >= FITS + FITS_KIND + FITS_TCB && snp_signing_key(s->report) == SNP_VLEK);
+    if (!worth || s->looked >= LOOK_MAX || X509_cmp(s->best, x) == 0) return false;
+    if (s->standing < 0) s->standing = standing(s, s->best);
+    int other = standing(s, x);
+    if (other <= s->standing) return false;
+    s->standing = other;
+    return true;
+}
+
+static void best_vek(struct vek_search *s, const struct certs *list) {
     for (size_t i = 0; i < list->count; i++) {
-        if (!snp_is_vek(list->items[i])) continue;
-        int s = fitness(list->items[i], report);
-        if (s <= *score) continue;
-        *score = s;
-        *best = list->items[i];
+        X509 *x = list->items[i];
+        if (!snp_is_vek(x)) continue;
+        int score = fitness(x, s->report);
+        if (score < s->score || (score == s->score && !stands_better(s, x))) continue;
+        if (score > s->score) s->standing = -1;
+        s->score = score;
+        s->best = x;
     }
 }
 
-X509 *snp_find_vek(struct attest_verifier *v, const struct endorsements *carried, const struct snp_report *report) {
-    X509 *best = NULL;
-    int score = 0;
-    if (carried) best_vek(&carried->certs, report, &best, &score);
-    best_vek(&v->store.certs, report, &best, &score);
-    return best;
+X509 *snp_find_vek(struct attest_verifier *v, const struct endorsements *carried, const struct snp_report *report,
+                   int64_t now) {
+    struct vek_search s = {.report = report, .now = now, .standing = -1};
+    if (carried) best_vek(&s, &carried->certs);
+    best_vek(&s, &v->store.certs);
+    return s.best;
 }
 
 /* ---- Form ---- */
@@ -127,10 +161,15 @@ static void check_bindings(struct snp_case *c, const struct chain *chain) {
                     : v_bytes(res, t->chip_id, sizeof t->chip_id));
         return;
     }
+    if (masked) { /* MASK_CHIP_ID: the signature alone says which chip it was */
+        note(res, ATTEST_RULE_SNP_CHIP_ID,
+             v_text("masked by the host; the certificate of the key that signed names it"));
+        return;
+    }
     uint8_t wanted[64] = {0};
     memcpy(wanted, c->vek.hwid, c->vek.hwid_size);
     bool ours = hwid_matches(&c->vek, t);
-    check(res, ATTEST_RULE_SNP_CHIP_ID, ours && !masked, v_bytes(res, wanted, sizeof wanted),
+    check(res, ATTEST_RULE_SNP_CHIP_ID, ours, v_bytes(res, wanted, sizeof wanted),
           v_bytes(res, t->chip_id, sizeof t->chip_id));
 }
 
@@ -282,7 +321,7 @@ void snp_verify(struct attest_verifier *v, struct attest_bytes bytes, const stru
     if (!sized) return;
     bool readable = check_form(&c);
     c.product = snp_product_of(&c.report);
-    X509 *vek = snp_find_vek(v, carried, &c.report);
+    X509 *vek = snp_find_vek(v, carried, &c.report, now);
     if (vek) {
         snp_vek_parse(vek, &c.vek);
         if (c.vek.product != SNP_UNKNOWN) c.product = c.vek.product;

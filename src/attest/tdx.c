@@ -11,11 +11,11 @@ static void policy_attributes(struct attest_result *res, const struct attest_pol
     else
         note(res, ATTEST_RULE_TDX_SEPT_VE, v_text("the host may inject #VE"));
     check_off(res, ATTEST_RULE_TDX_MIGRATABLE, td->attributes & TD_ATTR_MIGRATABLE, p->tdx.allow_migration);
-    uint64_t extra = td->attributes & (TD_ATTR_PKS | TD_ATTR_KL | TD_ATTR_PERFMON);
+    uint64_t extra = td->attributes & TD_ATTR_OPTIONAL;
     if (extra && (extra & ~p->tdx.allow_attributes) == 0)
         note(res, ATTEST_RULE_TDX_PERFMON, v_hex(extra));
     else
-        check(res, ATTEST_RULE_TDX_PERFMON, !extra, v_text("none of PKS, KL, PERFMON"), v_hex(extra));
+        check(res, ATTEST_RULE_TDX_PERFMON, !extra, v_text("none of ICSSD, LASS, PKS, KL, TPA, PERFMON"), v_hex(extra));
     /* XFAM bits 0 and 1 (x87, SSE) are architecturally set (TDX module, 3.4.2). */
     enum { XFAM_FIXED1 = 3 };
     bool xfam = (td->xfam & XFAM_FIXED1) == XFAM_FIXED1 && (td->xfam & ~p->tdx.xfam_mask) == 0;
@@ -35,8 +35,11 @@ static void policy_identity(struct attest_result *res, const struct attest_polic
     check_set(res, ATTEST_RULE_TDX_OWNER, &p->tdx.mrownerconfigs, td->mrownerconfig, sizeof td->mrownerconfig);
     bool served = !all_zero(td->mrservicetd, sizeof td->mrservicetd);
     bool listed = set_has(&p->tdx.mrservicetds, td->mrservicetd, sizeof td->mrservicetd);
-    check(res, ATTEST_RULE_TDX_SERVICE, !served || listed, v_text("none, or a listed one"),
-          served ? v_bytes(res, td->mrservicetd, sizeof td->mrservicetd) : v_text("none"));
+    struct attest_value service = served ? v_bytes(res, td->mrservicetd, sizeof td->mrservicetd) : v_text("none");
+    if (served && !listed && !p->tdx.mrservicetds.count && p->tdx.allow_service_td)
+        note(res, ATTEST_RULE_TDX_SERVICE, service);
+    else
+        check(res, ATTEST_RULE_TDX_SERVICE, !served || listed, v_text("none, or a listed one"), service);
     policy_workload(res, p, td->mrconfigid, sizeof td->mrconfigid);
     policy_report_data(res, p, td->report_data);
 }

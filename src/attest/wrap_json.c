@@ -8,13 +8,14 @@
 #include "evidence.h"
 #include "quote.h"
 #include "snp.h"
+#include "vtpm.h"
 
 static const char *const evidence_names[] = {
     "td_quote", "quote",      "hcl_report",         "attestation_report", "report",
     "outblob",  "evidence",   "tee-evidence",       "primary_evidence",   "attestation_document",
     "document", "snp_report", "additional_evidence"};
-static const char *const endorsement_names[] = {"cert_chain", "vcek",         "vlek",  "auxblob",
-                                                "collateral", "endorsements", "certs", "certificates"};
+static const char *const endorsement_names[] = {"cert_chain",   "vcek",  "vlek",         "auxblob", "collateral",
+                                                "endorsements", "certs", "certificates", "vek_cert"};
 static const char *const log_names[] = {"cc_eventlog", "event_log", "eventlog", "ccel"};
 
 static bool open_value(struct opening *o, const json_t *value);
@@ -27,7 +28,8 @@ static struct attest_bytes bytes_of(const json_t *value) {
         size_t size = json_string_length(value);
         struct attest_bytes bytes = decode_hex(text, size);
         if (!bytes.data) bytes = decode_base64(text, size, false);
-        if (!bytes.data) bytes = decode_base64(text, size, true);
+        size_t padding = size && size % 4 == 0 ? (text[size - 1] == '=') + (text[size - 2] == '=') : 0;
+        if (!bytes.data) bytes = decode_base64(text, size - padding, true); /* the other alphabet, padded or not */
         return bytes;
     }
     size_t count = json_array_size(value);
@@ -146,7 +148,11 @@ static void add_endorsement(struct opening *o, const json_t *value) {
         endorsements_add(&o->e->carried, (struct attest_bytes){(const uint8_t *)text, json_string_length(value)}))
         return;
     if (json_is_object(value)) {
-        json_object_foreach((json_t *)value, key, item) add_endorsement(o, item);
+        char *bundle = json_dumps(value, JSON_COMPACT); /* texts stand beside their signatures: whole, or not at all */
+        size_t found =
+            bundle ? endorsements_add(&o->e->carried, (struct attest_bytes){(uint8_t *)bundle, strlen(bundle)}) : 0;
+        free(bundle);
+        if (!found) json_object_foreach((json_t *)value, key, item) add_endorsement(o, item);
         return;
     }
     struct attest_bytes bytes = bytes_of(value);
@@ -182,6 +188,53 @@ static bool open_text(struct opening *o, const json_t *value) {
     return found;
 }
 
+/* A vTPM's quote: {"message": .., "signature": .., "pcrs": [.., ..]}. */
+static void take_vtpm(struct opening *o, const json_t *quote) {
+    enum { PCRS = 24, PCR_SIZE = 32 };
+    const json_t *list = json_object_get(quote, "pcrs");
+    struct attest_bytes message = bytes_of(json_object_get(quote, "message")),
+                        signature = bytes_of(json_object_get(quote, "signature"));
+    uint8_t pcrs[PCRS * PCR_SIZE];
+    size_t count = json_array_size(list), i = 0;
+    for (bool ok = count <= PCRS; ok && i < count; i += ok) {
+        struct attest_bytes pcr = bytes_of(json_array_get(list, i));
+        ok = pcr.size == PCR_SIZE;
+        if (ok) memcpy(pcrs + i * PCR_SIZE, pcr.data, PCR_SIZE);
+        free((void *)pcr.data);
+    }
+    struct vtpm_quote q;
+    if (message.data && !o->e->vtpm_message.data) {
+        if (!vtpm_quote_parse(message, &q)) add_chosen(o->e, "the nonce of the vTPM's quote", q.nonce);
+        set_bytes(&o->e->vtpm_message, message);
+        set_bytes(&o->e->vtpm_signature, signature);
+        set_bytes(&o->e->vtpm_pcrs, (struct attest_bytes){pcrs, i * PCR_SIZE});
+    }
+    free((void *)message.data);
+    free((void *)signature.data);
+}
+
+/* Evidence further inside: requests of several, structures named after their TEE. */
+static bool open_inside(struct opening *o, const json_t *object) {
+    const char *key;
+    json_t *item, *element;
+    size_t i;
+    bool found = false;
+    json_object_foreach((json_t *)object, key, item) {
+        if (!found && json_is_object(item)) found = open_value(o, item);
+        json_array_foreach(item, i, element) {
+            if (!found && json_is_object(element)) found = open_value(o, element);
+        }
+    }
+    return found;
+}
+
+static void add_logs(struct opening *o, const json_t *object) {
+    for (size_t i = 0; i < sizeof log_names / sizeof *log_names; i++) {
+        const json_t *value = json_object_get(object, log_names[i]);
+        if (value) add_log(o, value);
+    }
+}
+
 static bool open_object(struct opening *o, const json_t *object) {
     if (open_snp_members(o, object)) return true;
     bool found = false;
@@ -195,11 +248,13 @@ static bool open_object(struct opening *o, const json_t *object) {
         const json_t *value = json_object_get(object, endorsement_names[i]);
         if (value) add_endorsement(o, value);
     }
-    for (size_t i = 0; found && i < sizeof log_names / sizeof *log_names; i++) {
-        const json_t *value = json_object_get(object, log_names[i]);
-        if (value) add_log(o, value);
-    }
-    return found;
+    if (!found) return open_inside(o, object);
+    const json_t *vtpm = json_object_get(object, "tpm_quote");
+    if (!vtpm) vtpm = json_object_get(object, "quote");
+    if (json_is_object(vtpm)) take_vtpm(o, vtpm);
+    add_logs(o, object);
+    add_logs(o, json_object_get(object, "tcb_info")); /* dstack */
+    return true;
 }
 
 static bool open_value(struct opening *o, const json_t *value) {

@@ -69,8 +69,24 @@ static bool claim_names_key(struct attest_bytes claims, struct attest_bytes spki
     return ok && bytes_equal(hash, (struct attest_bytes){digest, size});
 }
 
+/* TCG's own use of the same extension: a wrapper (DICE Attestation Architecture 1.1, DiceConceptualMessageWrapper), in
+ * ASN.1 as above or bare, or a report as it is. */
+static bool open_dice(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
+    enum { OCTET_STRING = 0x04, UTF8_STRING = 0x0c };
+    bool in_asn1 = value.size && (value.data[0] == OCTET_STRING || value.data[0] == UTF8_STRING);
+    if (in_asn1 && open_cmw(o, value, spki)) return true;
+    return open_bytes(o, value) && bind_certificate(o, spki);
+}
+
 static bool open_ratls(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
-    struct reader r = reader_of(value);
+    struct reader r = reader_of(value), look = r;
+    bool pair = cb_array(&look, 2) && cb_next(&look).kind == CB_BYTES; /* without the tag: of before it had one */
+    if (cb_peek(&r).kind != CB_TAG && !pair) {
+        if (o->error_size) *o->error = 0; /* what is wrong with the wrapper inside, or nothing more to say */
+        if (open_dice(o, value, spki)) return true;
+        if (!*o->error) open_fail(o, "DICE evidence extension: neither tag 60000 on [evidence, claims] nor a wrapper");
+        return false;
+    }
     struct attest_bytes quote, claims;
     bool tagged = cb_peek(&r).kind == CB_TAG;
     if (tagged && cb_next(&r).number != TAG_RATLS) return open_bytes(o, value) && bind_certificate(o, spki);
@@ -83,6 +99,10 @@ static bool open_ratls(struct opening *o, struct attest_bytes value, struct atte
     sha256(claims.data, claims.size, digest);
     binding_digest(add_binding(o->e, ATTEST_RULE_WRAPPER_CLAIMS, "SHA-256 of the claims, then zeros"), digest,
                    sizeof digest);
+    struct reader at;
+    struct attest_bytes nonce;
+    if (cb_find_text(reader_of(claims), "nonce", &at) && cb_bytes(&at, &nonce))
+        add_chosen(o->e, "the claim \"nonce\"", nonce);
     bool ours = claim_names_key(claims, spki);
     add_remark(o->e, ATTEST_RULE_WRAPPER_KEY, ours, "a pubkey-hash claim that is this key's",
                ours ? "it is" : "absent or another key's");
@@ -90,6 +110,18 @@ static bool open_ratls(struct opening *o, struct attest_bytes value, struct atte
 }
 
 /* ---- A report or quote as it is ---- */
+
+/* Some hash the key alone (for EC the point), without its algorithm. */
+static bool bind_plain(struct opening *o, struct attest_bytes spki) {
+    const uint8_t *at = spki.data, *bits;
+    int size = 0;
+    uint8_t digest[32];
+    X509_PUBKEY *key = bind_key(o->e, spki) ? d2i_X509_PUBKEY(NULL, &at, (long)spki.size) : NULL;
+    bool ok = key && X509_PUBKEY_get0_param(NULL, &bits, &size, NULL, key) == 1 && sha256(bits, (size_t)size, digest);
+    if (ok) binding_digest(&o->e->bindings[o->e->binding_count - 1], digest, sizeof digest);
+    X509_PUBKEY_free(key);
+    return ok;
+}
 
 static bool open_plain(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
     enum { OCTET_STRING = 0x04 };
@@ -99,9 +131,9 @@ static bool open_plain(struct opening *o, struct attest_bytes value, struct atte
         bool found = string && open_bytes(o, (struct attest_bytes){ASN1_STRING_get0_data(string),
                                                                    (size_t)ASN1_STRING_length(string)});
         ASN1_OCTET_STRING_free(string);
-        if (found) return bind_key(o->e, spki);
+        if (found) return bind_plain(o, spki);
     }
-    return open_bytes(o, value) && bind_key(o->e, spki);
+    return open_bytes(o, value) && bind_plain(o, spki);
 }
 
 /* ---- Enarx: SEQUENCE of evidence, certificates, lists and TCB info, each where its kind shows. Enarx' own structure
@@ -156,7 +188,10 @@ static const struct extension_kind kinds[] = {
     {"1.3.6.1.4.1.58270.1.1", "Enarx KVM extension", open_enarx_kvm},
     {"1.2.840.113741.1337.6", "Gramine RA-TLS extension", open_plain},
     {"1.2.840.113741.1.13.1", "SGX SDK RA-TLS extension", open_plain},
+    {"1.2.840.113741.1337.7", "Cosmian RA-TLS extension (SNP)", open_plain},
+    {"1.2.840.113741.1337.8", "Cosmian RA-TLS extension (TDX)", open_plain},
     {"1.2.840.113556.10.1.1", "Open Enclave extension", open_plain},
+    {"1.2.840.113556.10.1.2", "Open Enclave evidence extension", open_plain},
 };
 
 /* ---- Certificate and request ---- */
@@ -212,6 +247,9 @@ static bool open_certificate(struct opening *o, X509 *x) {
         o->e->wrapper_count = wrappers;
         return false;
     }
+    o->e->in_certificate = true;
+    o->e->not_before = time_of(X509_get0_notBefore(x));
+    o->e->not_after = time_of(X509_get0_notAfter(x));
     bool self_issued = X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(x)) == 0;
     bool self_signed = key && X509_verify(x, key) == 1;
     ERR_clear_error();

@@ -450,7 +450,7 @@ struct amd_case {
     const char *what, *rule;
     X509 *revoked;
     const char *ask_name;
-    bool vlek, wrapped_hwid, negative_tcb, wrong_salt;
+    bool vlek, wrapped_hwid, negative_tcb, wrong_salt, masked;
     const EVP_MD *md;
     struct shape shape;
 };
@@ -490,7 +490,7 @@ static void amd(struct amd_case c) {
     const size_t at[] = {0x38, 0x180, 0x1e0, 0x1f0};
     for (int i = 0; i < 4; i++)
         memcpy(r + at[i], raw_tcb, 8);
-    if (!c.vlek) memcpy(r + 0x1a0, hwid + 2, 8);
+    if (!c.vlek && !c.masked) memcpy(r + 0x1a0, hwid + 2, 8);
     raw_sign(vek_key, EVP_sha384(), r, 0x2a0, 48, r + 0x2a0, true);
     struct attest_verifier *v = attest_verifier_new();
     trust(v, ark.x);
@@ -514,6 +514,7 @@ static void test_amd(void **state) {
     vek_key = EVP_EC_gen("P-384");
     amd((struct amd_case){.what = "sound Turin VCEK"});
     amd((struct amd_case){.what = "hwID in an OCTET STRING", .wrapped_hwid = true});
+    amd((struct amd_case){.what = "chip id masked by the host", .masked = true});
     amd((struct amd_case){.what = "another certificate revoked", .revoked = ark.x});
     amd((struct amd_case){.what = "ASK revoked", .rule = "chain.revocation", .revoked = ask.x});
     amd((struct amd_case){.what = "PSS with SHA-256", .rule = "chain.algorithm", .md = EVP_sha256()});

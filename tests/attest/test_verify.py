@@ -275,5 +275,78 @@ class Url(unittest.TestCase):
             self.assertEqual(run.returncode, 125)
 
 
+class KeepUrl(unittest.TestCase):
+    """TLS servers whose certificates carry evidence of the software signer, in every shape: appraised over the wire."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.made = tempfile.TemporaryDirectory()
+        cls.dir = pathlib.Path(cls.made.name)
+        subprocess.run([str(BIN.parent / "keep_certificates"), cls.dir], check=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.made.cleanup()
+
+    def ask(self, name, *args):
+        """donjon verify --url against a server that shows NAME.pem, in TLS 1.3."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self.dir / f"{name}.pem")
+        server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.handle_request, daemon=True)
+        thread.start()
+        run = donjon("verify", "--url", f"https://localhost:{server.server_port}/", *args)
+        thread.join(10)
+        server.server_close()
+        return run
+
+    def test_shapes(self):
+        software = ["--dev-root", self.dir / "root.pem", "--set", "allow_software=true"]
+        measured = ["--set", "snp.measurements=d0110e" + "00" * 45]
+        for name, given in (("cmw", True), ("cmw-json", True), ("cmw-collection", False), ("dice", True), ("ratls", True)):
+            collateral = ["-c", self.dir / "chain.pem"] if given else []
+            run = self.ask(name, *software, *measured, *collateral)
+            self.assertEqual(run.returncode, 0, name + run.stdout + run.stderr)
+            self.assertIn("Software (development) report", run.stdout)
+            self.assertIn("wrapper.key", run.stdout)
+            # The root alone is not permission, and permission is not the root.
+            run = self.ask(name, *software[:2], *collateral)
+            self.assertEqual(run.returncode, 1, name)
+            self.assertIn("REJECTED", run.stdout)
+            self.assertIn("by policy (the evidence is genuine): policy.software", run.stdout)
+            run = self.ask(name, *software[2:], *collateral)
+            self.assertEqual(run.returncode, 1, name)
+            self.assertIn("chain.path", run.stdout)
+        run = self.ask("cmw", *software, "--set", "snp.measurements=" + "00" * 48, "-c", self.dir / "chain.pem")
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("by policy (the evidence is genuine): policy.measurement", run.stdout)
+
+    def test_nonce_in_claims(self):
+        args = ["--dev-root", self.dir / "root.pem", "--set", "allow_software=true", "-c", self.dir / "chain.pem", "--nonce"]
+        self.assertEqual(self.ask("ratls", *args, b"ratls nonce".hex()).returncode, 0)
+        run = self.ask("ratls", *args, b"other nonce".hex())
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("by policy (the evidence is genuine): policy.nonce", run.stdout)
+
+    def test_not_believed(self):
+        args = ["--dev-root", self.dir / "root.pem", "--set", "allow_software=true", "-c", self.dir / "chain.pem"]
+        old = ["--dev-root", self.dir / "old-root.pem", "--set", "allow_software=true", "-c", self.dir / "old-chain.pem"]
+        for name, options, words in (
+                ("stolen", args, ["wrapper.key", "the evidence was made for another key", "expected  SHA-256, SHA-384 or SHA-512 of the public key"]),
+                ("ratls-stolen", args, ["wrapper.key", "a pubkey-hash claim that is this key's"]),
+                ("ratls-claims", args, ["wrapper.claims", "the claims were altered or belong to other evidence"]),
+                ("expired", args, ["wrapper.validity", "get a fresh certificate from the peer"]),
+                ("old-signer", old, ["chain.validity", "expired", "--at"]),
+                ("old-signer", args, ["REJECTED", "snp.signature"]),
+                ("plain", args, ["REJECTED", "carries no evidence"])):
+            run = self.ask(name, *options)
+            self.assertEqual(run.returncode, 1, name + run.stdout + run.stderr)
+            self.assertNotIn("ACCEPTED", run.stdout)
+            for word in words:
+                self.assertIn(word, run.stdout + run.stderr, name)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=0)
