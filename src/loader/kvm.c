@@ -385,7 +385,7 @@ static struct keep *kvm_start(const struct keep_image *image, char *error, size_
     if (!k) return NULL;
     uint64_t limit = image->memory_limit ? image->memory_limit : MEMORY_MOST;
     if (limit > MEMORY_MOST) limit = MEMORY_MOST;
-    k->memory_limit = (limit + KVM_FIRST_MEMORY + LARGE - 1) & ~(LARGE - 1);
+    k->memory_limit = (limit + SHIM_FIRST_MEMORY + LARGE - 1) & ~(LARGE - 1);
     k->debug = image->debug;
     k->mode = guess_mode();
     k->vm.kvm = k->vm.vm = k->vm.vcpu = -1;

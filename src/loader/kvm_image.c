@@ -65,7 +65,7 @@ void kvm_image_build(uint8_t *memory, const uint8_t *shim, const struct shim_dig
     for (uint64_t offset = 0; offset <= h->memory_size; offset += KVM_PAGE)
         table[IMAGE1][offset / KVM_PAGE] = (SHIM_IMAGE_GPA + offset) | image_flags(h, offset) | private;
     table[DIRECT3][0] = entry[DIRECT2];
-    for (uint64_t a = SHIM_IMAGE_GPA; a < SHIM_IMAGE_GPA + KVM_FIRST_MEMORY; a += LARGE)
+    for (uint64_t a = SHIM_IMAGE_GPA; a < SHIM_IMAGE_GPA + SHIM_FIRST_MEMORY; a += LARGE)
         table[DIRECT2][a / LARGE] = a | P | W | U | A | D | PS | NX | private;
     table[SHARED3][0] = entry[SHARED2];
     table[SHARED2][0] = SHIM_SHARED_GPA | P | W | U | A | D | PS | NX;

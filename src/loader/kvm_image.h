@@ -8,8 +8,6 @@
 #include <stddef.h>
 
 enum { KVM_PAGE = 4096, KVM_TABLES = 8, KVM_SHIM_MOST = 1 << 20 };
-#define KVM_FIRST_MEMORY (UINT64_C(64) << 20) /* bytes of private memory at the start */
-
 /* NULL: a shim of this version; else what is wrong with the file. */
 const char *kvm_shim_check(const uint8_t *file, size_t size);
 

@@ -45,7 +45,7 @@ static bool add_slot(struct vm *vm, uint64_t gpa, uint64_t size, uint64_t dense)
 const char *vm_create(struct vm *vm, uint64_t dense) {
     memset(vm, 0, sizeof *vm);
     dense = DENSE + ((dense + LARGE - 1) & ~(LARGE - 1));
-    if (dense > KVM_FIRST_MEMORY) dense = KVM_FIRST_MEMORY;
+    if (dense > SHIM_FIRST_MEMORY) dense = SHIM_FIRST_MEMORY;
     vm->vm = vm->vcpu = -1;
     vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (vm->kvm < 0) return "open /dev/kvm";
@@ -53,9 +53,9 @@ const char *vm_create(struct vm *vm, uint64_t dense) {
     vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
     if (vm->vm < 0) return "create a virtual machine";
     if (!add_slot(vm, SHIM_SHARED_GPA, SHIM_SHARED_SIZE, SHIM_SHARED_SIZE) ||
-        !add_slot(vm, SHIM_IMAGE_GPA, KVM_FIRST_MEMORY, dense))
+        !add_slot(vm, SHIM_IMAGE_GPA, SHIM_FIRST_MEMORY, dense))
         return "give the virtual machine memory";
-    vm->memory = KVM_FIRST_MEMORY;
+    vm->memory = SHIM_FIRST_MEMORY;
     vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
     if (vm->vcpu < 0) return "create a virtual CPU";
     int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);

@@ -12,6 +12,8 @@
 #define SHIM_SHARED_SIZE 0x200000 /* one 2 MiB page */
 #define SHIM_IMAGE_GPA   0x200000 /* private memory starts here, with the shim */
 #define SHIM_MEMORY_STEP 0x200000 /* private memory comes in whole 2 MiB pages */
+/* Bytes of private memory at the start: what the first tables map, neither more nor less. */
+#define SHIM_FIRST_MEMORY 0x4000000
 
 /* Inside the shared part. */
 #define SHIM_CALL_OFFSET     0x0

@@ -1,6 +1,7 @@
-/* A program with threads in the warden's place, as glibc makes them: creation and joining, mutexes, condition variables,
- * semaphores, barriers, thread-local variables, vector registers across switches, signals to a thread, sleeping, many
- * threads, and threads that only compute (they must not keep the others from running). Prints "threads: all holds". */
+/* A program with threads in the warden's place, as glibc makes them: creation and joining, mutexes, condition
+ * variables, semaphores, barriers, thread-local variables, vector registers across switches, signals to a thread,
+ * sleeping, many threads, and threads that only compute (they must not keep the others from running). Prints "threads:
+ * all holds". */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -230,8 +231,8 @@ int main(void) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } tests[] = {{"counting", counting},     {"turns", turns},       {"vectors", vectors}, {"preemption", preemption},
-                 {"timeouts", timeouts},     {"signals", signals},   {"many", many}};
+    } tests[] = {{"counting", counting}, {"turns", turns},     {"vectors", vectors}, {"preemption", preemption},
+                 {"timeouts", timeouts}, {"signals", signals}, {"many", many}};
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         double began = now();
         tests[i].run();

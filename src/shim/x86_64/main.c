@@ -7,7 +7,7 @@ _Noreturn void shim_main(void);
 static const char *boot_wrong(const struct shim_boot *b) {
     if (b->version != SHIM_VERSION) return "a loader of another version";
     if (b->flags & ~(uint32_t)SHIM_FLAG_DEBUG) return "unknown flags";
-    if (b->memory < 4 * LARGE || b->memory % LARGE || b->memory > b->memory_limit)
+    if (b->memory != SHIM_FIRST_MEMORY || b->memory > b->memory_limit) /* the tables map no more */
         return "an amount of memory that cannot be";
     if (b->memory_limit % LARGE || b->memory_limit > UINT64_C(1) << 39) return "a limit on memory that cannot be";
     return NULL;
