@@ -69,6 +69,7 @@ static int run_keep(struct run *r, struct run_module *m) {
         .stdio = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .backend = r->backend,
         .profile = r->profile,
+        .gdb_port = r->gdb_port,
         .require = (enum keep_strength)r->require,
         .chosen = chosen,
         .debug = r->debug,
@@ -150,6 +151,9 @@ static const struct cli_option options[] = {
      "Use no compiled code from the cache, and put none there. See `donjon compile`."},
     {OPT_PROFILE, 0, "profile", NULL,
      "Write /tmp/perf-PID.map for the keep, so that perf(1) shows the names of the program's functions."},
+    {OPT_GDB, 0, "gdb", "PORT",
+     "Start the keep's runtime stopped, and wait for gdb on this port of 127.0.0.1; implies `--debug`. For the kvm "
+     "backend."},
     {OPT_DEBUG, 0, "debug", NULL, "Show what the keep's runtime logs about itself."},
     {0},
 };

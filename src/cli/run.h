@@ -20,6 +20,7 @@ enum run_option {
     OPT_JSON,
     OPT_DEBUG,
     OPT_PROFILE,
+    OPT_GDB,
     OPT_NO_CACHE,
     KEY_UNKNOWN_TRAP,
     KEY_UNKNOWN_DEFAULT,
@@ -37,6 +38,7 @@ struct run {
     char *config_found; /* in a directory given as app */
     const char *argv0, *backend;
     int require; /* enum keep_strength */
+    unsigned gdb_port;
     bool json, debug, profile, no_cache;
     struct config c;
     uint64_t started_ns, read_ns; /* when it began; how long reading the module took */

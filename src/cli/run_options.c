@@ -159,6 +159,14 @@ static bool take_require(struct run *r, const char *value) {
     return true;
 }
 
+static bool take_port(struct run *r, const char *value) {
+    char *end;
+    unsigned long port = strtoul(value, &end, 10);
+    r->gdb_port = (unsigned)port;
+    r->debug = true;
+    return *value && !*end && port > 0 && port <= UINT16_MAX;
+}
+
 int run_read_options(struct run *r, struct cli_args *a) {
     const char *value;
     for (int id; (id = cli_next(a, &value)) != CLI_OPERAND;) {
@@ -172,6 +180,7 @@ int run_read_options(struct run *r, struct cli_args *a) {
         if (id == OPT_JSON) r->json = true;
         if (id == OPT_DEBUG) r->debug = true;
         if (id == OPT_PROFILE) r->profile = true;
+        if (id == OPT_GDB && !take_port(r, value)) return cli_usage_error(a, "--gdb %s: expected a port", value);
         if (id == OPT_NO_CACHE) r->no_cache = true;
     }
     r->app = value;

@@ -23,6 +23,7 @@ struct keep_image {
     const uint8_t *code_sha256; /* its digest */
     uint64_t memory_limit;      /* bytes the keep's host process may have as writable memory; 0 unlimited */
     bool debug;                 /* the warden's standard error is ours */
+    unsigned gdb_port;          /* wait for a debugger on this port of 127.0.0.1; 0: none. With `debug` only */
 };
 
 /* How a keep's host process ended. */
@@ -50,6 +51,8 @@ struct backend {
     /* Serves the keep's requests until it reports its end (GATE_EXIT), dies, or the server stops it. True after a
      * report. */
     bool (*serve)(struct keep *k, struct server *server);
+
+    bool gdb; /* keep_image.gdb_port works */
 
     bool in_process; /* the keep lives in this process, which is therefore worth locking in */
 

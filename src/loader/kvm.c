@@ -4,6 +4,7 @@
 #include "kvm_vm.h"
 #include "backend.h"
 #include "kvm_crash.h"
+#include "kvm_gdb.h"
 #include "serve.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +44,9 @@ struct keep {
     unsigned mode;
     uint8_t *shim;
     struct shim_digests digests;
+    unsigned gdb_port; /* 0: no debugger */
+    struct gdb gdb;
+    int shim_elf; /* for a crash's backtrace, in debug mode; or -1 */
     timer_t timer;
     bool have_timer;
     _Atomic bool dying, ended; /* is to end; the thread is at its end */
@@ -153,7 +157,7 @@ static uint64_t clock_ns(clockid_t clock) {
 static void tell(const struct keep *k) {
     struct shim_boot *b = &vm_shared(&k->vm)->boot;
     *b = (struct shim_boot){.version = SHIM_VERSION,
-                            .flags = k->debug ? SHIM_FLAG_DEBUG : 0,
+                            .flags = (k->debug ? SHIM_FLAG_DEBUG : 0) | (k->gdb_port ? SHIM_FLAG_STOP : 0),
                             .memory = k->vm.memory,
                             .memory_limit = k->memory_limit,
                             .tsc_khz = k->vm.tsc_khz,
@@ -196,7 +200,7 @@ static int64_t wait_bell(struct keep *k, uint64_t ns, bool listen) {
     struct timespec t = {.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
     int ready = ppoll(&p, 1, ns == UINT64_MAX ? NULL : &t, NULL);
     if (!listen) return 0;
-    if (ready <= 0) return -EINTR;
+    if (ready <= 0 || (k->gdb_port && vm_shared(&k->vm)->attention)) return -EINTR;
     uint8_t byte;
     ssize_t n = recv(k->keep_bell, &byte, 1, MSG_DONTWAIT);
     return n > 0 ? 1 : n == 0 ? 0 : -EINTR;
@@ -241,7 +245,7 @@ static void crashed(struct keep *k) {
         if (*p < ' ' || *p > '~') *p = '?';
     end_broken(k, "%s", c.reason);
     if (c.signal > 0 && c.signal < 32) k->end = (struct keep_end){.signalled = true, .code = (int)c.signal};
-    if (k->debug) kvm_show_crash(&c);
+    if (k->debug) kvm_show_crash(&c, crash_map(k->warden), crash_map(k->shim_elf));
 }
 
 /* Serves a call; false: the machine has ended. */
@@ -260,6 +264,10 @@ static bool serve_call(struct keep *k) {
     case SHIM_LOG: result = show(k, q.args[0], "shim: "); break;
     case SHIM_STDERR: result = show(k, q.args[0], ""); break;
     case SHIM_EXIT: end_exited(k, (int)(q.args[0] & 0xff)); return false;
+    case SHIM_STOP:
+        if (k->gdb_port && gdb_serve(&k->gdb, k->keep_bell)) break;
+        end_broken(k, "killed by the debugger");
+        return false;
     case SHIM_CRASH: crashed(k); return false;
     case SHIM_WRONG_MODE: k->end.wrong_mode = true; return false;
     default: result = -ENOSYS;
@@ -368,6 +376,8 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
 }
 
 static void free_keep(struct keep *k) {
+    if (k->gdb_port) gdb_close(&k->gdb);
+    if (k->shim_elf >= 0) close(k->shim_elf);
     vm_destroy(&k->vm);
     if (k->warden >= 0) close(k->warden);
     if (k->boot >= 0) close(k->boot);
@@ -376,6 +386,28 @@ static void free_keep(struct keep *k) {
     if (k->have_timer) timer_delete(k->timer);
     free(k->shim);
     free(k);
+}
+
+static void stop_warden(void *ctx) {
+    struct keep *k = ctx;
+    if (!k->joined) pthread_kill(k->thread, kick_signal());
+}
+
+/* What debugging wants to have open before the loader is locked in. */
+static bool open_debugger(struct keep *k, const struct keep_image *image, char *error, size_t size) {
+    char path[4096];
+    if (k->debug && beside(image->warden, "donjon-shim.elf", NULL, path, sizeof path))
+        k->shim_elf = open(path, O_RDONLY | O_CLOEXEC);
+    if (!image->gdb_port) return true;
+    k->gdb_port = image->gdb_port;
+    uint64_t cr3 = KVM_CR3((const struct shim_header *)(const void *)k->shim);
+    if (!gdb_open(&k->gdb, k->gdb_port, &k->vm, cr3, stop_warden, k)) {
+        snprintf(error, size, "cannot listen for a debugger on 127.0.0.1:%u: %s", k->gdb_port, strerror(errno));
+        return false;
+    }
+    fprintf(stderr, "keep: waiting for a debugger: gdb %s -ex 'target remote 127.0.0.1:%u'\n", image->warden,
+            k->gdb_port);
+    return true;
 }
 
 static struct keep *kvm_start(const struct keep_image *image, char *error, size_t size) {
@@ -388,7 +420,7 @@ static struct keep *kvm_start(const struct keep_image *image, char *error, size_
     k->memory_limit = (limit + SHIM_FIRST_MEMORY + LARGE - 1) & ~(LARGE - 1);
     k->debug = image->debug;
     k->mode = guess_mode();
-    k->vm.kvm = k->vm.vm = k->vm.vcpu = -1;
+    k->vm.kvm = k->vm.vm = k->vm.vcpu = k->shim_elf = -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) pair[0] = pair[1] = -1;
     k->bell = pair[0];
     k->keep_bell = pair[1];
@@ -401,7 +433,8 @@ static struct keep *kvm_start(const struct keep_image *image, char *error, size_
         snprintf(error, size, "cannot start the warden %s: %s", image->warden, strerror(errno));
     else if (find_shim(k, image->warden, error, size) && find_digests(k, image->warden, error, size)) {
         add_code(k, image);
-        if (start_machine(k, error, size)) return k;
+        if (k->debug) k->digests.flags |= SHIM_MAY_DEBUG;
+        if (open_debugger(k, image, error, size) && start_machine(k, error, size)) return k;
     }
     free_keep(k);
     return NULL;
@@ -453,6 +486,7 @@ const struct backend backend_kvm = {
     .name = "kvm",
     .strength = KEEP_VM,
     .in_process = true,
+    .gdb = true,
     .protects =
         "this machine from the workload, by a virtual machine around the sealed warden; not the workload from this "
         "machine",

@@ -77,6 +77,14 @@ bool vm_grow(struct vm *vm, uint64_t size) {
     return true;
 }
 
+void *vm_at(const struct vm *vm, uint64_t gpa, uint64_t size) {
+    uint64_t start = SHIM_SHARED_GPA;
+    for (unsigned i = 0; i < vm->n_slots; start += vm->slots[i++].size)
+        if (gpa >= start && gpa - start < vm->slots[i].size && size <= vm->slots[i].size - (gpa - start))
+            return (uint8_t *)vm->slots[i].at + (gpa - start);
+    return NULL;
+}
+
 void vm_destroy(struct vm *vm) {
     if (vm->run) munmap(vm->run, vm->run_size);
     if (vm->vcpu >= 0) close(vm->vcpu);

@@ -27,6 +27,8 @@ const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode);
 /* More private memory, behind what there is. False: the machine has no more. */
 bool vm_grow(struct vm *vm, uint64_t size);
 void vm_destroy(struct vm *vm);
+/* Guest-physical memory [gpa, gpa + size), all in one piece; NULL: it is not. */
+void *vm_at(const struct vm *vm, uint64_t gpa, uint64_t size);
 
 static inline struct shim_shared *vm_shared(const struct vm *vm) {
     return (struct shim_shared *)((uint8_t *)vm->slots[0].at + SHIM_CALL_OFFSET);

@@ -275,7 +275,7 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
     if (o->profile) server_profile(s, b->pid(k));
     s->lock = o->lock && b->in_process && !DONJON_SANITIZED;
     uint64_t wall = o->config->limits.time;
-    if (wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
+    if (!o->gdb_port && wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
     bool reported = b->serve(k, s);
     bool late = !reported && !s->broken_pipe && gate_now_ns() >= s->deadline_ns;
     control_keep(o->control, NULL, b);
@@ -305,6 +305,11 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
                b->name);
         return;
     }
+    if (o->gdb_port && !b->gdb) {
+        failed(result, "a keep of backend %s is a process: attach to it with `gdb -p`, as root; --gdb is for kvm",
+               b->name);
+        return;
+    }
     result->protects = b->protects;
     if (o->chosen) o->chosen(o->ready_ctx, b->name, b->protects);
     char warden[4096], error[512];
@@ -312,7 +317,7 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
         failed(result, "cannot tell where the warden is: set DONJON_WARDEN");
         return;
     }
-    struct keep_image image = {.warden = warden, .debug = o->debug};
+    struct keep_image image = {.warden = warden, .debug = o->debug, .gdb_port = o->gdb_port};
     size_t code_size = o->code ? o->code_size : 0;
     image.boot_fd = make_boot(o, &image.boot_size, result);
     if (image.boot_fd < 0) return;

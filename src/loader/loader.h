@@ -90,9 +90,11 @@ struct keep_options {
     uint64_t memory;    /* with `tenant`: bytes that the keep may have; 0: as the configuration's limits have it */
     const struct keep_services *services; /* NULL: none */
     struct keep_control *control;         /* NULL: nobody will want to end it */
-    bool lock;  /* lock this whole process in, for good, once the keep runs (kvm: the machine is in it). For
-                   programs that do nothing afterwards but say how it ended */
-    bool debug; /* the warden's own standard error and its log records go to descriptor 2 */
+    bool lock;         /* lock this whole process in, for good, once the keep runs (kvm: the machine is in it). For
+                          programs that do nothing afterwards but say how it ended */
+    unsigned gdb_port; /* wait for gdb on this port of 127.0.0.1, with the warden stopped at its first instruction; 0:
+                          none. Needs `debug`, and a backend that can */
+    bool debug;        /* the warden's own standard error and its log records go to descriptor 2 */
 
     /* Called in the calling thread before the keep is built: which kind it will be, and what that protects from. NULL:
      * nobody wants to know. */

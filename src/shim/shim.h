@@ -45,7 +45,7 @@
 #define SHIM_MODE_PARA  3 /* KVM-PVM: SYSCALL stays at CPL 3, and CPL 0 is emulated: the shim lives at CPL 3 */
 
 /* The one call that the assembler makes (enum shim_op). */
-#define SHIM_OP_WRONG_MODE 12
+#define SHIM_OP_WRONG_MODE 13
 
 #define SHIM_MAGIC   0x6d696853 /* "Shim" */
 #define SHIM_VERSION 2
@@ -69,9 +69,11 @@ struct shim_header {
 };
 
 /* One page, measured with the shim: what it may take in. */
+enum { SHIM_MAY_DEBUG = 1 };
 struct shim_digests {
     uint64_t magic;
-    uint32_t version, zero;
+    uint32_t version;
+    uint32_t flags; /* SHIM_MAY_DEBUG: registers and memory may be shown. Measured, so that no host can ask for it */
     uint64_t warden_size; /* the leading part of the warden's file that is loaded: debug information lies behind it */
     uint8_t warden_sha256[32];
     uint64_t code_size; /* compiled code that comes with the module; 0: none may come */
@@ -93,6 +95,7 @@ enum shim_op {
     SHIM_STDERR,     /* a0 bytes in the transfer buffer: the warden's standard error -> bytes taken */
     SHIM_EXIT,       /* a0 status; does not return */
     SHIM_CRASH,      /* struct shim_crash in the transfer buffer; does not return */
+    SHIM_STOP,       /* struct shim_stop in the transfer buffer; comes back when the debugger says so */
     SHIM_WRONG_MODE = SHIM_OP_WRONG_MODE, /* this machine's SYSCALL does not do what the mode says; does not return */
     SHIM_OPS
 };
@@ -106,7 +109,7 @@ struct shim_call {
 };
 
 /* What the host says at the start, read once and checked. Behind struct shim_call. */
-enum { SHIM_FLAG_DEBUG = 1 };
+enum { SHIM_FLAG_DEBUG = 1, SHIM_FLAG_STOP = 2 /* a debugger is there */, SHIM_FLAGS = 3 };
 struct shim_boot {
     uint32_t version, flags;
     uint64_t memory;       /* bytes of private memory there are */
@@ -117,6 +120,7 @@ struct shim_boot {
 };
 struct shim_shared {
     struct shim_call call;
+    uint32_t attention; /* the debugger wants the warden to stop */
     _Alignas(64) struct shim_boot boot;
 };
 
@@ -125,6 +129,14 @@ struct shim_regs {
     uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t vector, error;
     uint64_t rip, cs, rflags, rsp, ss;
+};
+
+/* For a debugger: the warden has stopped; what the host leaves here it goes on with (flags and addresses are checked).
+ */
+struct shim_stop {
+    uint32_t signal, tid;
+    struct shim_regs regs;
+    uint64_t fs_base, warden_base;
 };
 
 /* Why a keep died. */

@@ -122,7 +122,7 @@ static void keep(uint64_t most) {
                             .tsc_khz = vm.tsc_khz,
                             .realtime_ns = next() >> 2,
                             .monotonic_ns = next() >> 20};
-    if (next() % 8 == 0) ((uint8_t *)b)[next() % sizeof *b] ^= (uint8_t)(1 << next() % 8);
+    if (next() % 8 == 0) ((uint8_t *)b)[next() % (next() % 2 ? sizeof *b : 32)] ^= (uint8_t)(1 << next() % 8);
     what = vm_start(&vm, (const struct shim_header *)(const void *)shim, mode);
     if (what) exit(printf("cannot %s\n", what));
     starts++;
@@ -174,6 +174,7 @@ int main(int argc, char **argv) {
     shim = load(argv[1], &shim_size);
     program = load(argv[2], &program_size);
     if (kvm_shim_check(shim, shim_size) || !kvm_digests(program, program_size, &digests)) return 1;
+    digests.flags = SHIM_MAY_DEBUG;
     pthread_create(&thread, NULL, scribble, NULL);
     while (lies < most)
         keep(most);

@@ -51,7 +51,13 @@ static void warden_exception(struct shim_regs *r) {
     switch (r->vector) {
     case DE: signal_fault(r, SIGFPE, FPE_INTDIV, r->rip, DE); return;
     case DB:
-    case BP: signal_fault(r, SIGTRAP, TRAP_BRKPT, r->rip, r->vector); return;
+    case BP:
+        if (stops) {
+            stop(r, SIGTRAP);
+            return;
+        }
+        signal_fault(r, SIGTRAP, TRAP_BRKPT, r->rip, r->vector);
+        return;
     case UD: signal_fault(r, SIGILL, ILL_ILLOPN, r->rip, UD); return;
     case MF:
     case XM: signal_fault(r, SIGFPE, FPE_FLTDIV, r->rip, r->vector); return;
@@ -66,6 +72,7 @@ static void warden_exception(struct shim_regs *r) {
         timer_check();
         threads_kick();
         timer_arm();
+        if (stop_wanted() && current->phase == THREAD_PLAIN) stop(r, SIGINT);
         return;
     default: crash(r, SIGILL, "an exception that nothing of the warden's can cause");
     }

@@ -41,10 +41,11 @@ void host_exit(uint32_t status) {
     crash(NULL, 0, "the host goes on after the end");
 }
 
-/* Copies what can be read of the warden's stack. */
+/* Copies what can be read of the stack: the warden's, or the shim's own. */
 static uint64_t copy_stack(uint8_t *to, uint64_t rsp) {
-    uint64_t n = 0;
-    while (n < SHIM_CRASH_STACK && user_ok(rsp + n, 8, false)) {
+    uint64_t n = 0, end = (uint64_t)shim_end;
+    bool own = rsp >= (uint64_t)shim_start && rsp < end;
+    while (n < SHIM_CRASH_STACK && (own ? rsp + n + 8 <= end : user_ok(rsp + n, 8, false))) {
         memcpy(to + n, (void *)(rsp + n), 8);
         n += 8;
     }

@@ -46,7 +46,7 @@ int memcmp(const void *a, const void *b, size_t n);
 void format(char *to, size_t size, const char *text, ...);
 
 /* ---- host.c: the only way out ---- */
-extern bool debug;
+extern bool debug, stops; /* logs and tells of crashes; a debugger is there */
 /* A call; the result as it was read, once. Check it. */
 int64_t host_call(enum shim_op op, uint64_t a0, uint64_t a1);
 void host_bell(void);
@@ -146,6 +146,7 @@ int64_t sys_getrandom(uint64_t to, uint64_t size, uint64_t flags);
 /* ---- signal.c ---- */
 enum {
     SIGHUP = 1,
+    SIGINT = 2,
     SIGILL = 4,
     SIGTRAP = 5,
     SIGABRT = 6,
@@ -213,6 +214,12 @@ int64_t sys_futex(uint64_t at, uint64_t op, uint64_t value, uint64_t time, uint6
 int64_t sys_clone(const struct shim_regs *r, uint64_t flags, uint64_t stack, uint64_t parent_tid, uint64_t child_tid,
                   uint64_t tls);
 void sys_exit(struct shim_regs *r, uint32_t status);
+
+/* ---- stop.c: a debugger ---- */
+/* Shows it the warden's registers and goes on with those it gives. */
+void stop(struct shim_regs *r, uint32_t signal);
+bool stop_wanted(void);
+#define FLAG_TF UINT64_C(0x100)
 
 /* ---- exception.c, syscall.c ---- */
 void exception_c(struct shim_regs *r);

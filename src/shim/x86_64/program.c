@@ -266,6 +266,7 @@ void program_start(const struct shim_digests *d) {
     booting = false;
     host_log("warden at %x, system calls from here on are its own", warden_base);
     struct shim_regs r = {.rip = entry, .rsp = rsp, .rflags = RFLAGS_START, .cs = SHIM_USER_CS, .ss = SHIM_USER_SS};
+    stop(&r, SIGTRAP);
     user_run(&r);
     crash(NULL, 0, "the warden came back");
 }

@@ -12,7 +12,6 @@
 enum { SIG_DFL, SIG_IGN, SIG_BLOCK = 0, SIG_UNBLOCK, SIG_SETMASK, SS_ONSTACK = 1, SS_DISABLE = 2, RED_ZONE = 128 };
 #define USER_FLAGS UINT64_C(0x240dd5) /* CF PF AF ZF SF TF DF OF AC ID: what sigreturn may set */
 #define FLAG_FIXED UINT64_C(0x202)    /* bit 1 is one; interrupts are on */
-#define FLAG_TF    UINT64_C(0x100)
 #define FLAG_DF    UINT64_C(0x400)
 
 struct action {
@@ -151,6 +150,11 @@ static const char *name(unsigned signal) {
     }
 }
 
+static _Noreturn void die(struct shim_regs *r, unsigned signal) {
+    stop(r, signal);
+    crash(r, signal, name(signal));
+}
+
 bool signal_deliver(struct shim_regs *r) {
     bool changed = false;
     struct signals *own = &current->signals;
@@ -159,7 +163,7 @@ bool signal_deliver(struct shim_regs *r) {
         fault.code = own->pending & bit(signal) ? SI_TKILL : 0;
         own->pending &= ~bit(signal);
         if (fault.code == 0) pending &= ~bit(signal);
-        if (actions[signal].handler == SIG_DFL && !ignored(signal)) crash(r, signal, name(signal));
+        if (actions[signal].handler == SIG_DFL && !ignored(signal)) die(r, signal);
         if (!ignored(signal)) call_handler(r, signal);
         fault.code = 0;
         changed = true;
@@ -169,7 +173,7 @@ bool signal_deliver(struct shim_regs *r) {
 
 void signal_fault(struct shim_regs *r, unsigned signal, int code, uint64_t address, uint64_t trap) {
     if (current->phase != THREAD_PLAIN) crash(r, signal, "a thread's vector state is damaged");
-    if ((current->signals.blocked & bit(signal)) || actions[signal].handler <= SIG_IGN) crash(r, signal, name(signal));
+    if ((current->signals.blocked & bit(signal)) || actions[signal].handler <= SIG_IGN) die(r, signal);
     fault.code = code;
     fault.address = address;
     fault.trap = trap;

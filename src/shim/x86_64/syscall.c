@@ -67,6 +67,12 @@ static int64_t read_bell(struct shim_regs *r, uint64_t to, uint64_t size) {
         timer_check();
         uint64_t next = threads_look(), timer = timer_left();
         if (signal_due()) return -EINTR;
+        if (stop_wanted()) {
+            r->rip -= SYSCALL_SIZE; /* it asks again afterwards */
+            r->rax = NR_read;
+            stop(r, SIGINT);
+            return (int64_t)r->rax;
+        }
         bool others = threads_others();
         if (timer < next) next = timer;
         uint64_t before = clock_started();
@@ -238,5 +244,6 @@ int syscall_c(struct shim_regs *r) {
     case NR_exit: sys_exit(r, (uint32_t)(r->rdi & 0xff)); return 1;
     default: r->rax = (uint64_t)call(r);
     }
-    return signal_deliver(r) || threads_after(r);
+    bool stepped = r->rflags & FLAG_TF; /* not before the warden's next instruction */
+    return signal_deliver(r) || threads_after(r) || stepped;
 }
