@@ -2,12 +2,14 @@
  * of each other they believe nothing that would cost more than this one keep.
  *
  * donjon-keep --dir DIR --status-fd N [--backend NAME] [--memory BYTES] [--signer FILE] [--idle SECONDS]
+ *             [--warden FILE] [--debug]
  *   DIR         the keep's directory, made by the agent (0700); the two sockets below are made in it
  *   --status-fd one line of JSON goes there when the keep has been built, or cannot be; then it is closed
  *   --backend   "process", "kvm", ...; without: the strongest that works
  *   --memory    bytes the keep may have, all together; without: 2 GiB
  *   --signer    the software signer's PEM (attest_signer_load), used where the backend has no TEE
  *   --idle      ends by itself when no tenant has fed it for so long; 0: never; without: 60
+ *   --warden    the warden's file; without: donjon-warden-tls beside this program
  *   The agent starts it in a session of its own, standard input, output and error on /dev/null (error is the agent's
  *   with --debug). It outlives the agent, ignores SIGPIPE and SIGHUP, and ends with the keep in it when it is killed.
  *
@@ -21,13 +23,17 @@
  *   {"op":"status"} -> {"op":"status","state":"waiting|running|exited","backend":...,"measurement":...,"ports":[8443],
  *                       "cpu_ms":..., "memory":bytes, "exit":{"outcome":"exited","code":0,"text":null}|null}
  *   {"op":"stop"}   -> {"op":"stop"}, then the keep and donjon-keep end (exit recorded as "stopped")
- * and donjon-keep may say at any time:
+ *   Outcomes: exited, trapped, timeout, refused, failed, signalled, stopped, unfed (no tenant came). `text` is always
+ * null: a program's last words are its tenant's. and donjon-keep may say at any time:
  *   {"event":"state", ...}      the fields of status, whenever state or ports change; "exited" is said before it ends
  *   {"upcall":"steward","id":N,"url":"https://...","which":"nonce|certify|ear","body":"<base64>"}
  * to which the agent answers
  *   {"answer":"steward","id":N,"status":200,"body":"<base64>"}   or   {"answer":"steward","id":N,"error":"..."}
  *
- * A keep whose program has ended stays "exited" with its logs for KEEP_LINGER seconds, or until it is stopped. */
+ * DIR/end.json  the same fields once more, written when the keep has ended, for an agent that was not there.
+ *
+ * A keep whose program has ended stays "exited" with its logs for KEEP_LINGER seconds, or until it is stopped, or until
+ * a tenant who has been attached, or has read the log, knows how it ended. */
 #ifndef DONJON_AGENT_KEEP_H
 #define DONJON_AGENT_KEEP_H
 
@@ -39,5 +45,6 @@ enum {
 };
 #define KEEP_SOCKET  "socket"
 #define KEEP_CONTROL "control"
+#define KEEP_END     "end.json"
 
 #endif

@@ -114,6 +114,7 @@ void config_free(struct config *c) {
     free(c->files);
     free(c->mounts);
     free(c->tls_names);
+    free(c->secrets);
     *c = (struct config){0};
 }
 
@@ -352,6 +353,48 @@ bool config_add_mount(struct config *c, const struct config_mount *mount, struct
     return true;
 }
 
+static bool secret_name_ok(const char *s) {
+    size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
+    return n > 0 && s[n] == 0 && n <= CONFIG_NAME_MAX;
+}
+
+static bool check_secret(const struct config *c, const struct config_secret *s, struct config_error *err) {
+    char norm[CONFIG_PATH_MAX + 2];
+    if (!s->name || !secret_name_ok(s->name))
+        return fail(err, "name: expected letters, digits, '_', '.' and '-', found \"%.100s\"", s->name ? s->name : "");
+    if (!s->env == !s->file) return fail(err, "secret \"%s\": expected either env or file", s->name);
+    if (s->env && (!*s->env || strchr(s->env, '=') || strlen(s->env) > CONFIG_NAME_MAX))
+        return fail(err, "env: a variable's name must not be empty, contain '=', or have more than %d bytes",
+                    CONFIG_NAME_MAX);
+    if (s->file && (strlen(s->file) > CONFIG_PATH_MAX || !normalise(s->file, norm) || strcmp(norm, s->file) != 0 ||
+                    s->file[0] != '/' || !s->file[1]))
+        return fail(err, "file: expected an absolute path without \".\", \"..\" and empty parts, found \"%.200s\"",
+                    s->file);
+    for (uint32_t i = 0; i < c->n_secrets; i++) {
+        const struct config_secret *o = &c->secrets[i];
+        if (strcmp(o->name, s->name) == 0) return fail(err, "name: \"%s\" comes twice", s->name);
+        if (s->env && o->env && strcmp(o->env, s->env) == 0) return fail(err, "env: \"%s\" comes twice", s->env);
+        if (s->file && o->file && strcmp(o->file, s->file) == 0)
+            return fail(err, "file: \"%.200s\" comes twice", s->file);
+    }
+    return true;
+}
+
+bool config_add_secret(struct config *c, const struct config_secret *secret, struct config_error *err) {
+    if (c->n_secrets == CONFIG_SECRETS_MAX) return fail(err, "secrets: more than %d", CONFIG_SECRETS_MAX);
+    if (!check_secret(c, secret, err)) return false;
+    const char *where = secret->env ? secret->env : secret->file;
+    size_t text = strlen(secret->name) + strlen(where);
+    if (c->text + text > CONFIG_TEXT_MAX)
+        return fail(err, "secrets: all strings together are over the %d bytes allowed", CONFIG_TEXT_MAX);
+    const char *name = keep(c, secret->name, strlen(secret->name)), *copy = keep(c, where, strlen(where));
+    if (!name || !copy || !grow((void **)&c->secrets, &c->cap_secrets, c->n_secrets + 1, sizeof *c->secrets))
+        return no_memory(err);
+    c->text += text;
+    c->secrets[c->n_secrets++] = (struct config_secret){name, secret->env ? copy : NULL, secret->env ? NULL : copy};
+    return true;
+}
+
 bool config_has_root(const struct config *c) {
     for (uint32_t i = 0; i < c->n_mounts; i++)
         if (!*place(c->mounts[i].guest)) return true;
@@ -528,6 +571,9 @@ bool config_uses_tls(const struct config *c) {
 }
 
 bool config_supported(const struct config *c, struct config_error *err) {
+    if (c->n_secrets)
+        return fail(err, "secrets: \"%s\" can only be given to a deployed keep, by `donjon deploy --secret`",
+                    c->secrets[0].name);
     for (uint32_t i = 0; i < c->n_files; i++) {
         const struct config_file *f = &c->files[i];
         if (f->kind == CONFIG_CONNECT && f->prot == CONFIG_TLS && !*f->trust && !*f->peer_policy)

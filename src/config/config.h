@@ -26,11 +26,12 @@ enum {
     CONFIG_ENV_MAX = 8192,
     CONFIG_FILES_MAX = 256,
     CONFIG_MOUNTS_MAX = 64,
-    CONFIG_NAME_MAX = 255,  /* names of files, host names, addresses */
-    CONFIG_PATH_MAX = 4096, /* mounts: PATH_MAX */
+    CONFIG_NAME_MAX = 255,         /* names of files, host names, addresses */
+    CONFIG_PATH_MAX = 4096,        /* mounts: PATH_MAX */
     CONFIG_PEM_MAX = 512 * 1024,   /* certificates of one trust list: all of the web's are some 220 KiB */
     CONFIG_POLICY_MAX = 64 * 1024, /* one peer-policy, flattened */
     CONFIG_TLS_NAMES_MAX = 64,
+    CONFIG_SECRETS_MAX = 64,
 };
 
 #define CONFIG_UNLIMITED UINT64_MAX
@@ -58,8 +59,8 @@ struct config_file {
     const char *addr;      /* listen: address to bind, "::" means all of both families; "" elsewhere */
     const char *host;      /* connect: name or address; "" elsewhere */
 
-    /* listen and connect with CONFIG_TLS; 0 and "" elsewhere. A listener has trust or peer_policy with CLIENT_AUTH_REQUIRE
-     * only, and then at least one of them. Where both are given, a peer must satisfy both. */
+    /* listen and connect with CONFIG_TLS; 0 and "" elsewhere. A listener has trust or peer_policy with
+     * CLIENT_AUTH_REQUIRE only, and then at least one of them. Where both are given, a peer must satisfy both. */
     enum config_client_auth client_auth; /* listen */
     const char *trust;       /* certificates (PEM, one behind the other) that peers' chains may end in; "": none */
     const char *server_name; /* connect: what the peer's certificate must be for; "": `host` */
@@ -117,6 +118,13 @@ uint64_t *config_limit_at(struct config_limits *limits, enum config_limit which)
 #define CONFIG_TLS_LIFETIME_LEAST (60 * CONFIG_SECOND)
 #define CONFIG_TLS_LIFETIME_MOST  (7 * 24 * 3600 * CONFIG_SECOND)
 
+/* What the tenant gives at a deployment, and nobody writes down: only its name and its place are configuration. */
+struct config_secret {
+    const char *name; /* A-Z a-z 0-9 _ . -; each once */
+    const char *env;  /* the variable that holds it; NULL: it is a file */
+    const char *file; /* where the program finds it: an absolute path, "/run/secrets/NAME"; NULL: it is a variable */
+};
+
 struct config_env {
     const char *key; /* not empty, no '=' */
     const char *value;
@@ -136,7 +144,9 @@ struct config {
     uint32_t n_files;
     struct config_mount *mounts; /* each place once: "/data" and "data" are the same place, as are "/" and "." */
     uint32_t n_mounts;
-    const char *steward; /* URL or NULL */
+    struct config_secret *secrets;
+    uint32_t n_secrets;
+    const char *steward;    /* URL or NULL */
     const char *steward_ca; /* the CA (PEM) that certificates from the steward must chain to; NULL: none */
     const char **tls_names; /* what the keep's certificate is for: DNS names and addresses */
     uint32_t n_tls_names;
@@ -150,7 +160,7 @@ struct config {
 
     /* private to config.c */
     struct config_block *blocks;
-    uint32_t cap_args, cap_env, cap_files, cap_mounts, cap_tls_names;
+    uint32_t cap_args, cap_env, cap_files, cap_mounts, cap_tls_names, cap_secrets;
     uint64_t text; /* bytes of strings so far */
 };
 
@@ -178,6 +188,7 @@ bool config_set_env(struct config *c, const char *key, size_t key_len, const cha
                     struct config_error *err);
 bool config_add_file(struct config *c, const struct config_file *file, struct config_error *err);
 bool config_add_mount(struct config *c, const struct config_mount *mount, struct config_error *err);
+bool config_add_secret(struct config *c, const struct config_secret *secret, struct config_error *err);
 bool config_set_limit(struct config *c, enum config_limit which, uint64_t value, struct config_error *err);
 void config_clear_args(struct config *c);
 void config_clear_files(struct config *c);
@@ -203,7 +214,8 @@ bool config_has_root(const struct config *c);
 /* True when one of the files is a TLS connection or listener: the keep needs donjon-warden-tls. */
 bool config_uses_tls(const struct config *c);
 
-/* True when this release can run it. Otherwise `err` says what is missing (a TLS connection that trusts nobody). */
+/* True when this release can run it on this machine (`donjon run`). Otherwise `err` says what is missing (a TLS
+ * connection that trusts nobody). */
 bool config_supported(const struct config *c, struct config_error *err);
 
 #ifdef __cplusplus

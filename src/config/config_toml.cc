@@ -400,6 +400,34 @@ struct reader {
             mount(item, "mounts[" + std::to_string(i++) + "]");
     }
 
+    void secret(const toml::node &n, const string &path) {
+        auto t = n.as_table();
+        if (!t) return expected(n, path, "a table, [[secrets]]");
+        unsigned errors = reports->n_errors;
+        unknown_keys(*t, path, {"name", "env", "file"});
+        auto name = file_text(*t, path, "name", true), env = file_text(*t, path, "env", false),
+             file = file_text(*t, path, "file", false);
+        if (reports->n_errors != errors) return;
+        for (auto s : {name, env, file})
+            if (s && memchr(s->data(), 0, s->size())) return error(*t, path + ": must not contain a NUL character");
+        if (env && file) return error(*t, path + ": expected either env or file, found both");
+        string usual = "/run/secrets/" + *name;
+        config_secret s = {name->c_str(), env ? env->c_str() : nullptr,
+                           file  ? file->c_str()
+                           : env ? nullptr
+                                 : usual.c_str()};
+        config_error why;
+        if (!config_add_secret(c, &s, &why)) error(*t, path + "." + why.message);
+    }
+
+    void secrets(const toml::node &n) {
+        auto list = n.as_array();
+        if (!list) return expected(n, "secrets", "an array of tables, [[secrets]]");
+        size_t i = 0;
+        for (auto &&item : *list)
+            secret(item, "secrets[" + std::to_string(i++) + "]");
+    }
+
     void limit(const toml::node &n, config_limit which) {
         const config_limit_info &l = config_limit_table[which];
         static const char *const what[] = {"a size such as \"64 MiB\"", "a number", "a time such as \"30s\""};
@@ -519,14 +547,15 @@ struct reader {
     void root(const toml::table &t) {
         c->announce_fds = true;
         unknown_keys(t, "",
-                     {"args", "env", "steward", "files", "mounts", "limits", "wasm", "tls", "stdin", "stdout", "stderr",
-                      "network"});
+                     {"args", "env", "steward", "files", "mounts", "secrets", "limits", "wasm", "tls", "stdin",
+                      "stdout", "stderr", "network"});
         if (auto n = t.get("args")) args(*n);
         if (auto n = t.get("env")) env(*n);
         if (auto n = t.get("steward")) steward(*n);
         if (auto n = t.get("files")) files(*n);
         standard(t);
         if (auto n = t.get("mounts")) mounts(*n);
+        if (auto n = t.get("secrets")) secrets(*n);
         if (auto n = t.get("limits")) limits(*n);
         if (auto n = t.get("wasm")) wasm(*n);
         if (auto n = t.get("tls")) tls(*n);

@@ -84,6 +84,13 @@ static void write_config(struct writer *w, const struct config *c, uint32_t tota
     put_int(w, c->n_tls_names, 4);
     for (uint32_t i = 0; i < c->n_tls_names; i++)
         put_string(w, c->tls_names[i]);
+    put_int(w, c->n_secrets, 4);
+    for (uint32_t i = 0; i < c->n_secrets; i++) {
+        const struct config_secret *s = &c->secrets[i];
+        put_string(w, s->name);
+        put_int(w, s->file ? 1 : 0, 1);
+        put_string(w, s->file ? s->file : s->env);
+    }
 }
 
 bool config_encode(const struct config *c, uint8_t **bytes, size_t *len) {
@@ -276,6 +283,20 @@ static void read_tls(struct reader *r, struct config *c) {
     }
 }
 
+static void read_secrets(struct reader *r, struct config *c) {
+    struct config_error why;
+    char name[CONFIG_NAME_MAX + 1], where[CONFIG_PATH_MAX + 1];
+    uint32_t n = get_count(r, CONFIG_SECRETS_MAX, 9, "secrets");
+    for (uint32_t i = 0; i < n && !r->failed; i++) {
+        get_name(r, name, sizeof name, "secret name");
+        uint64_t file = get_int(r, 1, "secret where");
+        if (file > 1) wrong(r, "secret where: expected 0 or 1, found %u", (unsigned)file);
+        get_name(r, where, sizeof where, "secret place");
+        struct config_secret s = {name, file ? NULL : where, file ? where : NULL};
+        if (!r->failed) check(r, config_add_secret(c, &s, &why), &why);
+    }
+}
+
 static void read_config(struct reader *r, struct config *c) {
     struct config_error why;
     const uint8_t *m = take(r, sizeof magic, "magic");
@@ -306,6 +327,7 @@ static void read_config(struct reader *r, struct config *c) {
     read_files(r, c);
     read_mounts(r, c);
     read_tls(r, c);
+    read_secrets(r, c);
     if (!r->failed && r->at != r->len) wrong(r, "%zu bytes after the end", r->len - r->at);
 }
 

@@ -5,7 +5,7 @@
  * the keep's business and must not change the workload's digest.
  *
  * Layout, all integers little-endian, no padding:
- *   "DONJCFG" u8 version=2
+ *   "DONJCFG" u8 version=3
  *   u32 total length, from the first byte of the magic
  *   u8 flags: 1 announce_fds, 2 unknown_imports_trap, 4 steward follows, 8 interpret, 16 unknown_imports_default
  *      (2 and 16 exclude each other)
@@ -19,6 +19,7 @@
  *                            u8 client_auth, string trust, string server_name, string peer_policy)
  *   u32 n_mounts, n_mounts x (u8 writable, string guest)
  *   u64 tls_lifetime, u32 n_tls_names, n_tls_names x string
+ *   u32 n_secrets, n_secrets x (string name, u8 where: 0 env, 1 file, string)
  * string: u32 length, bytes (no NUL among them). */
 #ifndef DONJON_CONFIG_WIRE_H
 #define DONJON_CONFIG_WIRE_H
@@ -30,11 +31,12 @@ extern "C" {
 #endif
 
 enum {
-    CONFIG_WIRE_VERSION = 2,
+    CONFIG_WIRE_VERSION = 3,
     CONFIG_WIRE_HEADER = 8 + 4, /* magic and version, total length */
     /* The most that decode looks at: all text and a length word per string, with room for the fixed parts. */
     CONFIG_WIRE_MAX = CONFIG_TEXT_MAX + 4 * (CONFIG_ARGS_MAX + 2 * CONFIG_ENV_MAX) +
-                      32 * (CONFIG_FILES_MAX + CONFIG_MOUNTS_MAX) + 4 * CONFIG_TLS_NAMES_MAX + 1024,
+                      32 * (CONFIG_FILES_MAX + CONFIG_MOUNTS_MAX) + 4 * CONFIG_TLS_NAMES_MAX + 9 * CONFIG_SECRETS_MAX +
+                      1024,
 };
 
 /* Encodes into memory from malloc: *bytes and *len are the caller's. False: out of memory. */

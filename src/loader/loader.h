@@ -32,12 +32,18 @@ enum keep_strength {
 };
 
 /* What a deployed keep is doing, as far as the host can know. */
-enum keep_state { KEEP_WAITING, KEEP_RUNNING, KEEP_ENDED };
+enum keep_phase {
+    KEEP_PHASE_BUILT /* said once: it serves its channel */,
+    KEEP_PHASE_WAITING,
+    KEEP_PHASE_RUNNING,
+    KEEP_PHASE_ENDED
+};
 struct keep_status {
-    enum keep_state state;
-    uint32_t exit_kind, status; /* KEEP_ENDED: enum gate_exit and the program's status */
+    enum keep_phase phase;
+    uint32_t exit_kind, status; /* KEEP_PHASE_ENDED: enum gate_exit and the program's status */
     const uint16_t *ports;      /* that it listens on */
     unsigned n_ports;
+    unsigned tenants; /* connections of the channel that are open */
 };
 
 /* What the host does for a keep besides files and sockets. Called in the thread that runs keep_run, while the keep

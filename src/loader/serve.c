@@ -134,6 +134,21 @@ void server_profile(struct server *s, int pid) {
     if (s->profile_fd < 0) dprintf(STDERR_FILENO, "donjon: no profile: cannot make %s: %s\n", path, strerror(errno));
 }
 
+/* ---- what it is doing ---- */
+
+void server_tell(struct server *s, enum keep_phase waiting) {
+    if (!s->services->changed) return;
+    struct keep_status st = {.phase = s->ended_kind    ? KEEP_PHASE_ENDED
+                                      : s->ready_at_ns ? KEEP_PHASE_RUNNING
+                                                       : waiting,
+                             .exit_kind = s->ended_kind,
+                             .status = s->ended_status,
+                             .ports = s->ports,
+                             .n_ports = s->n_ports,
+                             .tenants = s->tenants};
+    s->services->changed(s->services->ctx, &st);
+}
+
 /* ---- streams ---- */
 
 uint32_t wait_ready(struct server *s, int fd, short events, uint64_t timeout_ns) {
@@ -214,6 +229,10 @@ static uint32_t poll_many(struct server *s, const struct gate_request *q, struct
     static _Thread_local struct gate_poll entries[GATE_MAX_POLL];
     static _Thread_local struct pollfd fds[1 + GATE_MAX_POLL];
     size_t n = (size_t)q->args[1], ready = 0;
+    if (s->attention && !s->listens) {
+        s->listens = true;
+        server_tell(s, KEEP_PHASE_BUILT);
+    }
     memcpy(entries, data, n * sizeof entries[0]);
     for (size_t i = 0; i < n; i++) {
         struct gate_poll *e = &entries[i];
@@ -286,7 +305,12 @@ static uint32_t stat_handle(struct server *s, const struct gate_request *q, stru
 static uint32_t close_request(struct server *s, const struct gate_request *q) {
     struct handle *h = &s->handles[q->handle];
     if (h->kind == HANDLE_FREE) return GATE_EBADF;
+    bool tenant = h->channel && h->kind == HANDLE_SOCKET;
     close_handle(h);
+    if (tenant) {
+        s->tenants--;
+        server_tell(s, KEEP_PHASE_WAITING);
+    }
     return GATE_OK;
 }
 
@@ -333,18 +357,6 @@ static uint32_t report_end(struct server *s, const struct gate_request *q, const
 
 /* ---- what only some hosts do ---- */
 
-static void tell_status(struct server *s) {
-    if (!s->services->changed) return;
-    struct keep_status st = {.state = s->ended_kind    ? KEEP_ENDED
-                                      : s->ready_at_ns ? KEEP_RUNNING
-                                                       : KEEP_WAITING,
-                             .exit_kind = s->ended_kind,
-                             .status = s->ended_status,
-                             .ports = s->ports,
-                             .n_ports = s->n_ports};
-    s->services->changed(s->services->ctx, &st);
-}
-
 static uint32_t evidence(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
     uint8_t report_data[GATE_REPORT_DATA];
     uint32_t n = 0, size = 0;
@@ -377,14 +389,14 @@ static uint32_t ended(struct server *s, const struct gate_request *q) {
     if (!s->attention) return GATE_ENOTSUP;
     s->ended_kind = (uint32_t)q->args[0];
     s->ended_status = (uint32_t)q->args[1];
-    tell_status(s);
+    server_tell(s, KEEP_PHASE_WAITING);
     return GATE_OK;
 }
 
 static uint32_t ready(struct server *s) {
     if (s->ready && !s->ready_at_ns) s->ready(s->ready_ctx);
     s->ready_at_ns = gate_now_ns();
-    tell_status(s);
+    server_tell(s, KEEP_PHASE_WAITING);
     return GATE_OK;
 }
 
@@ -392,7 +404,7 @@ static uint32_t open_socket(struct server *s, const struct gate_request *q, stru
     uint32_t error = s->attention ? sockets_open_deployed(s, q, r, data) : (uint32_t)GATE_ENOTSUP;
     if (error == GATE_OK && q->op == GATE_LISTEN && s->n_ports < KEEP_PORTS_MAX) {
         s->ports[s->n_ports++] = (uint16_t)r->values[0];
-        tell_status(s);
+        server_tell(s, KEEP_PHASE_WAITING);
     }
     return error;
 }

@@ -45,6 +45,8 @@ struct server {
     uint64_t ready_at_ns;                 /* GATE_READY came */
     const struct keep_services *services; /* never NULL */
     struct attention *attention;          /* attention.h; NULL: not a deployed keep */
+    bool listens;                         /* it has asked for its channel */
+    unsigned tenants;                     /* open connections of the channel */
     uint16_t ports[KEEP_PORTS_MAX];
     unsigned n_ports;
     uint32_t ended_kind, ended_status; /* GATE_ENDED; 0: not so far */
@@ -85,6 +87,9 @@ struct handle *server_free_handle(struct server *s, uint64_t number);
 /* Operations: a gate error each. */
 uint32_t files_operation(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data);
 uint32_t sockets_operation(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data);
+
+/* A deployed keep's status has changed. */
+void server_tell(struct server *s, enum keep_phase waiting);
 
 /* GATE_LISTEN, GATE_CONNECT. */
 uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,

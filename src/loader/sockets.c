@@ -126,7 +126,11 @@ static uint32_t socket_accept(struct server *s, const struct gate_request *q) {
             int one = 1;
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
             *new = (struct handle){.fd = fd, .kind = HANDLE_SOCKET, .owned = true, .channel = h->channel};
-            if (h->channel) attention_add(s->attention, fd);
+            if (h->channel) {
+                attention_add(s->attention, fd);
+                s->tenants++;
+                server_tell(s, KEEP_PHASE_WAITING);
+            }
             return GATE_OK;
         }
         if (errno != EAGAIN && errno != ECONNABORTED) return gate_error_from_errno(errno); /* it hung up meanwhile */

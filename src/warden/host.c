@@ -76,5 +76,6 @@ struct wasi_host warden_host(struct warden *w) {
                               .random = host_random,
                               .poll = host_poll,
                               .yield = host_yield,
+                              .turn = w->tenant ? tenant_turn : NULL,
                               .trace = w->boot.flags & BOOT_DEBUG ? host_trace : NULL};
 }

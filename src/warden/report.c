@@ -42,6 +42,10 @@ void report_log(struct warden *w, const char *line) {
 void report_exit(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *r) {
     struct gate_request q = {.op = GATE_EXIT, .args = {kind, status}};
     struct gate_reply reply;
+    if (w->tenant) { /* what it has to say is the tenant's business */
+        tenant_ended(w, kind, status, r);
+        r = NULL;
+    }
     if (r) {
         q.len = (uint32_t)r->len;
         memcpy(w->gate.block->data, r->text, r->len);

@@ -15,9 +15,22 @@ static bool is_input(enum config_file_kind k) {
     return k == CONFIG_STDIN;
 }
 
-static struct wasi_file *config_file(struct warden *w, uint32_t handle, const struct config_file *f) {
+/* A deployed workload's sockets are opened now; those of others were, before the keep began. */
+static void open_socket(struct warden *w, const struct config_file *f, uint32_t *handle) {
+    uint32_t error = tenant_socket(w, f, handle);
+    if (error == GATE_OK) return;
+    bool listening = f->kind == CONFIG_LISTEN;
+    report_failure(w, GATE_EXIT_REFUSED, "file \"%s\": the host cannot %s %s port %u: %s", f->name,
+                   listening ? "listen on" : "connect to", listening ? f->addr : f->host, f->port,
+                   wasi_errno_name(error));
+}
+
+static struct wasi_file *config_file(struct warden *w, uint32_t number, const struct config_file *f) {
     bool socket = f->kind == CONFIG_LISTEN || f->kind == CONFIG_CONNECT;
-    if (socket && f->prot == CONFIG_TLS) return tls_file(w, handle, f);
+    uint32_t handle = number;
+    if (w->tenant && socket) open_socket(w, f, &handle);
+    if (w->tenant && !socket && f->kind != CONFIG_NULL) return tenant_stream(w, f->kind);
+    if (socket && f->prot == CONFIG_TLS) return tls_file(w, number, handle, f);
     switch (f->kind) {
     case CONFIG_NULL: return wasi_file_ref(wasi_file_null());
     case CONFIG_LISTEN: return gate_listener(&w->files, handle);
@@ -65,7 +78,8 @@ static wasi_errno add_root(struct warden *w, struct wasi *wasi, const struct was
     struct wasi_file *root = fs ? memfs_root(fs) : NULL;
     if (!root) return WASI_ENOMEM;
     memfs_release(fs);
-    wasi_errno error = tls_show_identity(w, root);
+    wasi_errno error = w->tenant ? tenant_fill(w, wasi, root) : (uint32_t)WASI_SUCCESS;
+    if (error == WASI_SUCCESS) error = tls_show_identity(w, root);
     if (error != WASI_SUCCESS) {
         wasi_file_unref(root);
         return error;

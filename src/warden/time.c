@@ -33,6 +33,12 @@ bool timer_start(uint64_t wall_ns) {
     return setitimer(ITIMER_REAL, &t, NULL) == 0;
 }
 
+void timer_end(void) {
+    const struct itimerval none = {.it_value = {0}};
+    the_store = NULL;
+    setitimer(ITIMER_REAL, &none, NULL);
+}
+
 void timer_interrupts(struct wasm_store_t *store) {
     the_store = store;
 }

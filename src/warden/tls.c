@@ -151,7 +151,7 @@ static bool compute_workload(struct warden *w) {
 
 /* ---- the beginning ---- */
 
-static void start_openssl(struct warden *w) {
+void tls_openssl(struct warden *w) {
     /* No file is there to be read, none may be opened; and nothing is to be done at an exit that never comes. */
     const uint64_t crypto = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT;
     uint8_t seed[32];
@@ -165,7 +165,7 @@ void tls_start(struct warden *w) {
     const struct config *c = &w->boot.config;
     const struct tls_env env = {.ctx = w, .poll = env_poll, .now = env_now, .log = env_log};
     char error[512];
-    start_openssl(w);
+    tls_openssl(w);
     t.w = w;
     t.started = true;
     tls_init(&t.tls, &env);
@@ -183,12 +183,12 @@ void tls_start(struct warden *w) {
     }
 }
 
-struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f) {
+struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, const struct config_file *f) {
     bool listening = f->kind == CONFIG_LISTEN;
     struct wasi_file *below = listening ? gate_listener(&w->files, handle) : gate_socket(&w->files, handle);
     if (!below) return NULL;
-    if (listening) return tls_listener_new(&t.tls, below, t.contexts[handle], fresh, NULL);
-    return tls_connection_new(&t.tls, below, t.contexts[handle], *f->server_name ? f->server_name : f->host);
+    if (listening) return tls_listener_new(&t.tls, below, t.contexts[number], fresh, NULL);
+    return tls_connection_new(&t.tls, below, t.contexts[number], *f->server_name ? f->server_name : f->host);
 }
 
 wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout) {

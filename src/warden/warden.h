@@ -20,8 +20,9 @@ struct warden {
     struct gate gate;
     struct gate_files files;
     struct boot boot;
-    uint8_t workload[32]; /* the workload's digest: tenant.c's or tls.c's; zeros in keeps without an identity */
-    _Atomic bool stop; /* wall time is over: set by the timer's signal handler */
+    _Atomic bool stop;    /* wall time is over: set by the timer's signal handler */
+    bool tenant;          /* the workload came through the channel: BOOT_TENANT */
+    uint8_t workload[32]; /* its digest: tenant.c's or tls.c's; zeros in keeps without an identity */
 };
 
 /* boot.c: reads the boot image from GATE_FD_BOOT to its end and closes it. False with the reason in `error`. */
@@ -58,11 +59,14 @@ _Noreturn __attribute__((format(printf, 3, 4))) void report_failure(struct warde
 
 /* ---- what only donjon-warden-tls can do; donjon-warden links without.c in its place, which refuses ---- */
 
-/* tls.c: makes OpenSSL ready, in the sealed warden, from in-keep entropy alone; the keep's certificate, and what each TLS
- * file needs. To be called when config_uses_tls, before `run`. */
+/* tls.c: makes OpenSSL ready, in the sealed warden, from in-keep entropy alone; the keep's certificate, and what each
+ * TLS file needs. To be called when config_uses_tls, before `run`. */
 void tls_start(struct warden *w);
-/* tls.c: a listen or connect file with prot = "tls": TLS over the socket `handle`. NULL: out of memory. */
-struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f);
+/* tls.c: OpenSSL alone. */
+void tls_openssl(struct warden *w);
+/* tls.c: the configuration's file `number`, listen or connect with prot = "tls": TLS over the socket `handle`. NULL:
+ * out of memory. */
+struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, const struct config_file *f);
 /* tls.c: struct wasi_host's poll, over those files as well. Without TLS: gate_poll_files. */
 wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout);
 /* tls.c: the keep's certificate and evidence, as files in /run/donjon of the in-memory root. Without TLS: nothing. */
@@ -72,12 +76,24 @@ wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root);
 wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size);
 /* tls.c: at the program's end, sends what it wrote. Without TLS: nothing. */
 void tls_finish(struct warden *w);
-/* tenant.c: BOOT_TENANT. Waits for a tenant and puts what he delivers into w->boot; ends the keep where nobody comes. */
+/* tenant.c: BOOT_TENANT. Waits for a tenant and puts what he delivers into w->boot and w->workload. */
 void tenant_receive(struct warden *w);
+/* tenant.c, where w->tenant: the program's stdin, stdout or stderr. NULL: out of memory. */
+struct wasi_file *tenant_stream(struct warden *w, enum config_file_kind kind);
+/* The host's socket for a listen or connect file, into *handle. A gate error. */
+uint32_t tenant_socket(struct warden *w, const struct config_file *f, uint32_t *handle);
+/* Files and secrets that were delivered, into the program's root; secrets into its environment. The delivered copies
+ * are zeroed. */
+wasi_errno tenant_fill(struct warden *w, struct wasi *wasi, struct wasi_file *root);
+/* Looks after the channel, before each of the program's calls; cheap where nothing has come. */
+void tenant_turn(void *warden);
+/* The program has ended: tells the tenants, and stays a while for their sake. `text` is for them alone. */
+void tenant_ended(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *text);
 
 /* time.c: the wall-time limit. The handler is put in place before the seal, the time set after it. */
 bool timer_prepare(struct warden *w);
 bool timer_start(uint64_t wall_ns);
+void timer_end(void);
 /* Whom the timer interrupts besides the gate; NULL: nobody. */
 struct wasm_store_t;
 void timer_interrupts(struct wasm_store_t *store);

@@ -10,8 +10,8 @@ void tls_start(struct warden *w) {
     refuse(w, "TLS");
 }
 
-struct wasi_file *tls_file(struct warden *w, uint32_t handle, const struct config_file *f) {
-    (void)handle, (void)f;
+struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, const struct config_file *f) {
+    (void)number, (void)handle, (void)f;
     refuse(w, "TLS");
 }
 
@@ -35,4 +35,28 @@ void tls_finish(struct warden *w) {
 
 void tenant_receive(struct warden *w) {
     refuse(w, "channel for tenants");
+}
+
+/* Never reached: w->tenant is never true here. */
+struct wasi_file *tenant_stream(struct warden *w, enum config_file_kind kind) {
+    (void)kind;
+    refuse(w, "channel for tenants");
+}
+
+uint32_t tenant_socket(struct warden *w, const struct config_file *f, uint32_t *handle) {
+    (void)f, (void)handle;
+    refuse(w, "channel for tenants");
+}
+
+wasi_errno tenant_fill(struct warden *w, struct wasi *wasi, struct wasi_file *root) {
+    (void)wasi, (void)root;
+    refuse(w, "channel for tenants");
+}
+
+void tenant_turn(void *warden) {
+    (void)warden;
+}
+
+void tenant_ended(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *text) {
+    (void)w, (void)kind, (void)status, (void)text;
 }

@@ -296,6 +296,41 @@ static void test_capacities(void **state) {
     config_free(&d);
 }
 
+static void test_secrets(void **state) {
+    (void)state;
+    static const struct config_secret bad[] = {
+        {"", "A", NULL},          {"a b", "A", NULL},     {NULL, "A", NULL},      {"x", NULL, NULL},
+        {"x", "A", "/run/x"},     {"x", "A=B", NULL},     {"x", "", NULL},        {"x", NULL, "run/x"},
+        {"x", NULL, "/run/../x"}, {"x", NULL, "/run//x"}, {"x", NULL, "/run/x/"}, {"x", NULL, "/"},
+    };
+    struct config c, d;
+    struct config_error err;
+    uint8_t *bytes, *again;
+    size_t n, m;
+    assert_true(config_init(&c));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(config_add_secret(&c, &bad[i], &err));
+    assert_true(config_add_secret(&c, &(struct config_secret){"db", "DB", NULL}, &err));
+    assert_true(config_add_secret(&c, &(struct config_secret){"key.pem", NULL, "/run/secrets/key.pem"}, &err));
+    assert_false(config_add_secret(&c, &(struct config_secret){"db", "OTHER", NULL}, &err));
+    assert_false(config_add_secret(&c, &(struct config_secret){"b", "DB", NULL}, &err));
+    assert_false(config_add_secret(&c, &(struct config_secret){"b", NULL, "/run/secrets/key.pem"}, &err));
+    assert_false(config_supported(&c, &err));
+    assert_true(config_encode(&c, &bytes, &n));
+    assert_true(config_decode(&d, bytes, n, &err));
+    assert_int_equal(d.n_secrets, 2);
+    assert_string_equal(d.secrets[0].env, "DB");
+    assert_null(d.secrets[0].file);
+    assert_string_equal(d.secrets[1].file, "/run/secrets/key.pem");
+    assert_true(config_encode(&d, &again, &m));
+    assert_int_equal(n, m);
+    assert_memory_equal(bytes, again, n);
+    free(bytes);
+    free(again);
+    config_free(&c);
+    config_free(&d);
+}
+
 static void test_quantities(void **state) {
     (void)state;
     static const struct {
@@ -351,7 +386,7 @@ static void test_quantities(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_setters),
-        cmocka_unit_test(test_capacities), cmocka_unit_test(test_quantities),
+        cmocka_unit_test(test_capacities), cmocka_unit_test(test_quantities),   cmocka_unit_test(test_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

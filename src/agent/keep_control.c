@@ -1,0 +1,258 @@
+/* The control socket: JSON lines, one agent at a time. */
+#define _GNU_SOURCE
+#include "keep_host.h"
+#include <errno.h>
+#include <openssl/evp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { QUEUE_MAX = 4 * KEEP_LINE_MAX, TICK_MS = 1000, ANSWER_S = 60, NEVER_FED_S = 900, DRAIN_MS = 500 };
+
+static struct {
+    struct keep_host *host;
+    int listener, agent, wake;
+    size_t in_used, out_used;
+    char in[KEEP_LINE_MAX], out[QUEUE_MAX];
+    pthread_t thread;
+} c = {.listener = -1, .agent = -1, .wake = -1};
+
+/* ---- out ---- */
+
+static void wake(void) {
+    (void)!write(c.wake, &(uint64_t){1}, sizeof(uint64_t));
+}
+
+/* With the lock held. Takes over `m`. Too much unread: the agent is let go of, and finds out by a new connection. */
+static bool queue(json_t *m) {
+    char *text = m ? json_dumps(m, JSON_COMPACT) : NULL;
+    json_decref(m);
+    size_t n = text ? strlen(text) : 0;
+    bool ok = n && c.host->agent && n + 1 <= sizeof c.out - c.out_used;
+    if (ok) {
+        memcpy(c.out + c.out_used, text, n);
+        c.out[c.out_used + n] = '\n';
+        c.out_used += n + 1;
+        wake();
+    } else if (n && c.host->agent) {
+        shutdown(c.agent, SHUT_RDWR);
+    }
+    free(text);
+    return ok;
+}
+
+void keep_control_event(struct keep_host *h) {
+    json_t *m = keep_status_json(h);
+    if (m) json_object_set_new(m, "event", json_string("state"));
+    queue(m);
+}
+
+static void leave(void) {
+    if (c.agent >= 0) close(c.agent);
+    c.agent = -1;
+    c.in_used = c.out_used = 0;
+    c.host->agent = false;
+    pthread_cond_broadcast(&c.host->answered);
+}
+
+static bool flush_out(void) {
+    while (c.out_used > 0) {
+        ssize_t n = send(c.agent, c.out, c.out_used, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+        if (n <= 0) return false;
+        c.out_used -= (size_t)n;
+        memmove(c.out, c.out + n, c.out_used);
+    }
+    return true;
+}
+
+void keep_control_drain(void) {
+    for (int i = 0; i < DRAIN_MS / 10; i++) {
+        pthread_mutex_lock(&c.host->lock);
+        bool done = !c.host->agent || c.out_used == 0;
+        pthread_mutex_unlock(&c.host->lock);
+        if (done) return;
+        poll(NULL, 0, 10);
+    }
+}
+
+/* ---- in ---- */
+
+static void take_answer(json_t *m) {
+    struct keep_host *h = c.host;
+    if ((uint64_t)json_integer_value(json_object_get(m, "id")) != h->question || h->question == 0) return;
+    json_decref(h->answer);
+    h->answer = json_incref(m);
+    pthread_cond_broadcast(&h->answered);
+}
+
+static void take_message(json_t *m) {
+    const char *op = json_string_value(json_object_get(m, "op"));
+    if (json_object_get(m, "answer")) {
+        take_answer(m);
+    } else if (op && strcmp(op, "status") == 0) {
+        json_t *reply = keep_status_json(c.host);
+        if (reply) json_object_set_new(reply, "op", json_string("status"));
+        queue(reply);
+    } else if (op && strcmp(op, "stop") == 0) {
+        queue(json_pack("{s:s}", "op", "stop"));
+        c.host->stopped = true;
+        keep_stop(&c.host->control);
+        pthread_cond_broadcast(&c.host->answered);
+    } else {
+        queue(json_pack("{s:s}", "error", "unknown request"));
+    }
+}
+
+static bool take_lines(void) {
+    size_t at = 0;
+    for (char *end; (end = memchr(c.in + at, '\n', c.in_used - at));) {
+        json_t *m = json_loadb(c.in + at, (size_t)(end - c.in) - at, JSON_REJECT_DUPLICATES, NULL);
+        bool ok = json_is_object(m);
+        if (ok) take_message(m);
+        json_decref(m);
+        if (!ok) return false;
+        at = (size_t)(end - c.in) + 1;
+    }
+    c.in_used -= at;
+    memmove(c.in, c.in + at, c.in_used);
+    return c.in_used < sizeof c.in;
+}
+
+static bool receive(void) {
+    ssize_t n = recv(c.agent, c.in + c.in_used, sizeof c.in - c.in_used, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+    if (n <= 0) return false;
+    c.in_used += (size_t)n;
+    return take_lines();
+}
+
+static void welcome(void) {
+    int fd = accept4(c.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return;
+    leave();
+    c.agent = fd;
+    c.host->agent = true;
+    pthread_cond_broadcast(&c.host->answered);
+}
+
+/* A keep that nobody feeds does not stay for ever. */
+static void end_if_idle(void) {
+    struct keep_host *h = c.host;
+    if (h->idle == 0 || h->phase > KEEP_PHASE_WAITING || h->idle_since_ns == 0 || h->stopped) return;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t idle = (uint64_t)now.tv_sec - h->idle_since_ns / 1000000000u;
+    if (idle < (h->tenants ? NEVER_FED_S : h->idle)) return;
+    h->outcome = "unfed";
+    keep_stop(&h->control);
+}
+
+static void *serve(void *arg) {
+    struct keep_host *h = arg;
+    pthread_mutex_lock(&h->lock);
+    for (;;) {
+        struct pollfd fds[3] = {{.fd = c.wake, .events = POLLIN},
+                                {.fd = c.listener, .events = POLLIN},
+                                {.fd = c.agent, .events = (short)(POLLIN | (c.out_used ? POLLOUT : 0))}};
+        pthread_mutex_unlock(&h->lock);
+        int n = poll(fds, 3, h->idle ? TICK_MS : -1);
+        pthread_mutex_lock(&h->lock);
+        if (n < 0 && errno != EINTR) break;
+        uint64_t count;
+        if (n > 0 && fds[0].revents) (void)!read(c.wake, &count, sizeof count);
+        bool ok = true;
+        if (n > 0 && c.agent >= 0 && fds[2].revents & ~POLLOUT) ok = receive();
+        if (c.agent >= 0 && (!ok || !flush_out())) leave();
+        if (n > 0 && fds[1].revents) welcome();
+        end_if_idle();
+    }
+    pthread_mutex_unlock(&h->lock);
+    return NULL;
+}
+
+bool keep_control_start(struct keep_host *h, int listener) {
+    sigset_t all, old;
+    c.host = h;
+    c.listener = listener;
+    c.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    bool ok = c.wake >= 0 && pthread_create(&c.thread, NULL, serve, h) == 0;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return ok;
+}
+
+/* ---- the way to a steward ---- */
+
+static char *to_base64(const uint8_t *bytes, size_t n) {
+    char *text = malloc((n + 2) / 3 * 4 + 1);
+    if (text) EVP_EncodeBlock((uint8_t *)text, bytes, (int)n);
+    return text;
+}
+
+/* Strict: whole groups, padding at the end only. The number of bytes, or -1. */
+static int from_base64(const char *text, uint8_t *out, size_t room) {
+    size_t n = strlen(text), padding = n > 0 && text[n - 1] == '=' ? 1 + (n > 1 && text[n - 2] == '=') : 0;
+    if (n % 4 != 0 || n / 4 * 3 > room + 2 ||
+        strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                     "0123456789+/") != n - padding)
+        return -1;
+    uint8_t *bytes = malloc(n / 4 * 3 + 1);
+    int got = bytes ? EVP_DecodeBlock(bytes, (const uint8_t *)text, (int)n) : -1;
+    got = got < 0 || (size_t)got < padding ? -1 : got - (int)padding;
+    if (got >= 0 && (size_t)got <= room)
+        memcpy(out, bytes, (size_t)got);
+    else
+        got = -1;
+    free(bytes);
+    return got;
+}
+
+/* With the lock held: until the agent has answered, has left, or takes too long. */
+static json_t *ask(struct keep_host *h, json_t *question) {
+    static uint64_t last;
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += ANSWER_S;
+    h->question = ++last;
+    json_object_set_new(question, "id", json_integer((json_int_t)h->question));
+    while (!h->agent && !h->stopped) /* it may be starting again */
+        if (pthread_cond_timedwait(&h->answered, &h->lock, &end) != 0) break;
+    bool sent = queue(question);
+    while (sent && !h->answer && h->agent && !h->stopped)
+        if (pthread_cond_timedwait(&h->answered, &h->lock, &end) != 0) break;
+    json_t *answer = h->answer;
+    h->answer = NULL;
+    h->question = 0;
+    return answer;
+}
+
+bool keep_control_steward(void *host, const char *url, unsigned which, const uint8_t *body, uint32_t body_size,
+                          uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size) {
+    static const char *const names[GATE_STEWARDS] = {"nonce", "certify", "ear"};
+    struct keep_host *h = host;
+    char *text = to_base64(body, body_size);
+    json_t *question =
+        text ? json_pack("{s:s, s:s, s:s, s:s}", "upcall", "steward", "url", url, "which", names[which], "body", text)
+             : NULL;
+    free(text);
+    if (!question) return false; /* a URL that is no UTF-8, or no memory */
+    pthread_mutex_lock(&h->lock);
+    json_t *answer = ask(h, question);
+    pthread_mutex_unlock(&h->lock);
+    json_int_t code = json_integer_value(json_object_get(answer, "status"));
+    const char *reply = json_string_value(json_object_get(answer, "body"));
+    int n = code >= 100 && code <= 599 && reply ? from_base64(reply, out, room) : -1;
+    json_decref(answer);
+    if (n < 0) return false;
+    *status = (uint32_t)code;
+    *size = (uint32_t)n;
+    return true;
+}
