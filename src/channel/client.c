@@ -86,9 +86,9 @@ static enum channel_step await(struct channel_client *c, struct channel_message 
     for (;;) {
         enum channel_step s = step(c, m);
         if (s == CHANNEL_MESSAGE && m->type == CHANNEL_PING) continue;
-        bool sent = flush(c);
+        (void)flush(c); /* where that fails, what has come before says more */
         if (s != CHANNEL_MORE) return s;
-        if (!sent || !receive(c)) {
+        if (!receive(c)) {
             channel_client_failed(c, "the connection is gone");
             return CHANNEL_BROKEN;
         }
@@ -143,11 +143,11 @@ bool channel_client_handshake(struct channel_client *c, const uint8_t *nonce) {
         return channel_client_failed(c, "no random numbers");
     while (!channel_link_ready(c->link)) {
         enum channel_step s = step(c, &m);
-        bool sent = flush(c);
+        (void)flush(c);
         if (s == CHANNEL_BROKEN) return false;
         if (channel_link_ready(c->link)) break;
         if (s != CHANNEL_MORE) return channel_client_failed(c, "the keep has closed the channel");
-        if (!sent || !receive(c)) return channel_client_failed(c, "the connection is gone");
+        if (!receive(c)) return channel_client_failed(c, "the connection is gone");
     }
     struct channel_message hello = {.type = CHANNEL_HELLO, .version = CHANNEL_VERSION};
     memcpy(hello.fixed, c->nonce, sizeof c->nonce);
@@ -221,7 +221,6 @@ static bool say_bytes(struct channel_client *c, enum channel_type type, struct c
         size_t n = b.size - at < CHUNK ? b.size - at : CHUNK;
         if (!say(c, &(struct channel_message){.type = type, .first = {b.data + at, n}})) return false;
         at += n;
-        if (!count) continue;
         count->done += n;
         if (count->d->progress) count->d->progress(count->d->progress_ctx, count->done, count->all);
     }
@@ -329,18 +328,29 @@ enum channel_event_kind channel_client_wait(struct channel_client *c, struct cha
     return event_of(c, s, &m, e);
 }
 
+/* A keep whose program has ended takes nothing any more; its EXIT is on its way, and is an event. */
+static bool mention(struct channel_client *c, enum channel_type type, struct channel_bytes bytes) {
+    if (c->failed) return false;
+    if (channel_link_send(c->link, &(struct channel_message){.type = type, .first = bytes})) (void)flush(c);
+    return true;
+}
+
 bool channel_client_stdin(struct channel_client *c, const void *bytes, size_t n) {
-    return say_bytes(c, CHANNEL_STDIN, (struct channel_bytes){bytes, n}, NULL);
+    for (size_t at = 0, piece; at < n; at += piece) {
+        piece = n - at < CHUNK ? n - at : CHUNK;
+        if (!mention(c, CHANNEL_STDIN, (struct channel_bytes){(const uint8_t *)bytes + at, piece})) return false;
+    }
+    return !c->failed;
 }
 bool channel_client_stdin_end(struct channel_client *c) {
-    return say(c, &(struct channel_message){.type = CHANNEL_STDIN_END});
+    return mention(c, CHANNEL_STDIN_END, (struct channel_bytes){NULL, 0});
 }
 bool channel_client_detach(struct channel_client *c) {
-    return say(c, &(struct channel_message){.type = CHANNEL_DETACH});
+    return mention(c, CHANNEL_DETACH, (struct channel_bytes){NULL, 0});
 }
 bool channel_client_stop(struct channel_client *c) {
-    return say(c, &(struct channel_message){.type = CHANNEL_STOP});
+    return mention(c, CHANNEL_STOP, (struct channel_bytes){NULL, 0});
 }
 bool channel_client_ping(struct channel_client *c) {
-    return say(c, &(struct channel_message){.type = CHANNEL_PING});
+    return mention(c, CHANNEL_PING, (struct channel_bytes){NULL, 0});
 }

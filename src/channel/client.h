@@ -106,6 +106,7 @@ enum channel_event_kind channel_client_next(struct channel_client *c, struct cha
 /* The next event, received with io->recv. */
 enum channel_event_kind channel_client_wait(struct channel_client *c, struct channel_event *e);
 
+/* What is said when the keep has gone already is lost without a word: how it ended is an event. */
 bool channel_client_stdin(struct channel_client *c, const void *bytes, size_t n);
 bool channel_client_stdin_end(struct channel_client *c);
 bool channel_client_detach(struct channel_client *c); /* the keep closes; the program goes on */
