@@ -49,6 +49,7 @@ struct alloc {
     uint32_t results_seen;     /* how many of them have got their places, */
     struct convention results; /* and where the next one lies */
     uint32_t loop;             /* innermost loop of the current block */
+    uint32_t block_end;        /* and where that ends */
     uint32_t pos;
 };
 
@@ -237,10 +238,23 @@ static uint32_t loc(struct alloc *a, ref v) {
     return a->reg[v] != REG_NONE ? LOC_REG | a->reg[v] : memory_loc(a, v);
 }
 
+/* Is there a call in this block before the value is used again? Then it costs nothing to lose it now. */
+static bool lost_before_use(struct alloc *a, ref v) {
+    uint32_t barrier = next_barrier(a, a->pos + 1);
+    return barrier < a->block_end && ins_of(a, barrier)->op == IR_CALL && !is_const(a, v) &&
+           next_use(a, v, a->pos + 1, a->loop) > barrier;
+}
+
 /* A free register of the class, or the one whose value is needed last (that value goes to its slot). */
 static uint8_t take(struct alloc *a, regset class, uint8_t hint, regset avoid) {
     regset allowed = class & ~a->busy & ~avoid;
-    if (hint != REG_NONE && (allowed >> hint & 1) && !a->held[hint]) return hint;
+    if (hint != REG_NONE && (allowed >> hint & 1)) {
+        if (a->held[hint] && lost_before_use(a, a->held[hint])) {
+            memory_loc(a, a->held[hint]);
+            drop(a, hint);
+        }
+        if (!a->held[hint]) return hint;
+    }
     uint8_t best = REG_NONE;
     uint32_t farthest = 0;
     for (regset s = allowed; s; s &= s - 1) {
@@ -383,7 +397,8 @@ static void allocate_result(struct alloc *a, ref i, const struct operands *o, st
     case DEF_FIXED: as->def = o->def_reg; break; /* vacated with the clobbers */
     case DEF_TIED: {
         regset others = 0;
-        for (uint32_t k = 1; k < o->n; k++)
+        const uint32_t read_late = x->op == IR_SELECT ? 2 : o->n; /* its condition comes first */
+        for (uint32_t k = 1; k < read_late; k++)
             if (as->use[k] != USE_IN_SLOT) others |= 1u << as->use[k];
         uint8_t first = as->use[0];
         bool same = first != USE_IN_SLOT && !a->held[first] && !(others >> first & 1) && (class >> first & 1);
@@ -664,6 +679,7 @@ static void enter_block(struct alloc *a, uint32_t index) {
     const struct block *b = &f->blocks.v[index];
     clear_state(a);
     a->loop = b->loop;
+    a->block_end = b->end;
     a->pos = b->first;
     a->busy = 0;
     bool header = b->loop != NONE32 && f->loops.v[b->loop].header == index;

@@ -296,7 +296,7 @@ static void alu(struct emitter *e, const struct ins *i, uint8_t op, bool wide) {
 
 static void add(struct emitter *e, const struct ins *i, bool wide) {
     struct as *a = &e->a;
-    if (x86_fused_load(e->f, i->b)) {
+    if (x86_fused_load(e->f, i->b) || (e->o->n == 2 && e->as->use[1] == USE_IN_SLOT)) {
         alu(e, i, ALU_ADD, wide);
         return;
     }
@@ -1439,9 +1439,14 @@ static void align_loop(struct emitter *e) {
     }
 }
 
+/* Not those with calls: they are left again soon, or their calls cost more than where they begin. */
 static bool is_innermost(const struct fn *f, const struct block *b, uint32_t index) {
     if (b->loop == NONE32 || f->loops.v[b->loop].header != index) return false;
-    return b->loop + 1 == f->loops.n || f->loops.v[b->loop + 1].parent != b->loop;
+    if (b->loop + 1 != f->loops.n && f->loops.v[b->loop + 1].parent == b->loop) return false;
+    const struct loop *l = &f->loops.v[b->loop];
+    for (ref v = l->start; v < l->end; v++)
+        if (f->ins.v[v].op == IR_CALL) return false;
+    return true;
 }
 
 static void emit_block(struct emitter *e, uint32_t index) {

@@ -471,7 +471,7 @@ void target_operands(const struct fn *f, ref v, struct operands *o) {
             return;
         }
         add_use(o, i->a, USE_REG, 0); /* lea where the result is elsewhere */
-        add_use(o, i->b, USE_REG, 0);
+        add_use(o, i->b, USE_ANY, 0);
         o->def = DEF_REG;
         return;
     }
