@@ -14,12 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPT_OUTPUT = 1, OPT_CACHE, OPT_BACKGROUND, OPT_THREADS, OPT_FUEL, OPT_DUMP, OPT_FUNC };
+enum { OPT_OUTPUT = 1, OPT_CACHE, OPT_BACKGROUND, OPT_THREADS, OPT_FUEL, OPT_CHECKS, OPT_DUMP, OPT_FUNC };
 
 struct compile {
     const struct cli_verb *verb;
     const char *path, *output, *dump, *func;
-    bool cache, background, fuel;
+    bool cache, background, fuel, explicit_checks;
     unsigned threads;
     char *bytes; /* the file; the module is it, or in it */
     const void *wasm;
@@ -45,6 +45,7 @@ static int read_options(struct compile *c, struct cli_args *a) {
         case OPT_CACHE: c->cache = true; break;
         case OPT_BACKGROUND: c->background = true; break;
         case OPT_FUEL: c->fuel = true; break;
+        case OPT_CHECKS: c->explicit_checks = true; break;
         case OPT_DUMP: c->dump = value; break;
         case OPT_FUNC: c->func = value; break;
         case OPT_THREADS:
@@ -59,6 +60,7 @@ static int read_options(struct compile *c, struct cli_args *a) {
     if (!c->path) return cli_usage_error(a, "which module? Expected the path of a WebAssembly module");
     if (!!c->output + c->cache + !!c->dump > 1) return cli_usage_error(a, "expected one of -o, --cache and --dump");
     if (c->cache && c->fuel) return cli_usage_error(a, "the cache is for programs without a fuel limit");
+    if (c->cache && c->explicit_checks) return cli_usage_error(a, "the cache is for programs without explicit checks");
     return 0;
 }
 
@@ -119,7 +121,7 @@ static int compile_module(struct compile *c, const wasm_module_t *module) {
     struct shown shown = {.what = cli_printable(c->path, clean, sizeof clean, false)};
     bool terminal = isatty(STDERR_FILENO);
     struct donjon_compile_options o = {
-        .fuel = c->fuel, .threads = c->threads, .progress = terminal ? show_progress : NULL, .progress_ctx = &shown};
+        .fuel = c->fuel, .explicit_checks = c->explicit_checks, .threads = c->threads, .progress = terminal ? show_progress : NULL, .progress_ctx = &shown};
     if (c->dump) return compile_dump(c->verb, module, c->dump, c->func, &o);
     if (!donjon_cpu_id()) return cli_error(c->verb, "this CPU has no native code: programs are interpreted here");
     if (!code_key(true, c->key, error, sizeof error)) return cli_error(c->verb, "%s", error);
@@ -185,6 +187,7 @@ static const struct cli_option options[] = {
     {OPT_CACHE, 0, "cache", NULL, "Put the code into this user's cache, where `donjon run APP.wasm` finds it."},
     {OPT_THREADS, 0, "threads", "N", "At most so many threads; otherwise one for each CPU."},
     {OPT_FUEL, 0, "fuel", NULL, "For runs with a fuel limit, and only for those."},
+    {OPT_CHECKS, 0, "explicit-checks", NULL, "For runs with `-W explicit-checks`, and only for those."},
     {OPT_DUMP, 0, "dump", "STAGES",
      "Write no file; show what the compiler makes of the functions: `ir` after selection, `ra` with registers, `asm`; "
      "several with commas."},

@@ -59,7 +59,8 @@ static const char tail[] =
     "[wasm]\n"
     "# unknown-imports-trap = false # functions nobody provides: refuse to start, or trap when called\n"
     "# unknown-imports-default = false # or return zeros\n"
-    "# interpret = false            # no native code: the reference interpreter\n";
+    "# interpret = false            # no native code: the reference interpreter\n"
+    "# explicit-checks = false      # compare every address, instead of letting guard pages catch it\n";
 
 static void write_template(FILE *f) {
     fputs(head, f);

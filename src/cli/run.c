@@ -172,6 +172,9 @@ static const struct cli_option wasm_keys[] = {
     {KEY_UNKNOWN_DEFAULT, 0, "unknown-imports-default", "[=y|n]",
      "Or they return zeros: for programs whose imports matter to others only, as a benchmark's start and stop marks."},
     {KEY_INTERPRET, 0, "interpret", "[=y|n]", "Run in the reference interpreter; no code is made executable."},
+    {KEY_EXPLICIT_CHECKS, 0, "explicit-checks", "[=y|n]",
+     "Compare every address with the memory's size, instead of letting guard pages catch what is outside: slower, and "
+     "nothing depends on page faults."},
     {0},
 };
 static const struct cli_option wasi_keys[] = {

@@ -25,6 +25,7 @@ enum run_option {
     KEY_UNKNOWN_TRAP,
     KEY_UNKNOWN_DEFAULT,
     KEY_INTERPRET,
+    KEY_EXPLICIT_CHECKS,
     KEY_INHERIT_ENV,
     KEY_TCPLISTEN,
     KEY_LIMITS /* plus an enum config_limit */

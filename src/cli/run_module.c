@@ -30,7 +30,7 @@ static int open_compiled(struct run *r, struct run_module *m, const char *shown,
 
 /* Code that counts fuel is not what the cache has. */
 static void look_in_cache(struct run *r, struct run_module *m) {
-    bool usable = !r->no_cache && !r->c.interpret && m->wasm_size >= CODE_CACHE_MIN && strcmp(r->module, "-") != 0 &&
+    bool usable = !r->no_cache && !r->c.interpret && !r->c.explicit_checks && m->wasm_size >= CODE_CACHE_MIN && strcmp(r->module, "-") != 0 &&
                   r->c.limits.fuel == CONFIG_UNLIMITED && code_cache_on();
     if (!usable) return;
     const uint8_t *code;

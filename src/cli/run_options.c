@@ -146,6 +146,7 @@ static int apply_option(struct run *r, struct cli_args *a, int id, const char *v
     case KEY_UNKNOWN_DEFAULT:
         return option_unknown(a, value, &r->c.unknown_imports_default, &r->c.unknown_imports_trap);
     case KEY_INTERPRET: return option_bool(a, value, &r->c.interpret);
+    case KEY_EXPLICIT_CHECKS: return option_bool(a, value, &r->c.explicit_checks);
     case KEY_INHERIT_ENV: return option_inherit_env(r, a, value);
     default: break;
     }

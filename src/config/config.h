@@ -157,6 +157,7 @@ struct config {
     bool unknown_imports_trap;    /* functions nobody provides trap when called instead of being refused at load */
     bool unknown_imports_default; /* or return zeros; not both */
     bool interpret;               /* no native code */
+    bool explicit_checks;         /* native code that takes no memory faults */
 
     /* private to config.c */
     struct config_block *blocks;

@@ -459,7 +459,7 @@ struct reader {
     void wasm(const toml::node &n) {
         auto t = table(n, "wasm");
         if (!t) return;
-        unknown_keys(*t, "wasm", {"unknown-imports-trap", "unknown-imports-default", "interpret"});
+        unknown_keys(*t, "wasm", {"unknown-imports-trap", "unknown-imports-default", "interpret", "explicit-checks"});
         if (auto v = t->get("unknown-imports-trap")) boolean(*v, "wasm.unknown-imports-trap", &c->unknown_imports_trap);
         if (auto v = t->get("unknown-imports-default")) {
             boolean(*v, "wasm.unknown-imports-default", &c->unknown_imports_default);
@@ -467,6 +467,7 @@ struct reader {
                 error(*v, "wasm.unknown-imports-default: not together with unknown-imports-trap");
         }
         if (auto v = t->get("interpret")) boolean(*v, "wasm.interpret", &c->interpret);
+        if (auto v = t->get("explicit-checks")) boolean(*v, "wasm.explicit-checks", &c->explicit_checks);
     }
 
     void tls(const toml::node &n) {

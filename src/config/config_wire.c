@@ -13,7 +13,8 @@ enum wire_flag {
     FLAG_INTERPRET = 8,
     FLAG_UNKNOWN_DEFAULT = 16,
     FLAG_STEWARD_CA = 32,
-    FLAGS = 63
+    FLAG_EXPLICIT_CHECKS = 64,
+    FLAGS = 127
 };
 
 /* Writing: the same code runs twice, first to count (out NULL), then to fill. */
@@ -45,7 +46,8 @@ static void write_config(struct writer *w, const struct config *c, uint32_t tota
     put_int(w,
             (c->announce_fds ? FLAG_ANNOUNCE : 0) | (c->unknown_imports_trap ? FLAG_UNKNOWN_TRAP : 0) |
                 (c->steward ? FLAG_STEWARD : 0) | (c->interpret ? FLAG_INTERPRET : 0) |
-                (c->unknown_imports_default ? FLAG_UNKNOWN_DEFAULT : 0) | (c->steward_ca ? FLAG_STEWARD_CA : 0),
+                (c->unknown_imports_default ? FLAG_UNKNOWN_DEFAULT : 0) | (c->steward_ca ? FLAG_STEWARD_CA : 0) |
+                (c->explicit_checks ? FLAG_EXPLICIT_CHECKS : 0),
             1);
     put_string(w, c->program);
     if (c->steward) put_string(w, c->steward);
@@ -311,6 +313,7 @@ static void read_config(struct reader *r, struct config *c) {
     c->unknown_imports_default = flags & FLAG_UNKNOWN_DEFAULT;
     if (c->unknown_imports_trap && c->unknown_imports_default) wrong(r, "flags: unknown imports both trap and return");
     c->interpret = flags & FLAG_INTERPRET;
+    c->explicit_checks = flags & FLAG_EXPLICIT_CHECKS;
     struct text t = get_string(r, "program");
     if (!r->failed) check(r, config_set_program(c, t.s, t.len, &why), &why);
     if (flags & FLAG_STEWARD) {

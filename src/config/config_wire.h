@@ -7,8 +7,8 @@
  * Layout, all integers little-endian, no padding:
  *   "DONJCFG" u8 version=3
  *   u32 total length, from the first byte of the magic
- *   u8 flags: 1 announce_fds, 2 unknown_imports_trap, 4 steward follows, 8 interpret, 16 unknown_imports_default
- *      (2 and 16 exclude each other)
+ *   u8 flags: 1 announce_fds, 2 unknown_imports_trap, 4 steward follows, 8 interpret, 16 unknown_imports_default,
+ *      32 steward_ca follows, 64 explicit_checks (2 and 16 exclude each other)
  *   string program
  *   [string steward]
  *   [string steward_ca]

@@ -156,7 +156,8 @@ static wasm_store_t *make_store(struct warden *w) {
                                    .heap_bytes = l->heap,
                                    .fuel = l->fuel,
                                    .fuel_enabled = l->fuel != CONFIG_UNLIMITED,
-                                   .interpret = w->boot.config.interpret};
+                                   .interpret = w->boot.config.interpret,
+                                   .explicit_checks = w->boot.config.explicit_checks};
     wasm_engine_t *engine = wasm_engine_new();
     wasm_store_t *store = engine ? donjon_store_new(engine, &limits) : NULL;
     if (!store) report_failure(w, GATE_EXIT_BROKEN, "out of memory for the engine");

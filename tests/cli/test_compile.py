@@ -160,6 +160,16 @@ class Files(Own):
         self.gives(self.donjon("run", f), "hello\n")  # compiled as it goes
         self.assertEqual(self.donjon("run", "-W", "fuel=1", f)[0], TRAP)
 
+    def test_explicit_checks(self):
+        f = self.path("f.donjon")
+        self.gives(self.donjon("compile", "--explicit-checks", module("hello"), "-o", f), "")
+        self.gives(self.donjon("run", "-W", "explicit-checks", f), "hello\n")
+        self.gives(self.donjon("run", f), "hello\n")  # compiled as it goes
+        self.says(self.donjon("run", "-W", "explicit-checks", module("oob")), TRAP, "out of bounds memory access", lines=0)
+        plain = self.donjon("compile", "--dump", "asm", module("oob"))[1]
+        checked = self.donjon("compile", "--dump", "asm", "--explicit-checks", module("oob"))[1]
+        self.assertLess(plain.count("cmp "), checked.count("cmp "))
+
     def test_wrong_words(self):
         self.says(self.donjon("compile"), FAILED, "which module?")
         self.says(self.donjon("compile", "/none.wasm"), FAILED, "cannot read /none.wasm")

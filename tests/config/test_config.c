@@ -78,6 +78,7 @@ static void random_config(struct config *c) {
     c->unknown_imports_trap = rnd(2);
     c->unknown_imports_default = !c->unknown_imports_trap && rnd(2);
     c->interpret = rnd(2);
+    c->explicit_checks = rnd(2);
 }
 
 static void assert_same(const struct config *a, const struct config *b) {
@@ -123,6 +124,7 @@ static void assert_same(const struct config *a, const struct config *b) {
     assert_int_equal(a->unknown_imports_trap, b->unknown_imports_trap);
     assert_int_equal(a->unknown_imports_default, b->unknown_imports_default);
     assert_int_equal(a->interpret, b->interpret);
+    assert_int_equal(a->explicit_checks, b->explicit_checks);
 }
 
 static void test_round_trip(void **state) {

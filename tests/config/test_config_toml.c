@@ -33,7 +33,7 @@ static void test_everything(void **state) {
                    "[[mounts]]\nhost = \"data\"\nguest = \"/data\"\n"
                    "[[mounts]]\nhost = \"/tmp/w\"\nguest = \"w/\"\nwritable = true\n"
                    "[limits]\nmemory = \"64 MiB\"\nfuel = 1_000\ntime = \"30s\"\nstack = 1048576\n"
-                   "[wasm]\nunknown-imports-trap = true\ninterpret = true\n");
+                   "[wasm]\nunknown-imports-trap = true\ninterpret = true\nexplicit-checks = true\n");
     assert_int_equal(reports.n, 0);
     assert_string_equal(c.steward, "https://attest.example");
     assert_int_equal(c.n_args, 3);
@@ -64,6 +64,7 @@ static void test_everything(void **state) {
     assert_int_equal(c.limits.heap, 256 << 20);
     assert_true(c.unknown_imports_trap);
     assert_true(c.interpret);
+    assert_true(c.explicit_checks);
     assert_true(c.announce_fds);
     config_free(&c);
 }
