@@ -68,7 +68,7 @@ ATTEST_RULE(SNP_PRODUCT, BINDING, "snp.product", "report, certificate and chain 
 ATTEST_RULE(SNP_VEK_TCB, BINDING, "snp.reported_tcb", "the certificate was issued for the TCB the report names, component by component",
             "fetch the VCEK/VLEK for exactly this reported TCB")
 ATTEST_RULE(SNP_CHIP_ID, BINDING, "snp.chip_id", "the certificate was issued for this chip",
-            "fetch the VCEK of this chip; a masked chip id needs a VLEK")
+            "fetch the VCEK of this chip")
 ATTEST_RULE(SNP_TCB_ORDER, BINDING, "snp.tcb_order", "committed, launch and reported TCB do not exceed the current TCB",
             "no conforming firmware reports this: do not trust the machine")
 ATTEST_RULE(QUOTE_ATTESTATION_KEY, BINDING, "quote.attestation_key", "the quoting enclave vouches for the attestation key",
@@ -196,7 +196,7 @@ ATTEST_RULE(NITRO_FIELDS, POLICY, "nitro.user_data", "user data is an allowed va
 ATTEST_RULE(KEYSTONE_DEVICE, CHAIN, "keystone.device", "the device key is trusted",
             "add the device's public key to keystone.device_keys; the key inside a report is only a hint")
 ATTEST_RULE(WRAPPER_VALIDITY, POLICY, "wrapper.validity", "the certificate carrying the evidence is valid at the verification time",
-            "get a fresh certificate from the peer; found is where its validity ends or begins")
+            "get a fresh certificate from the peer")
 ATTEST_RULE(VTPM_POLICY, POLICY, "vtpm.policy", "the vTPM's PCRs have allowed values",
             "something else was booted or measured into the vTPM, or the evidence lacks a vTPM quote that covers these PCRs")
 ATTEST_RULE(KEYSTONE_SM, POLICY, "keystone.sm", "the security monitor is an allowed one", "install the expected security monitor, or add its hash")

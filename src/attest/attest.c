@@ -70,10 +70,12 @@ static void check_wrapper(struct attest_result *res, const struct attest_evidenc
     if (!e->in_certificate) return;
     bool ended = now > e->not_after;
     bool valid = !ended && now >= e->not_before && e->not_before != INT64_MIN;
-    check(res, ATTEST_RULE_WRAPPER_VALIDITY, valid, v_time(now),
-          valid   ? v_time(now)
-          : ended ? v_time(e->not_after)
-                  : v_time(e->not_before));
+    char at[40], limit[40];
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = now}, at, sizeof at);
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = ended ? e->not_after : e->not_before},
+                        limit, sizeof limit);
+    check(res, ATTEST_RULE_WRAPPER_VALIDITY, valid, v_format(res, "a certificate valid at %s", at),
+          valid ? v_time(now) : v_format(res, "one that %s %s", ended ? "expired" : "is not valid before", limit));
     result_until(res, e->not_after);
 }
 

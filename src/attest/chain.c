@@ -285,8 +285,9 @@ bool check_chain(struct attest_result *res, const struct chain *chain, const cha
                     v_text(chain->algorithms_ok ? algorithm : "another algorithm or parameters"));
     bool valid = now >= chain->not_before && now <= chain->not_after;
     struct attest_value window = valid ? v_time(now) : validity_found(res, chain, now);
-    check(res, ATTEST_RULE_CHAIN_VALIDITY, valid,
-          valid ? v_text("within the validity of all certificates") : v_time(now), window);
+    char at[40];
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = now}, at, sizeof at);
+    check(res, ATTEST_RULE_CHAIN_VALIDITY, valid, v_format(res, "certificates valid at %s", at), window);
     result_until(res, chain->not_after);
     return ok && valid;
 }

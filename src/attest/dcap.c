@@ -164,6 +164,7 @@ struct dcap {
     size_t advisory_count;
     int64_t tcb_date;
     uint32_t evaluation;
+    bool root_list_failed; /* chain.crl has failed already */
 };
 
 static const char *certification_name(uint16_t type) {
@@ -347,20 +348,28 @@ static void check_signer(struct dcap *c, enum attest_rule rule, struct intel_sig
     const char *found = !doc->signer.algorithms_ok ? "the signing certificate uses another algorithm"
                         : !valid                   ? "the signing certificate is not valid at this time"
                         : state == CRL_REVOKED     ? "the signing certificate is revoked"
-                        : state == CRL_MISSING ? "no root CA revocation list to check the signing certificate against"
-                        : state != CRL_GOOD    ? "the root CA revocation list is not current or not genuine"
-                                               : NULL;
+                                                   : NULL;
     check(res, rule, !found, wanted, found ? v_text(found) : v_text("valid"));
     result_until(res, doc->signer.not_after);
+    if (state == CRL_GOOD || state == CRL_REVOKED || c->root_list_failed) return;
+    /* The same list is needed for the PCK CA; without a path to that, it is missed here. */
+    c->root_list_failed = true;
+    check(res, ATTEST_RULE_CHAIN_CRL, false, v_text("the root CA's list, for the TCB signing certificate"),
+          v_text(state == CRL_MISSING       ? "no revocation list of Intel SGX Root CA"
+                 : state == CRL_NOT_GENUINE ? "the revocation list of Intel SGX Root CA is not signed by it"
+                                            : "the revocation list of Intel SGX Root CA is not current"));
 }
 
 static void check_current(struct dcap *c, enum attest_rule rule, const struct intel_signed *doc) {
     bool ok = doc->issued <= c->now && c->now <= doc->next_update;
-    check(c->res, rule, ok, ok ? v_text("issued before, next update after") : v_time(c->now),
-          ok ? v_time(c->now)
-             : v_format(c->res, "%s", c->now < doc->issued ? "issued later" : "its next update was due earlier"));
-    if (!ok)
-        c->res->checks[c->res->check_count - 1].found = v_time(c->now < doc->issued ? doc->issued : doc->next_update);
+    struct attest_value limit = v_time(c->now < doc->issued ? doc->issued : doc->next_update);
+    char now[40], end[40];
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = c->now}, now, sizeof now);
+    attest_value_format(&limit, end, sizeof end);
+    check(c->res, rule, ok, v_format(c->res, "one that covers %s", now),
+          ok                     ? v_time(c->now)
+          : c->now < doc->issued ? v_format(c->res, "one issued later, %s", end)
+                                 : v_format(c->res, "one whose next update was due %s", end));
     result_until(c->res, doc->next_update);
 }
 
@@ -575,9 +584,10 @@ static void check_tcb(struct dcap *c, const struct tcb_info *info, int qe_status
     if (svn && c->q.td.is15 && status != BIT_NONE)
         status = relaunch(status, evaluate(c, info, c->q.td.tee_tcb_svn2, qe_status, false));
     bool supported = status != BIT_NONE;
-    res->tcb_status = supported       ? tcb_status_names[status]
-                      : qe_status < 0 ? "unknown: no TCB level of the quoting enclave"
-                                      : "TCBNotSupported";
+    res->tcb_status = supported         ? tcb_status_names[status]
+                      : !c->qe_identity ? "not evaluated without the quoting enclave's identity"
+                      : qe_status < 0   ? "TCBNotSupported: the quoting enclave is below every published level"
+                                        : "TCBNotSupported";
     fact(res, "tcb_status", v_text(res->tcb_status));
     if (c->tcb_date) fact(res, "tcb_date", v_time(c->tcb_date));
     if (c->advisory_count) fact(res, "advisories", v_text(advisories_text(c)));
@@ -719,7 +729,9 @@ void quote_verify(struct attest_verifier *v, struct attest_bytes bytes, struct a
     find_pck(&c, why, sizeof why);
     check_chain(res, c.path, why, now);
     if (c.path) {
+        unsigned failed = res->failed;
         check_revocation(v, res, c.path, carried, 0, true, now);
+        c.root_list_failed = res->failed > failed;
         describe_pck(&c);
     } else
         c.pck = NULL;

@@ -123,6 +123,33 @@ static struct attest_value show_tcb(struct attest_result *res, struct snp_tcb t,
     return v_format(res, "bootloader %u, tee %u, snp %u, microcode %u", t.bootloader, t.tee, t.snp, t.microcode);
 }
 
+/* Is the certificate the one this report needs? Whether it is genuine and signed, other rules say. */
+static void check_endorsement(struct snp_case *c, const X509 *vek) {
+    struct attest_result *res = c->res;
+    const struct snp_report *t = &c->report;
+    enum { SHOWN = 8 }; /* bytes of a chip id that tell machines apart for a reader */
+    char tcb[100], chip[2 * SHOWN + 4] = "", other[2 * SHOWN + 4] = "";
+    bool vlek = snp_signing_key(t) == SNP_VLEK, masked = all_zero(t->chip_id, sizeof t->chip_id);
+    struct snp_tcb reported = snp_tcb_of(t->reported_tcb, c->product);
+    snprintf(tcb, sizeof tcb, "%s", show_tcb(res, reported, c->product).text);
+    for (int i = 0; i < SHOWN; i++) {
+        sprintf(chip + 2 * i, "%02x", t->chip_id[i]);
+        sprintf(other + 2 * i, "%02x", c->vek.hwid[i]);
+    }
+    struct attest_value wanted = vlek     ? v_format(res, "a VLEK of the provider for %s", tcb)
+                                 : masked ? v_format(res, "the VCEK of the chip (its id is masked) for %s", tcb)
+                                          : v_format(res, "the VCEK of chip %s.. for %s", chip, tcb);
+    bool kind = vek && c->vek.kind == snp_signing_key(t), here = kind && (vlek || masked || hwid_matches(&c->vek, t)),
+         fits = here && tcb_equal(reported, c->vek.tcb);
+    struct attest_value found =
+        !vek    ? v_text("no VCEK or VLEK given")
+        : !kind ? v_format(res, "only a %s", c->vek.kind == SNP_VLEK ? "VLEK" : "VCEK or unknown certificate")
+        : !here ? v_format(res, "one of chip %s..", other)
+        : fits  ? v_text(vlek ? "VLEK" : "VCEK")
+                : v_format(res, "one for %s", show_tcb(res, c->vek.tcb, c->vek.product).text);
+    check(res, ATTEST_RULE_ENDORSEMENT, fits, wanted, found);
+}
+
 static void check_product(struct snp_case *c, const struct chain *chain) {
     enum snp_product reported = snp_product_of(&c->report);
     char issuer[80], wanted[80];
@@ -327,11 +354,7 @@ void snp_verify(struct attest_verifier *v, struct attest_bytes bytes, const stru
         if (c.vek.product != SNP_UNKNOWN) c.product = c.vek.product;
     }
     snp_describe(res, &c.report, c.product);
-    bool vlek = snp_signing_key(&c.report) == SNP_VLEK;
-    check(res, ATTEST_RULE_ENDORSEMENT, vek, v_text(vlek ? "the provider's VLEK" : "the chip's VCEK"),
-          v_text(!vek                     ? "no VCEK or VLEK given"
-                 : c.vek.kind == SNP_VLEK ? "VLEK"
-                                          : "VCEK"));
+    check_endorsement(&c, vek);
     if (!vek) return;
     char why[240] = "";
     const struct chain *chain = chain_of(v, vek, carried, VENDOR_AMD, why, sizeof why);

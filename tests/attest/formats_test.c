@@ -339,12 +339,14 @@ static void test_text(void **state) {
 
 /* ---- The software signer, in a certificate of our own with a CMW inside ---- */
 
+static const int64_t software_time = 1780272000; /* 2026-06-01 */
+
 static X509 *certificate_with(EVP_PKEY *key, EVP_PKEY *signer, const char *oid, struct attest_bytes value) {
     X509 *x = X509_new();
     X509_set_version(x, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-    X509_gmtime_adj(X509_getm_notBefore(x), 0);
-    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    ASN1_TIME_set(X509_getm_notBefore(x), software_time - 60);
+    ASN1_TIME_set(X509_getm_notAfter(x), software_time + 3600);
     X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const uint8_t *)"keep", -1, -1, 0);
     X509_set_issuer_name(x, X509_get_subject_name(x));
     X509_set_pubkey(x, key);
@@ -367,7 +369,7 @@ static void appraise_certificate(struct attest_verifier *v, X509 *x, const struc
 
 static void test_software(void **state) {
     (void)state;
-    const int64_t now = parse_time("2026-06-01T00:00:00Z");
+    const int64_t now = software_time;
     struct attest_signer *made = attest_signer_new(now - 60);
     assert_non_null(made);
     char *pem = attest_signer_export(made), *root = attest_signer_certificates(made, true),
@@ -405,6 +407,11 @@ static void test_software(void **state) {
     p.allow_software = true;
     appraise_certificate(v, x, &p, now);
     expect(result.accepted && result.tee == ATTEST_TEE_SOFTWARE, "software, allowed");
+    /* The certificate itself ends. */
+    appraise_certificate(v, x, &p, now + 3601);
+    expect(result.genuine && result.failed == 1 && failed_rule(&result, "wrapper.validity"), "expired certificate");
+    appraise_certificate(v, x, &p, now - 61);
+    expect(failed_rule(&result, "wrapper.validity"), "certificate of later");
     /* The same evidence in somebody else's certificate; and a certificate not signed by its key. */
     X509 *stolen = certificate_with(other, other, "1.3.6.1.5.5.7.1.35", extension),
          *unsigned_x = certificate_with(key, other, "1.3.6.1.5.5.7.1.35", extension);

@@ -78,8 +78,8 @@ static void appraise_certificate(struct keep *k, STACK_OF(X509_EXTENSION) * list
     X509 *x = X509_new();
     X509_set_version(x, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-    X509_gmtime_adj(X509_getm_notBefore(x), 0);
-    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    ASN1_TIME_set(X509_getm_notBefore(x), now - 60);
+    ASN1_TIME_set(X509_getm_notAfter(x), now + 3600);
     X509_set_pubkey(x, k->key);
     for (int i = 0; i < sk_X509_EXTENSION_num(list); i++)
         X509_add_ext(x, sk_X509_EXTENSION_value(list, i), -1);

@@ -250,7 +250,6 @@ static void test_collateral(void **state) {
         {"qe_identity.json", NULL, "intel.qe_identity"},
         {"pck_crl.der", NULL, "chain.crl"},
         {"root_ca_crl.der", NULL, "chain.crl"},
-        {"root_ca_crl.der", NULL, "intel.tcb_info_signature"},
         {"pck_crl.der", "sgx/rkl-phala/collateral/pck_crl.der", "chain.crl"},              /* of the other CA */
         {"tcb_info.json", "sgx/rkl-phala/collateral/tcb_info.json", "intel.tcb_info"},     /* of another FMSPC */
         {"tcb_info.json", "tdx/v4-gcp-cos113/collateral/tcb_info.json", "intel.tcb_info"}, /* of the other TEE */
