@@ -1,6 +1,7 @@
 /* The verbs whose work is in programs of their own, so that `donjon run` links no more than it needs. */
 #include "agent/verb.h"
 #include "attest/verbs.h"
+#include "package/verbs.h"
 #include "steward/verbs.h"
 
 #include <errno.h>
@@ -44,4 +45,16 @@ int main_steward_init(struct cli_args *a) {
 }
 int main_steward_audit(struct cli_args *a) {
     return cli_exec(a, "donjon-steward");
+}
+int main_pack(struct cli_args *a) {
+    return cli_exec(a, "donjon-package");
+}
+int main_push(struct cli_args *a) {
+    return cli_exec(a, "donjon-package");
+}
+int main_pull(struct cli_args *a) {
+    return cli_exec(a, "donjon-package");
+}
+int main_sign(struct cli_args *a) {
+    return cli_exec(a, "donjon-package");
 }

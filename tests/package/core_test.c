@@ -1,0 +1,191 @@
+/* References, manifests, names, layers under encryption. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "package/internal.h"
+
+#define HEX    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define DIGEST "sha256:" HEX
+
+static char error[PACKAGE_ERROR];
+
+static void test_references(void **state) {
+    (void)state;
+    static const char *const good[] = {
+        "registry.example/app",
+        "registry.example:5000/a/b_c/d__e/f--g.h:1.0",
+        "localhost/app@" DIGEST,
+        "127.0.0.1:5000/x:T_a-b.c@" DIGEST,
+        "oci:dir",
+        "oci:dir:tag",
+        "oci:/a/b.c/d@" DIGEST,
+        "[::1]:5000/app",
+    };
+    static const char *const bad[] = {
+        "",
+        "app",
+        "shop/app",
+        "registry.example",
+        "registry.example/",
+        "registry.example/App",
+        "r.example/a:",
+        "r.example/a:-x",
+        "r.example/a b",
+        "r.example/a/../b",
+        "r.example//a",
+        "r.example/a/",
+        "r.example/a@sha256:12",
+        "r.example/a@sha512:" HEX,
+        "r.example/a@" DIGEST "0",
+        "r.example/a?x=1",
+        "r.example/a#b",
+        "user@r.example/a",
+        "https://r.example/a",
+        "r.example\\a/b",
+        "r.example/a%2e",
+        "oci:",
+        ".example/a",
+        "r.example/a@SHA256:" HEX,
+    };
+    struct package_reference r;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (!package_reference_read(good[i], &r, error)) fail_msg("%s: %s", good[i], error);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (package_reference_read(bad[i], &r, error)) fail_msg("read: %s", bad[i]);
+    assert_true(package_reference_read(good[1], &r, error));
+    assert_string_equal(r.host, "registry.example:5000");
+    assert_string_equal(r.name, "a/b_c/d__e/f--g.h");
+    assert_string_equal(r.tag, "1.0");
+    char pinned[PACKAGE_PATH];
+    assert_string_equal(package_reference_pinned(&r, DIGEST, pinned),
+                        "registry.example:5000/a/b_c/d__e/f--g.h@" DIGEST);
+    assert_true(package_is_reference("r.example/a") && package_is_reference("oci:x"));
+    assert_false(package_is_reference("/etc/passwd") || package_is_reference("app.wasm") ||
+                 package_is_reference("dir/"));
+}
+
+static void test_paths(void **state) {
+    (void)state;
+    static const char *const bad[] = {"",     "/",    "/a",    "a/",   "a//b", ".",     "..",
+                                      "a/..", "../a", "a/./b", "a\nb", "a\\b", "a/../b"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (plain_path(bad[i])) fail_msg("%s", bad[i]);
+    assert_true(plain_path("a") && plain_path("a/b.c/..d") && plain_path("\xc3\xa4"));
+    char longer[300];
+    memset(longer, 'a', 256);
+    longer[256] = 0;
+    assert_false(plain_path(longer));
+}
+
+static bool reads(const char *text) {
+    struct manifest m;
+    bool ok = manifest_read(&m, text, strlen(text), error) && manifest_is_package(&m, error);
+    manifest_free(&m);
+    return ok;
+}
+
+#define CONFIG "\"config\":{\"mediaType\":\"" MEDIA_CONFIG "\",\"digest\":\"" DIGEST "\",\"size\":2}"
+#define WASM   "{\"mediaType\":\"application/wasm\",\"digest\":\"" DIGEST "\",\"size\":8}"
+#define FILE_(title)                                                                                                   \
+    "{\"mediaType\":\"" MEDIA_FILE "\",\"digest\":\"" DIGEST "\",\"size\":8,\"annotations\":{\"" NOTE_TITLE            \
+    "\":\"" title "\"}}"
+#define MANIFEST(layers) "{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_MANIFEST "\"," CONFIG ",\"layers\":[" layers "]}"
+
+static void test_manifests(void **state) {
+    (void)state;
+    assert_true(reads(MANIFEST(WASM)));
+    assert_true(reads(MANIFEST(WASM "," FILE_("a/b"))));
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"schemaVersion\":1," CONFIG ",\"layers\":[" WASM "]}",
+        "{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_INDEX "\"," CONFIG ",\"layers\":[" WASM "]}",
+        "{\"schemaVersion\":2,\"manifests\":[]," CONFIG ",\"layers\":[" WASM "]}",
+        "{\"schemaVersion\":2," CONFIG "," CONFIG ",\"layers\":[" WASM "]}",
+        "{\"schemaVersion\":2,\"layers\":[" WASM "]}",
+        MANIFEST(""),
+        MANIFEST(FILE_("a")),
+        MANIFEST(WASM "," WASM),
+        MANIFEST(WASM "," FILE_("../a")),
+        MANIFEST(WASM "," FILE_("/a")),
+        MANIFEST(WASM "," FILE_("a") "," FILE_("a")),
+        MANIFEST("{\"mediaType\":\"application/wasm\",\"digest\":\"" DIGEST "\",\"size\":-1}"),
+        MANIFEST("{\"mediaType\":\"application/wasm\",\"digest\":\"" DIGEST "\",\"size\":8.0}"),
+        MANIFEST("{\"mediaType\":\"application/wasm\",\"digest\":\"" DIGEST "\",\"size\":1073741825}"),
+        MANIFEST("{\"mediaType\":\"application/wasm\",\"digest\":\"sha256:../../../../etc/passwd\",\"size\":8}"),
+        MANIFEST("{\"mediaType\":\"application/wasm\",\"digest\":\"sha512:" HEX "\",\"size\":8}"),
+        MANIFEST("{\"mediaType\":\"application/wasm\",\"size\":8}"),
+        MANIFEST(WASM) "x",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (reads(bad[i])) fail_msg("read: %s", bad[i]);
+    /* One form. */
+    struct manifest m;
+    assert_true(manifest_read(&m, MANIFEST(WASM "," FILE_("a")), strlen(MANIFEST(WASM "," FILE_("a"))), error));
+    char *text = manifest_write(&m);
+    assert_string_equal(text, MANIFEST(WASM "," FILE_("a")));
+    free(text);
+    manifest_free(&m);
+}
+
+static bool never(void *context, const char *name, bool directory) {
+    (void)name;
+    *(int *)context += directory ? 100 : 1;
+    return true;
+}
+
+static void test_names(void **state) {
+    (void)state;
+    static const char text[] =
+        "[[files]]\nkind = \"listen\"\ntrust = [\"a.pem\", \"b.pem\"]\npeer-policy = \"p.toml\"\nhost = \"h\"\n"
+        "[[mounts]]\nhost = \"d\"\nguest = \"/d\"\n";
+    int count = 0;
+    assert_true(config_names(text, strlen(text), never, &count, error));
+    assert_int_equal(count, 103);
+    assert_false(config_names("x = ", 4, never, &count, error));
+    assert_false(config_names("[[mounts]]\nhost = \"a\\u0000b\"\n", 30, never, &count, error));
+}
+
+static void test_seal(void **state) {
+    (void)state;
+    uint8_t key[32] = {1, 2, 3}, other[32] = {1, 2, 4};
+    struct blob sealed, plain;
+    assert_true(seal(key, MEDIA_WASM_GCM, NULL, "hello", 5, &sealed));
+    assert_true(unseal(key, MEDIA_WASM_GCM, NULL, &sealed, &plain));
+    assert_true(plain.size == 5 && !memcmp(plain.data, "hello", 5));
+    blob_free(&plain);
+    assert_false(unseal(other, MEDIA_WASM_GCM, NULL, &sealed, &plain));
+    assert_false(unseal(key, MEDIA_FILE_GCM, NULL, &sealed, &plain));
+    assert_false(unseal(key, MEDIA_WASM_GCM, "a", &sealed, &plain));
+    for (size_t i = 0; i < sealed.size; i++) {
+        sealed.data[i] ^= 1;
+        assert_false(unseal(key, MEDIA_WASM_GCM, NULL, &sealed, &plain));
+        sealed.data[i] ^= 1;
+    }
+    for (size_t cut = 1; cut <= sealed.size; cut++) {
+        struct blob part = {sealed.data, sealed.size - cut};
+        assert_false(unseal(key, MEDIA_WASM_GCM, NULL, &part, &plain));
+    }
+    blob_free(&sealed);
+    assert_true(seal(key, MEDIA_FILE_GCM, "empty", "", 0, &sealed));
+    assert_true(unseal(key, MEDIA_FILE_GCM, "empty", &sealed, &plain));
+    assert_int_equal(plain.size, 0);
+    blob_free(&plain);
+    blob_free(&sealed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_references), cmocka_unit_test(test_paths), cmocka_unit_test(test_manifests),
+        cmocka_unit_test(test_names),      cmocka_unit_test(test_seal),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
