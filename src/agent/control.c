@@ -45,8 +45,9 @@ static void take_status(struct keep *k, json_t *m) {
     take_text(m, "backend", k->backend, sizeof k->backend);
     take_text(m, "measurement", k->measurement, sizeof k->measurement);
     take_ports(k, json_object_get(m, "ports"));
+    /* How the program ended is how the keep did: what follows it, we have asked for. */
     json_t *end = json_object_get(m, "exit");
-    if (json_is_object(end)) {
+    if (json_is_object(end) && !*k->outcome) {
         take_text(end, "outcome", k->outcome, sizeof k->outcome);
         k->exit_code = (int)json_integer_value(json_object_get(end, "code"));
     }

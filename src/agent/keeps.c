@@ -405,6 +405,21 @@ json_t *keep_describe(const struct keep *k) {
 
 /* ---- adoption, reaping, leaving ---- */
 
+/* What the keep's process wrote when it ended while nobody was there to be told. */
+static void read_end(struct keep *k) {
+    size_t n;
+    int dir = openat(k->agent->state.keeps, k->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    char *text = dir >= 0 ? state_read(dir, KEEP_END, &n) : NULL;
+    if (dir >= 0) close(dir);
+    json_t *m = text ? json_loadb(text, n, 0, NULL) : NULL, *end = json_object_get(m, "exit");
+    free(text);
+    if (json_is_object(end) && take_string(end, "outcome", k->outcome, sizeof k->outcome))
+        k->exit_code = (int)json_integer_value(json_object_get(end, "code"));
+    else
+        describe_why(k, "found dead when the agent started");
+    json_decref(m);
+}
+
 static void adopt(struct agent *a, const char *id) {
     bool ready = false;
     struct keep *k = calloc(1, sizeof *k);
@@ -423,8 +438,8 @@ static void adopt(struct agent *a, const char *id) {
     }
     /* Never acknowledged: ended without a word. Acknowledged, and dead: its tenant will ask. */
     if (!known) k->pid = 0;
-    describe_why(k, "found dead when the agent started");
     if (ready) {
+        read_end(k);
         finish(k);
         return;
     }

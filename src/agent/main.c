@@ -17,9 +17,6 @@
 
 #include <openssl/evp.h>
 
-/* help.c knows these by name; here nobody can call them. */
-const struct cli_verb verb_help = {.name = "help", .operands = "", .summary = "", .text = ""},
-                      verb_man = {.name = "man", .operands = "", .summary = "", .text = ""};
 const struct cli_verb *const cli_verbs[] = {&verb_agent, NULL};
 
 struct arguments {

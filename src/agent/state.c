@@ -1,5 +1,7 @@
 #include "state.h"
 
+#include "cli/cli.h"
+
 #include <donjon/attest.h>
 
 #include <dirent.h>
@@ -24,22 +26,12 @@ static bool fail(char *error, size_t size, const char *what, const char *why) {
     return false;
 }
 
-static bool make_directories(const char *path) {
-    char part[STATE_PATH_MAX];
-    for (size_t i = 1; i <= strlen(path); i++) {
-        if (path[i] != '/' && path[i]) continue;
-        snprintf(part, sizeof part, "%.*s", (int)i, path);
-        if (mkdir(part, 0700) && errno != EEXIST) return false;
-    }
-    return true;
-}
-
 bool state_open(struct state *s, const char *path, char *error, size_t size) {
     struct stat st;
     *s = (struct state){.dir = -1, .keeps = -1, .lock = -1};
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
         return fail(error, size, path, "the path is too long for the unix sockets in it; expected at most 60 bytes");
-    if (!make_directories(path)) return fail(error, size, path, strerror(errno));
+    if (!cli_make_directories(path)) return fail(error, size, path, strerror(errno));
     s->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->dir < 0 || fstat(s->dir, &st)) return fail(error, size, path, strerror(errno));
     if (st.st_uid != geteuid()) return fail(error, size, path, "belongs to another user");

@@ -111,6 +111,11 @@ const char *cli_printable(const char *s, char *buf, size_t size, bool lines);
  * standard input. `*bytes` always has a NUL behind its end. */
 bool cli_read_file(const char *path, size_t most, char **bytes, size_t *size);
 
+/* Makes a directory and those above it, for this user alone (0700). */
+bool cli_make_directories(const char *path);
+/* A file for this user alone (0600), whole or not at all: written beside, then renamed. */
+bool cli_write_private(const char *path, const void *bytes, size_t size);
+
 /* What a file that should be a wasm module looks like; NULL when it is a core module as far as its first bytes say,
  * else one line: what it is and what to do. */
 const char *cli_not_a_module(const void *bytes, size_t size);

@@ -1,6 +1,7 @@
 /* The verbs whose work is in programs of their own, so that `donjon run` links no more than it needs. */
 #include "agent/verb.h"
 #include "attest/verbs.h"
+#include "deploy/verbs.h"
 #include "package/verbs.h"
 #include "steward/verbs.h"
 
@@ -25,36 +26,24 @@ int cli_exec(struct cli_args *a, const char *program) {
 int attest_exec(struct cli_args *a) {
     return cli_exec(a, "donjon-attest");
 }
-int main_verify(struct cli_args *a) {
-    return attest_exec(a);
-}
-int main_collateral_fetch(struct cli_args *a) {
-    return attest_exec(a);
-}
-int main_measure(struct cli_args *a) {
-    return attest_exec(a);
-}
-int main_agent(struct cli_args *a) {
-    return cli_exec(a, "donjon-agent");
-}
-int main_steward(struct cli_args *a) {
-    return cli_exec(a, "donjon-steward");
-}
-int main_steward_init(struct cli_args *a) {
-    return cli_exec(a, "donjon-steward");
-}
-int main_steward_audit(struct cli_args *a) {
-    return cli_exec(a, "donjon-steward");
-}
-int main_pack(struct cli_args *a) {
-    return cli_exec(a, "donjon-package");
-}
-int main_push(struct cli_args *a) {
-    return cli_exec(a, "donjon-package");
-}
-int main_pull(struct cli_args *a) {
-    return cli_exec(a, "donjon-package");
-}
-int main_sign(struct cli_args *a) {
-    return cli_exec(a, "donjon-package");
-}
+#define STARTS(verb, program)                                                                                          \
+    int main_##verb(struct cli_args *a) {                                                                              \
+        return cli_exec(a, program);                                                                                   \
+    }
+STARTS(verify, "donjon-attest")
+STARTS(collateral_fetch, "donjon-attest")
+STARTS(measure, "donjon-attest")
+STARTS(deploy, "donjon-deploy")
+STARTS(ps, "donjon-deploy")
+STARTS(logs, "donjon-deploy")
+STARTS(attach, "donjon-deploy")
+STARTS(stop, "donjon-deploy")
+STARTS(evidence, "donjon-deploy")
+STARTS(agent, "donjon-agent")
+STARTS(steward, "donjon-steward")
+STARTS(steward_init, "donjon-steward")
+STARTS(steward_audit, "donjon-steward")
+STARTS(pack, "donjon-package")
+STARTS(push, "donjon-package")
+STARTS(pull, "donjon-package")
+STARTS(sign, "donjon-package")

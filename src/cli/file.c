@@ -68,6 +68,27 @@ bool cli_read_file(const char *path, size_t most, char **bytes, size_t *size) {
     return ok;
 }
 
+bool cli_make_directories(const char *path) {
+    char part[4096];
+    for (size_t i = 1; i <= strlen(path); i++) {
+        if (path[i] != '/' && path[i]) continue;
+        snprintf(part, sizeof part, "%.*s", (int)i, path);
+        if (mkdir(part, 0700) && errno != EEXIST) return false;
+    }
+    return true;
+}
+
+bool cli_write_private(const char *path, const void *bytes, size_t size) {
+    char temporary[4500];
+    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool ok = fd >= 0 && write(fd, bytes, size) == (ssize_t)size && fsync(fd) == 0;
+    if (fd >= 0) ok = close(fd) == 0 && ok;
+    ok = ok && rename(temporary, path) == 0;
+    if (!ok && fd >= 0) unlink(temporary);
+    return ok;
+}
+
 static bool begins(const void *bytes, size_t size, const char *with, size_t len) {
     return size >= len && !memcmp(bytes, with, len);
 }

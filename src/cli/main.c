@@ -3,6 +3,7 @@
 #include "attest/verbs.h"
 #include "cli.h"
 #include "config/nearest.h"
+#include "deploy/verbs.h"
 #include "package/verbs.h"
 #include "steward/verbs.h"
 #include <errno.h>
@@ -13,7 +14,7 @@
 const struct cli_verb *const cli_verbs[] = {
     &verb_run, &verb_compile, &verb_config_init, &verb_config_check, &verb_platform_info, &verb_inspect,
     &verb_verify, &verb_collateral_fetch, &verb_measure,
-    &verb_agent,
+    &verb_deploy, &verb_ps, &verb_logs, &verb_attach, &verb_stop, &verb_evidence, &verb_agent,
     &verb_pack, &verb_push, &verb_pull, &verb_sign,
     &verb_steward_init, &verb_steward_audit, &verb_steward,
     &verb_version, &verb_help, &verb_man,

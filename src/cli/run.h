@@ -28,7 +28,8 @@ enum run_option {
     KEY_EXPLICIT_CHECKS,
     KEY_INHERIT_ENV,
     KEY_TCPLISTEN,
-    KEY_LIMITS /* plus an enum config_limit */
+    OPT_OTHERS = 64, /* of verbs that share what follows (deploy/verbs.h) */
+    KEY_LIMITS = 128 /* plus an enum config_limit */
 };
 
 struct run {
@@ -41,6 +42,7 @@ struct run {
     int require; /* enum keep_strength */
     unsigned gdb_port;
     bool json, debug, profile, no_cache;
+    bool deployed; /* it will not run on this machine */
     struct config c;
     uint64_t started_ns, read_ns; /* when it began; how long reading the module took */
 };

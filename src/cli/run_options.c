@@ -239,6 +239,6 @@ int run_build_config(struct run *r, struct cli_args *a) {
         if ((code = apply_option(r, a, id, value))) return code;
     if ((code = set_program(r))) return code;
     if ((code = set_args(r, cli_rest(a), a->argc - a->at))) return code;
-    if (config_supported(&r->c, &err)) return 0;
+    if (r->deployed || config_supported(&r->c, &err)) return 0;
     return cli_error(r->verb, "%s", err.message);
 }

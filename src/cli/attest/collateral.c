@@ -11,16 +11,6 @@
 
 enum { URLS_MAX = 8, NAME_MAX_CHARS = 180 };
 
-static bool make_directories(const char *path) {
-    char part[4096];
-    for (size_t i = 1; i <= strlen(path); i++) {
-        if (path[i] != '/' && path[i]) continue;
-        snprintf(part, sizeof part, "%.*s", (int)i, path);
-        if (mkdir(part, 0700) && errno != EEXIST) return false;
-    }
-    return true;
-}
-
 /* A file name out of the URL: host and path, with what means something to a file system replaced. */
 static void name_of(const char *url, const char *suffix, char *out, size_t size) {
     const char *at = strstr(url, "://");
@@ -38,24 +28,12 @@ static void name_of(const char *url, const char *suffix, char *out, size_t size)
     snprintf(out + n, size - n, "-%08x%s", sum, suffix);
 }
 
-/* Whole or not at all: written beside, then renamed. */
-static bool write_whole(const char *path, const char *data, size_t size) {
-    char temporary[4500];
-    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, data, size) == (ssize_t)size;
-    if (fd >= 0) ok = close(fd) == 0 && ok;
-    ok = ok && rename(temporary, path) == 0;
-    if (!ok) unlink(temporary);
-    return ok;
-}
-
 static bool keep(struct cli_args *a, const char *directory, const char *url, const char *suffix, const char *data,
                  size_t size) {
     char name[256], path[4400];
     name_of(url, suffix, name, sizeof name);
     snprintf(path, sizeof path, "%s/%s", directory, name);
-    if (!write_whole(path, data, size)) {
+    if (!cli_write_private(path, data, size)) {
         cli_error(a->verb, "cannot write %s: %s", path, strerror(errno));
         return false;
     }
@@ -130,7 +108,7 @@ int main_collateral_fetch(struct cli_args *a) {
     size_t count = attest_collateral_urls(v, e, urls, URLS_MAX);
     int code = CLI_YES;
     if (!count) printf("nothing to fetch: evidence of this kind brings its own certificates\n");
-    if (count && !dry && !make_directories(directory)) {
+    if (count && !dry && !cli_make_directories(directory)) {
         cli_error(a->verb, "cannot make %s: %s", directory, strerror(errno));
         code = CLI_FAILED;
     }

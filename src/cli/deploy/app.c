@@ -1,0 +1,218 @@
+#define _GNU_SOURCE
+#include "app.h"
+
+#include "config/config_wire.h"
+#include "gate/gate.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <openssl/crypto.h>
+
+enum { DEPTH_MAX = 32 };
+
+static bool fail(struct app *a, const char *what, const char *why) {
+    cli_error(a->run.verb, "%s: %s", what, why);
+    return false;
+}
+
+/* ---- files ---- */
+
+/* A name in the keep: relative, without empty parts at its ends. NULL: not one that the channel takes. */
+static char *guest_path(const char *name) {
+    while (*name == '/' || (name[0] == '.' && name[1] == '/'))
+        name += *name == '/' ? 1 : 2;
+    size_t n = strlen(name);
+    while (n && name[n - 1] == '/')
+        n--;
+    if (n == 1 && *name == '.') n = 0;
+    return strndup(name, n);
+}
+
+static bool add_file(struct app *a, const char *host, const char *guest) {
+    char *bytes, *path = guest_path(guest);
+    size_t size;
+    if (!path || !channel_path_ok((const uint8_t *)path, strlen(path))) {
+        free(path);
+        return fail(a, guest, "is no path a file in the keep may have");
+    }
+    if (a->n_files == a->files_room) {
+        size_t room = a->files_room ? a->files_room * 2 : 64;
+        struct channel_file *grown = room <= CHANNEL_FILES_MAX ? realloc(a->files, room * sizeof *grown) : NULL;
+        if (!grown) {
+            free(path);
+            return fail(a, host, "more files than a deployment may have (65,536)");
+        }
+        a->files = grown;
+        a->files_room = room;
+    }
+    if (!cli_read_file(host, CHANNEL_FILE_MAX, &bytes, &size)) {
+        free(path);
+        return fail(a, host, strerror(errno));
+    }
+    a->files[a->n_files++] = (struct channel_file){.path = {(uint8_t *)path, strlen(path)},
+                                                   .content = {(uint8_t *)bytes, size}};
+    return true;
+}
+
+static bool add_tree(struct app *a, const char *host, const char *guest, int depth) {
+    DIR *dir = opendir(host);
+    if (!dir || depth > DEPTH_MAX) {
+        if (dir) closedir(dir);
+        return fail(a, host, dir ? "directories too deep" : strerror(errno));
+    }
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(dir));) {
+        char inner[4096], name[4096];
+        struct stat st;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (snprintf(inner, sizeof inner, "%s/%s", host, e->d_name) >= (int)sizeof inner ||
+            snprintf(name, sizeof name, "%s/%s", guest, e->d_name) >= (int)sizeof name || lstat(inner, &st))
+            ok = fail(a, host, "a path in it is too long, or vanished");
+        else if (S_ISDIR(st.st_mode))
+            ok = add_tree(a, inner, name, depth + 1);
+        else if (S_ISREG(st.st_mode))
+            ok = add_file(a, inner, name);
+        else /* a link may lead anywhere on this machine: what leaves it is said by name */
+            cli_warning(a->run.verb, "%s is neither file nor directory: left out", inner);
+    }
+    closedir(dir);
+    return ok;
+}
+
+static bool add_path(struct app *a, const char *host, const char *guest) {
+    struct stat st;
+    if (stat(host, &st)) return fail(a, host, strerror(errno));
+    if (S_ISDIR(st.st_mode)) return add_tree(a, host, guest, 0);
+    return S_ISREG(st.st_mode) ? add_file(a, host, guest) : fail(a, host, "expected a file or a directory");
+}
+
+bool app_add_file(struct app *a, const char *spec) {
+    char host[4096];
+    const char *sep = strstr(spec, "::");
+    size_t n = sep ? (size_t)(sep - spec) : strlen(spec);
+    if (!n || n >= sizeof host) return fail(a, "--file", "expected PATH[::GUEST]");
+    memcpy(host, spec, n);
+    host[n] = 0;
+    if (!sep && (*host == '/' || !strncmp(host, "..", 2)))
+        return fail(a, spec, "say where the program finds it: --file PATH::GUEST");
+    return add_path(a, host, sep ? sep + 2 : host);
+}
+
+/* There are no host directories in a deployed keep: what the config mounts goes there as a copy. */
+static bool deliver_mounts(struct app *a) {
+    struct config *c = &a->run.c;
+    for (uint32_t i = 0; i < c->n_mounts; i++) {
+        if (c->mounts[i].writable)
+            cli_warning(a->run.verb, "mount %s is delivered as a copy: what the program writes there stays in the keep",
+                        c->mounts[i].guest);
+        if (!add_path(a, c->mounts[i].host, c->mounts[i].guest)) return false;
+    }
+    c->n_mounts = 0;
+    return true;
+}
+
+/* ---- secrets ---- */
+
+bool app_add_secret(struct app *a, const char *spec) {
+    const char *equal = strchr(spec, '=');
+    size_t n = equal ? (size_t)(equal - spec) : 0, size;
+    char *bytes;
+    if (!n || !channel_name_ok((const uint8_t *)spec, n) || n > CHANNEL_NAME_MAX)
+        return fail(a, "--secret", "expected NAME=FILE, with a name of letters, digits, '_', '.' and '-'");
+    if (a->n_secrets == CHANNEL_SECRETS_MAX) return fail(a, "--secret", "more than 256");
+    for (size_t i = 0; i < a->n_secrets; i++)
+        if (strlen(a->secrets[i].name) == n && !memcmp(a->secrets[i].name, spec, n))
+            return fail(a, a->secrets[i].name, "the secret is given twice");
+    if (!strcmp(equal + 1, "-")) {
+        if (a->took_stdin) return fail(a, spec, "standard input is another secret's already");
+        a->took_stdin = true;
+    }
+    if (!cli_read_file(equal + 1, CHANNEL_SECRET_MAX, &bytes, &size))
+        return fail(a, equal + 1, errno == EFBIG ? "a secret may have 60 KiB" : strerror(errno));
+    char *name = strndup(spec, n);
+    if (!name) return fail(a, spec, "out of memory");
+    a->secrets[a->n_secrets++] = (struct channel_secret){.name = name, .value = {(uint8_t *)bytes, size}};
+    return true;
+}
+
+static bool secrets_fit(struct app *a) {
+    const struct config *c = &a->run.c;
+    for (uint32_t k = 0; k < c->n_secrets; k++) {
+        bool given = false;
+        for (size_t i = 0; i < a->n_secrets; i++)
+            given |= !strcmp(a->secrets[i].name, c->secrets[k].name);
+        if (!given) {
+            cli_error(a->run.verb, "the config wants the secret \"%s\"; give it with --secret %s=FILE",
+                      c->secrets[k].name, c->secrets[k].name);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < a->n_secrets; i++) {
+        bool wanted = false;
+        for (uint32_t k = 0; k < c->n_secrets; k++)
+            wanted |= !strcmp(a->secrets[i].name, c->secrets[k].name);
+        if (!wanted) return fail(a, a->secrets[i].name, "no [[secrets]] of the config has this name");
+    }
+    return true;
+}
+
+/* ---- the whole ---- */
+
+static bool read_module(struct app *a, size_t *size) {
+    const char *path = a->run.module;
+    if (!cli_read_file(path, BOOT_MAX_MODULE, &a->module, size))
+        return fail(a, path, errno == EFBIG ? "more than the 1 GiB a module may have" : strerror(errno));
+    const char *why = cli_not_a_module(a->module, *size);
+    if (!why) return true;
+    cli_error(a->run.verb, "%s %s", path, why);
+    return false;
+}
+
+bool app_load(struct app *a, struct cli_args *second) {
+    size_t module, wire;
+    a->run.deployed = true;
+    if (!config_init(&a->run.c)) return fail(a, a->run.app, "out of memory");
+    if (run_build_config(&a->run, second)) return false;
+    if (!deliver_mounts(a) || !secrets_fit(a) || !read_module(a, &module)) return false;
+    if (!channel_files_sort(a->files, a->n_files)) return fail(a, a->run.app, "two files have the same path in the keep");
+    if (!config_encode(&a->run.c, &a->wire, &wire)) return fail(a, a->run.app, "out of memory");
+    a->delivery = (struct channel_delivery){.config = {a->wire, wire},
+                                            .module = {(uint8_t *)a->module, module},
+                                            .files = a->files,
+                                            .n_files = a->n_files,
+                                            .secrets = a->secrets,
+                                            .n_secrets = a->n_secrets};
+    return channel_delivery_digest(&a->delivery, a->digest) || fail(a, a->run.app, "cannot compute its digest");
+}
+
+uint64_t app_size(const struct app *a) {
+    uint64_t sum = a->delivery.config.size + a->delivery.module.size;
+    for (size_t i = 0; i < a->n_files; i++)
+        sum += a->files[i].content.size;
+    for (size_t i = 0; i < a->n_secrets; i++)
+        sum += a->secrets[i].value.size;
+    return sum;
+}
+
+void app_free(struct app *a) {
+    for (size_t i = 0; i < a->n_secrets; i++) {
+        OPENSSL_cleanse((void *)a->secrets[i].value.data, a->secrets[i].value.size);
+        free((void *)a->secrets[i].value.data);
+        free((void *)a->secrets[i].name);
+    }
+    for (size_t i = 0; i < a->n_files; i++) {
+        free((void *)a->files[i].path.data);
+        free((void *)a->files[i].content.data);
+    }
+    free(a->files);
+    free(a->module);
+    free(a->wire);
+    free(a->run.module);
+    free(a->run.config_found);
+    config_free(&a->run.c);
+    *a = (struct app){0};
+}

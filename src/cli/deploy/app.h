@@ -1,0 +1,31 @@
+/* What is to be deployed, read and ready: configuration, module, files, secrets, and the digest over all but the last. */
+#ifndef DONJON_CLI_DEPLOY_APP_H
+#define DONJON_CLI_DEPLOY_APP_H
+
+#include "verbs.h"
+
+#include "channel/client.h"
+
+struct app {
+    struct run run; /* the configuration, built as for `donjon run` */
+    char *module;
+    uint8_t *wire;
+    struct channel_file *files;
+    size_t n_files, files_room;
+    struct channel_secret secrets[CHANNEL_SECRETS_MAX];
+    size_t n_secrets;
+    bool took_stdin; /* a secret came from there: it is no longer the program's */
+    struct channel_delivery delivery;
+    uint8_t digest[CHANNEL_DIGEST];
+};
+
+/* Options --file and --secret, in the order they are given. False, said. */
+bool app_add_file(struct app *, const char *spec);
+bool app_add_secret(struct app *, const char *spec);
+/* After all options: reads configuration and module, checks that they and the secrets fit, computes the digest. */
+bool app_load(struct app *, struct cli_args *second);
+void app_free(struct app *); /* zeroes the secrets */
+/* Bytes that will be delivered. */
+uint64_t app_size(const struct app *);
+
+#endif

@@ -1,0 +1,199 @@
+#define _GNU_SOURCE
+/* donjon logs, attach, stop, evidence: later visits to a deployment. */
+#include "deployment.h"
+#include "session.h"
+#include "verbs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+/* The one operand of a verb, and for the others `take`. */
+static int one_operand(struct cli_args *a, const char **what, int (*take)(void *, struct cli_args *, int, const char *),
+                       void *ctx) {
+    const char *value;
+    *what = NULL;
+    for (int id; (id = cli_next(a, &value)) != CLI_END;) {
+        if (id == CLI_STOP) return a->exit_code ? a->exit_code : -1;
+        if (id != CLI_OPERAND) {
+            int code = take(ctx, a, id, value);
+            if (code) return code;
+        } else if (*what)
+            return cli_usage_error(a, "expected one deployment, found \"%s\" too", value);
+        else
+            *what = value;
+    }
+    return *what ? 0 : cli_usage_error(a, "which deployment? `donjon ps` lists them");
+}
+
+/* Appraised, and opened for `purpose`; then a session. */
+static int visit(struct cli_args *a, const char *what, enum channel_purpose purpose, uint8_t flags, bool input) {
+    static struct attest_result result;
+    struct deployment d;
+    struct link l = {.fd = -1};
+    struct channel_client *c = NULL;
+    struct session_result end = {0};
+    bool judged;
+    int code = CLI_FAILED;
+    if (!deployment_find(a->verb, what, &d)) return CLI_FAILED;
+    if (deployment_reach(a->verb, &d, NULL, &l, &c, &result, &judged)) {
+        if (!channel_client_open(c, purpose, flags, d.owner)) {
+            cli_error(a->verb, "%s", channel_client_error(c));
+        } else {
+            struct session s = {.verb = a->verb, .link = &l, .client = c, .input = input};
+            session_run(&s, &end);
+            /* The log's end is what was asked for, as is leaving. */
+            bool fine = end.end == SESSION_CLOSED || end.end == SESSION_LEFT;
+            if (fine) end.signal = 0;
+            code = purpose == CHANNEL_LOGS && (fine || end.end == SESSION_EXITED) ? CLI_YES
+                   : fine                                                         ? CLI_YES
+                                                                                  : session_report(a->verb, d.app, &end, false);
+        }
+    }
+    free(end.text);
+    channel_client_free(c);
+    link_close(&l);
+    deployment_free(&d);
+    return code;
+}
+
+static int take_follow(void *ctx, struct cli_args *a, int id, const char *value) {
+    (void)a;
+    (void)value;
+    if (id == DEPLOY_FOLLOW) *(bool *)ctx = true;
+    return 0;
+}
+
+int main_logs(struct cli_args *a) {
+    const char *what;
+    bool follow = false;
+    int code = one_operand(a, &what, take_follow, &follow);
+    if (code) return code == -1 ? CLI_YES : code;
+    return visit(a, what, CHANNEL_LOGS, follow ? CHANNEL_FOLLOW : 0, false);
+}
+
+static int take_nothing(void *ctx, struct cli_args *a, int id, const char *value) {
+    (void)ctx, (void)a, (void)id, (void)value;
+    return 0;
+}
+
+int main_attach(struct cli_args *a) {
+    const char *what;
+    int code = one_operand(a, &what, take_nothing, NULL);
+    if (code) return code == -1 ? CLI_YES : code;
+    return visit(a, what, CHANNEL_ATTACH, CHANNEL_REPLAY, true);
+}
+
+/* ---- stop ---- */
+
+static bool stop_one(const struct cli_verb *verb, const char *what) {
+    struct deployment d;
+    char error[600];
+    if (!deployment_find(verb, what, &d)) return false;
+    json_t *reply = link_ask_once(&d.target, json_pack("{s:s, s:s}", "op", "stop", "id", d.id), error, sizeof error);
+    /* A host that knows nothing of it any more has nothing to stop. */
+    bool ok = reply || strstr(error, "no such keep");
+    if (ok)
+        deployment_forget(d.id);
+    else
+        cli_error(verb, "%s", error);
+    json_decref(reply);
+    deployment_free(&d);
+    return ok;
+}
+
+int main_stop(struct cli_args *a) {
+    const char *value;
+    unsigned n = 0;
+    int code = CLI_YES;
+    for (int id; (id = cli_next(a, &value)) != CLI_END; n++) {
+        if (id == CLI_STOP) return a->exit_code;
+        if (!stop_one(a->verb, value)) code = CLI_FAILED;
+    }
+    return n ? code : cli_usage_error(a, "which deployment? `donjon ps` lists them");
+}
+
+/* ---- evidence ---- */
+
+struct evidence_options {
+    const char *output;
+    bool json, given;
+    uint8_t nonce[CHANNEL_NONCE];
+};
+
+static int take_evidence(void *ctx, struct cli_args *a, int id, const char *value) {
+    struct evidence_options *o = ctx;
+    if (id == DEPLOY_OUTPUT) o->output = value;
+    if (id == DEPLOY_JSON) o->json = true;
+    if (id != DEPLOY_NONCE) return 0;
+    if (strlen(value) != 2 * CHANNEL_NONCE || strspn(value, "0123456789abcdefABCDEF") != 2 * CHANNEL_NONCE)
+        return cli_usage_error(a, "--nonce: expected 64 hexadecimal digits");
+    for (size_t i = 0; i < CHANNEL_NONCE; i++)
+        sscanf(value + 2 * i, "%2hhx", &o->nonce[i]);
+    o->given = true;
+    return 0;
+}
+
+static bool save(const struct cli_verb *verb, const char *path, struct channel_bytes b) {
+    FILE *f = fopen(path, "wb");
+    bool ok = f && fwrite(b.data, 1, b.size, f) == b.size;
+    if (f) ok = fclose(f) == 0 && ok;
+    if (!ok) cli_error(verb, "cannot write %s: %s", path, strerror(errno));
+    return ok;
+}
+
+static const char *hex(const uint8_t *bytes, size_t n, char *out) {
+    for (size_t i = 0; i < n; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    return out;
+}
+
+static void show_evidence(const struct evidence_options *o, const struct deployment *d, const struct channel_client *c,
+                          const struct attest_result *r, const char *pem) {
+    char report[129], nonce[65], digest[65];
+    hex(channel_client_report_data(c), 64, report);
+    hex(channel_client_nonce(c), 32, nonce);
+    hex(channel_client_digest(c), 32, digest);
+    if (o->json) {
+        json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "id", d->id, "evidence", o->output,
+                              "endorsements", pem, "report_data", report, "nonce", nonce, "workload", digest, "tee",
+                              attest_tee_names[r->tee], "accepted", (int)r->accepted);
+        json_dumpf(j, stdout, JSON_INDENT(1));
+        putchar('\n');
+        json_decref(j);
+        return;
+    }
+    printf("evidence      %s\nendorsements  %s\nreport data   %s\nnonce         %s\nworkload      %s\nTEE           %s\n",
+           o->output, pem, report, nonce, digest, attest_tee_names[r->tee]);
+    bool software = r->tee == ATTEST_TEE_SOFTWARE;
+    printf("\ndonjon verify --collateral %s --set report_data=%s%s %s\n", pem, report,
+           software ? " --dev-root dev-root.pem --set allow_software=true" : "", o->output);
+}
+
+int main_evidence(struct cli_args *a) {
+    static struct attest_result result;
+    struct evidence_options o = {.output = "evidence.bin"};
+    struct deployment d;
+    struct link l = {.fd = -1};
+    struct channel_client *c = NULL;
+    const char *what;
+    char pem[4200];
+    bool judged;
+    int code = one_operand(a, &what, take_evidence, &o);
+    if (code) return code == -1 ? CLI_YES : code;
+    if (!deployment_find(a->verb, what, &d)) return CLI_FAILED;
+    bool accepted = deployment_reach(a->verb, &d, o.given ? o.nonce : NULL, &l, &c, &result, &judged);
+    code = CLI_FAILED;
+    snprintf(pem, sizeof pem, "%s.pem", o.output);
+    if (judged && save(a->verb, o.output, channel_client_evidence(c)) &&
+        save(a->verb, pem, channel_client_endorsements(c))) {
+        show_evidence(&o, &d, c, &result, pem);
+        code = accepted ? CLI_YES : CLI_NO;
+    }
+    channel_client_free(c);
+    link_close(&l);
+    deployment_free(&d);
+    return code;
+}

@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+"""donjon deploy end to end on loopback: agent, donjon-keep, warden, channel, tenant. test_deploy.py BACKEND [TEST...]"""
+import json, os, re, shutil, signal, subprocess, sys, tempfile, time, unittest
+import host
+from host import Agent, BIN, DONJON, Tenant, module
+
+BACKEND = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in ("process", "kvm") else "process"
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            return [int(p) for p in f.read().split()]
+    except OSError:
+        return []
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait(what, timeout=20):
+    end = time.monotonic() + timeout
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain")
+        time.sleep(0.03)
+
+
+class Deploy(unittest.TestCase):
+    def setUp(self):
+        self.agent = Agent(keep=None)
+        self.addCleanup(self.agent.close)
+        self.tenant = Tenant(self.agent)
+
+    def deploy(self, *args, **kw):
+        return self.tenant.deploy("--backend", BACKEND, *args, **kw)
+
+    def detach(self, *args, **kw):
+        p = self.deploy("--detach", *args, **kw)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        return p.stdout.decode().strip()
+
+    def nothing_left(self):
+        wait(lambda: not os.listdir(f"{self.agent.state}/keeps"))
+        self.assertEqual(self.tenant.remembered(), [])
+
+    # ---- programs ----
+
+    def test_streams(self):
+        data = os.urandom(300000)
+        p = self.deploy(module("cat"), input=data)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertEqual(p.stdout, data)
+        self.assertIn(b"NOT PROTECTED", p.stderr)
+        self.nothing_left()
+
+    def test_arguments_and_environment(self):
+        p = self.deploy("--argv0", "me", module("args"), "--", "--host", "x y")
+        self.assertEqual(p.stdout, b"me\0--host\0x y\0", p.stderr)
+        p = self.deploy("--env", "A=b", module("env"))
+        self.assertIn(b"A=b\0", p.stdout)
+
+    def test_exit_codes(self):
+        for name, code in (("empty", 0), ("exit7", 7), ("exit255", 255)):
+            self.assertEqual(self.deploy(module(name)).returncode, code, name)
+        p = self.deploy(module("trap"))
+        self.assertEqual(p.returncode, 134)
+        self.assertIn(b"unreachable", p.stderr)
+        self.assertIn(b"inner", p.stderr)
+        p = self.deploy("--limit", "time=300ms", module("spin"))
+        self.assertEqual(p.returncode, 124, p.stderr)
+        p = self.deploy(module("unknown"))
+        self.assertEqual(p.returncode, 125)
+        self.assertIn(b"missing", p.stderr)
+        self.nothing_left()
+
+    def test_json(self):
+        p = self.deploy("--json", module("hello"))
+        lines = [json.loads(l) for l in p.stderr.decode().splitlines()]
+        steps = [l["step"] for l in lines if "step" in l]
+        for expected in ("connect", "keep", "evidence", "appraisal.signatures", "no-tee", "deliver", "start"):
+            self.assertIn(expected, steps)
+        self.assertEqual((lines[-1]["outcome"], lines[-1]["exit_code"]), ("exited", 0))
+        self.assertEqual(p.stdout, b"hello\n")
+
+    def test_files(self):
+        d = tempfile.mkdtemp(dir=self.tenant.home)
+        with open(f"{d}/file", "w") as f:
+            f.write("delivered\n")
+        for option in (f"{d}::/", f"{d}/file::file"):
+            p = self.deploy("--file", option, module("show_file"))
+            self.assertEqual((p.returncode, p.stdout), (0, b"delivered\n"), p.stderr)
+        app = f"{d}/app"
+        os.mkdir(app)
+        shutil.copy(module("show_file"), f"{app}/main.wasm")
+        os.mkdir(f"{app}/data")
+        shutil.copy(f"{d}/file", f"{app}/data/file")
+        with open(f"{app}/Donjon.toml", "w") as f:
+            f.write('[[mounts]]\nhost = "data"\nguest = "/"\n')
+        p = self.deploy(app)
+        self.assertEqual((p.returncode, p.stdout), (0, b"delivered\n"), p.stderr)
+
+    def test_interrupt(self):
+        p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
+                              module("ticker"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(p.stdout.readline(), b"tick\n")
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(20), -signal.SIGINT)
+        p.stdout.close(), p.stderr.close()
+        self.nothing_left()
+
+    def test_reader_goes(self):
+        p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
+                              module("yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(1000)
+        p.stdout.close()
+        self.assertEqual(p.wait(20), -signal.SIGPIPE)
+        p.stderr.close()
+        self.nothing_left()
+
+    # ---- trust ----
+
+    def refused(self, p, *words):
+        self.assertEqual(p.returncode, 125)
+        text = p.stderr.decode()
+        for w in words:
+            self.assertIn(w, text)
+        self.assertNotIn("delivered ", text.replace("nothing was delivered", ""))
+        self.nothing_left()
+
+    def test_refused_without_hardware(self):
+        self.refused(self.deploy(module("hello"), allow=False), "no hardware", "--allow-no-tee", "nothing was delivered")
+
+    def test_policy_alone_does_not_allow_it(self):
+        policy = f"{self.tenant.home}/policy.toml"
+        with open(policy, "w") as f:
+            f.write("allow_software = true\n")
+        self.refused(self.deploy("--policy", policy, module("hello"), allow=False), "nothing was delivered")
+
+    def test_tampered_warden(self):
+        d = tempfile.mkdtemp(dir=self.tenant.home)
+        shutil.copy(f"{BIN}/donjon-shim", d)
+        with open(f"{BIN}/donjon-warden-tls", "rb") as f, open(f"{d}/donjon-warden-tls", "wb") as g:
+            data = bytearray(f.read())
+            at = data.find(b"donjon channel v1")
+            data[at] ^= 1
+            g.write(data)
+        self.refused(self.deploy("--reference", d, module("hello")), "measurement", "nothing was delivered")
+
+    def test_other_development_root(self):
+        other = Agent(keep="/bin/true")
+        root = f"{other.state}/dev-root.pem"
+        self.refused(self.deploy("--development-root", root, module("hello")), "nothing was delivered")
+        other.close()
+        p = self.deploy("--development-root", f"{self.agent.state}/dev-root.pem", module("hello"))
+        self.assertEqual(p.returncode, 0, p.stderr)
+
+    def test_agent_key(self):
+        p = self.deploy("--agent-key", self.agent.key, module("hello"))
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.refused(self.deploy("--agent-key", "0" * 64, module("hello")), "another")
+        p = self.deploy("--agent-ca", f"{self.agent.state}/agent-cert.pem", module("hello"))
+        self.assertEqual(p.returncode, 0, p.stderr)
+
+    # ---- secrets ----
+
+    def app_with_secrets(self, name="env"):
+        d = tempfile.mkdtemp(dir=self.tenant.home)
+        shutil.copy(module(name), f"{d}/main.wasm")
+        with open(f"{d}/Donjon.toml", "w") as f:
+            f.write('[[secrets]]\nname = "db"\nenv = "DB_PASSWORD"\n')
+        return d
+
+    def test_secrets(self):
+        app, secret = self.app_with_secrets(), "correct-horse-" + os.urandom(8).hex()
+        path = f"{self.tenant.home}/pw"
+        with open(path, "w") as f:
+            f.write(secret)
+        p = self.deploy("--secret", f"db={path}", app)
+        self.assertIn(f"DB_PASSWORD={secret}\0".encode(), p.stdout, p.stderr)
+        p = self.deploy("--secret", "db=-", app, input=secret.encode())
+        self.assertIn(f"DB_PASSWORD={secret}\0".encode(), p.stdout, p.stderr)
+        for args, says in (((), "--secret db="), (("--secret", f"db={path}", "--secret", f"x={path}"), "no [[secrets]]"),
+                           (("--secret", "db=/nowhere"), "No such file"), (("--secret", "=x"), "NAME=FILE")):
+            p = self.deploy(*args, app)
+            self.assertEqual(p.returncode, 125)
+            self.assertIn(says, p.stderr.decode())
+        self.nothing_left()
+
+    def test_secret_is_nowhere(self):
+        """The host's disk, the agent's memory and log, and the deployment's file."""
+        app, secret = self.app_with_secrets("ticker"), "needle-" + os.urandom(12).hex()
+        id = self.detach("--secret", "db=-", app, input=secret.encode())
+        needle = secret.encode()
+        for top in (self.agent.state, f"{self.tenant.home}/donjon"):
+            for d, _, files in os.walk(top):
+                for name in (n for n in files if os.path.isfile(os.path.join(d, n))):
+                    with open(os.path.join(d, name), "rb") as f:
+                        self.assertNotIn(needle, f.read(), name)
+        self.assertNotIn(secret, json.dumps(self.agent.log))
+        self.assertEqual(self.search_memory(self.agent.process.pid, needle), 0)
+        self.assertEqual(self.tenant.run("stop", id).returncode, 0)
+
+    def search_memory(self, pid, needle):
+        found = 0
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+            for line in maps:
+                m = re.match(r"([0-9a-f]+)-([0-9a-f]+) r", line)
+                if not m:
+                    continue
+                start, end = (int(x, 16) for x in m.groups())
+                try:
+                    mem.seek(start)
+                    found += mem.read(min(end - start, 64 << 20)).count(needle)
+                except (OSError, ValueError, OverflowError):
+                    pass
+        return found
+
+    # ---- detached ----
+
+    def test_detached(self):
+        id = self.detach("--name", "web", module("ticker"))
+        self.assertRegex(id, "^[0-9a-f]{32}$")
+        row = self.tenant.ps()[0]
+        self.assertEqual((row["id"], row["name"], row["state"], row["backend"]), (id, "web", "running", BACKEND))
+        self.assertIn("running", self.tenant.run("ps").stdout.decode())
+        wait(lambda: self.tenant.run("logs", "web").stdout.count(b"tick\n") > 2)
+        follow = self.tenant.start("logs", "--follow", id[:8], stdout=subprocess.PIPE)
+        for _ in range(5):
+            self.assertEqual(follow.stdout.readline(), b"tick\n")
+        follow.send_signal(signal.SIGINT)
+        self.assertEqual(follow.wait(20), 0)
+        follow.stdout.close()
+        p = self.tenant.run("stop", "web")
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.nothing_left()
+
+    def test_attach(self):
+        id = self.detach(module("ticker"))
+        p = self.tenant.start("attach", id, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.assertEqual(p.stdout.readline(), b"tick\n")
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(20), 0)
+        p.stdout.close()
+        self.assertEqual(self.tenant.ps()[0]["state"], "running")
+        self.tenant.run("stop", id)
+
+    def test_log_after_the_end(self):
+        id = self.detach(module("fails"))
+        wait(lambda: self.tenant.ps()[0]["state"] == "exited")
+        self.assertEqual(self.tenant.ps()[0]["exit"], {"outcome": "exited", "code": 3})
+        p = self.tenant.run("logs", id)
+        self.assertEqual((p.returncode, p.stdout), (0, b"done\n"), p.stderr)
+        self.tenant.run("stop", id)
+        self.nothing_left()
+
+    def test_owner(self):
+        """Only who has the owner's secret reads the log."""
+        id = self.detach(module("ticker"))
+        path = f"{self.tenant.home}/donjon/deployments/{id}.json"
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        with open(path) as f:
+            d = json.load(f)
+        with open(path, "w") as f:
+            json.dump(dict(d, owner="0" * 64), f)
+        p = self.tenant.run("logs", id)
+        self.assertEqual(p.returncode, 125)
+        self.assertNotIn(b"tick", p.stdout)
+        with open(path, "w") as f:
+            json.dump(dict(d, workload="0" * 64), f)
+        self.assertIn(b"another workload", self.tenant.run("logs", id).stderr)
+        with open(path, "w") as f:
+            json.dump(d, f)
+        self.assertIn(b"tick", self.tenant.run("logs", id).stdout)
+        self.tenant.run("stop", id)
+
+    def test_evidence(self):
+        id = self.detach(module("ticker"))
+        out, nonce = f"{self.tenant.home}/e.bin", "ab" * 32
+        p = self.tenant.run("evidence", id, "--nonce", nonce, "-o", out, "--json")
+        self.assertEqual(p.returncode, 0, p.stderr)
+        e = json.loads(p.stdout)
+        self.assertEqual((e["nonce"], e["accepted"]), (nonce, True))
+        verify = ["verify", "--collateral", e["endorsements"], "--dev-root", f"{self.agent.state}/dev-root.pem", "--set",
+                  "allow_software=true", "--set"]
+        good = self.tenant.run(*verify, f"report_data={e['report_data']}", out)
+        self.assertEqual(good.returncode, 0, good.stdout)
+        other = self.tenant.run(*verify, "report_data=" + "0" * 128, out)
+        self.assertEqual(other.returncode, 1)
+        again = json.loads(self.tenant.run("evidence", id, "--nonce", nonce, "-o", out, "--json").stdout)
+        self.assertNotEqual(again["report_data"], e["report_data"])  # another connection
+        self.tenant.run("stop", id)
+
+    # ---- crashes ----
+
+    def pid_of(self, id):
+        return next(r["pid"] for r in self.agent.records() if r["id"] == id)
+
+    def test_agent_is_killed(self):
+        id = self.detach(module("ticker"))
+        wait(lambda: b"tick" in self.tenant.run("logs", id).stdout)
+        pid, since, port = self.pid_of(id), len(self.agent.log), self.agent.port
+        self.agent.kill()
+        self.assertEqual(self.tenant.ps()[0]["state"], "unreachable")
+        at = self.agent.options.index("--listen") + 1
+        self.agent.options[at] = f"127.0.0.1:{port}"
+        self.agent.start()
+        self.agent.wait("keep adopted", since, keep=id)
+        wait(lambda: self.tenant.ps()[0]["state"] == "running")
+        self.assertIn(b"tick", self.tenant.run("logs", id).stdout)
+        self.assertEqual(self.pid_of(id), pid)
+        self.tenant.run("stop", id)
+        wait(lambda: gone(pid))
+        self.nothing_left()
+
+    def test_keep_is_killed(self):
+        id = self.detach(module("ticker"))
+        pid = self.pid_of(id)
+        wardens = children(pid)
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: self.tenant.ps()[0]["state"] == "ended")
+        self.assertEqual(self.tenant.ps()[0]["exit"]["outcome"], "killed")
+        self.assertIn("killed", self.tenant.run("ps").stdout.decode())
+        wait(lambda: all(gone(p) for p in wardens))
+        self.assertEqual(self.tenant.run("stop", id).returncode, 0)
+        self.nothing_left()
+
+    def test_keep_is_killed_while_attached(self):
+        p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
+                              module("ticker"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.readline()
+        os.kill(self.pid_of(self.tenant.ps()[0]["id"]), signal.SIGKILL)
+        _, err = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 125)
+        self.assertTrue(err)
+
+    def test_restart(self):
+        id = self.detach("--restart", "on-failure", module("fails"))
+        wait(lambda: self.tenant.ps()[0]["state"] == "waiting")
+        self.assertIn("waiting for its tenant", self.tenant.run("ps").stdout.decode())
+        p = self.tenant.run("deploy", "--into", id[:8], "--allow-no-tee", module("hello"))
+        self.assertEqual((p.returncode, p.stdout), (0, b"hello\n"), p.stderr)
+        self.nothing_left()
+
+    # ---- the command line ----
+
+    def test_options(self):
+        for args, says in ((["x.wasm"], "where?"), (["--host", "h:99999", "x"], "HOST[:PORT]"), (["--host", "h"], "which program"),
+                           (["--host", "127.0.0.1:1", module("hello")], "cannot connect"),
+                           (["--host", "h", "--agent-key", "12", "x"], "64 hexadecimal"),
+                           (["--host", "h", "--memory", "much", "x"], "size"),
+                           (["--host", "h", "--restart", "always", "x"], "on-failure"),
+                           (["--host", "h", "--development-root", "/dev/null", "x"], "--allow-no-tee"),
+                           (["--into", "h", "--host", "h", "x"], "no --host")):
+            p = self.tenant.run("deploy", *args)
+            self.assertEqual(p.returncode, 125, args)
+            self.assertIn(says, p.stderr.decode(), args)
+        for verb in ("deploy", "ps", "logs", "attach", "stop", "evidence", "agent"):
+            p = self.tenant.run(verb, "--help")
+            self.assertEqual(p.returncode, 0)
+            self.assertIn(f"donjon {verb}", p.stdout.decode())
+
+
+class Many(unittest.TestCase):
+    """Deploys in a row: nothing grows. DEPLOYS=1000 for the whole."""
+
+    def usage(self, agent):
+        with open(f"/proc/{agent.process.pid}/status") as f:
+            rss = next(int(l.split()[1]) for l in f if l.startswith("VmRSS"))
+        disk = sum(os.stat(os.path.join(d, n)).st_size for d, _, names in os.walk(agent.state) for n in names)
+        return len(os.listdir(f"/proc/{agent.process.pid}/fd")), rss, disk
+
+    def test_many(self):
+        n = int(os.environ.get("DEPLOYS", 200))
+        with Agent(keep=None) as agent:
+            tenant = Tenant(agent)
+            args = ("--backend", BACKEND, module("hello"))
+            for _ in range(300 if n > 600 else n // 2):  # what is remembered of ended keeps fills up first
+                self.assertEqual(tenant.deploy(*args).returncode, 0)
+            before, began = self.usage(agent), time.monotonic()
+            for _ in range(n):
+                p = tenant.deploy(*args)
+                self.assertEqual((p.returncode, p.stdout), (0, b"hello\n"), p.stderr)
+            took = time.monotonic() - began
+            wait(lambda: not os.listdir(f"{agent.state}/keeps"))
+            after = self.usage(agent)
+            print(f"{n} deploys: {took / n * 1000:.0f} ms each; descriptors {before[0]} to {after[0]}, memory "
+                  f"{before[1]} to {after[1]} KiB, disk {before[2]} to {after[2]} bytes", file=sys.stderr)
+            self.assertEqual(after[0], before[0])
+            self.assertLess(after[1], before[1] + 2048)
+            self.assertEqual(after[2], before[2])
+            self.assertEqual(tenant.remembered(), [])
+
+
+if __name__ == "__main__":
+    host.needs()
+    if BACKEND not in host.backends():
+        host.skip(f"no {BACKEND} keep can be built here")
+    unittest.main(verbosity=1)
