@@ -199,11 +199,11 @@ static bool set_options(struct call *c, const char *url, size_t body) {
     if (!ok) return false;
     /* A nonce can be had as JSON or as it is: a keep has no use for JSON. */
     c->headers = curl_slist_append(NULL, "Accept: application/octet-stream, */*");
-    struct curl_slist *more = body ? curl_slist_append(c->headers, "Content-Type: application/octet-stream") : c->headers;
+    struct curl_slist *more =
+        body ? curl_slist_append(c->headers, "Content-Type: application/octet-stream") : c->headers;
     if (!c->headers || !more || curl_easy_setopt(h, CURLOPT_HTTPHEADER, c->headers) != CURLE_OK) return false;
-    return !body ||
-           (curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE, (long)body) == CURLE_OK &&
-            curl_easy_setopt(h, CURLOPT_POSTFIELDS, c->body) == CURLE_OK);
+    return !body || (curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE, (long)body) == CURLE_OK &&
+                     curl_easy_setopt(h, CURLOPT_POSTFIELDS, c->body) == CURLE_OK);
 }
 
 /* NULL: not base64, or more than may be. */

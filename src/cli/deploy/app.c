@@ -53,8 +53,8 @@ static bool add_file(struct app *a, const char *host, const char *guest) {
         free(path);
         return fail(a, host, strerror(errno));
     }
-    a->files[a->n_files++] = (struct channel_file){.path = {(uint8_t *)path, strlen(path)},
-                                                   .content = {(uint8_t *)bytes, size}};
+    a->files[a->n_files++] =
+        (struct channel_file){.path = {(uint8_t *)path, strlen(path)}, .content = {(uint8_t *)bytes, size}};
     return true;
 }
 
@@ -178,7 +178,8 @@ bool app_load(struct app *a, struct cli_args *second) {
     if (!config_init(&a->run.c)) return fail(a, a->run.app, "out of memory");
     if (run_build_config(&a->run, second)) return false;
     if (!deliver_mounts(a) || !secrets_fit(a) || !read_module(a, &module)) return false;
-    if (!channel_files_sort(a->files, a->n_files)) return fail(a, a->run.app, "two files have the same path in the keep");
+    if (!channel_files_sort(a->files, a->n_files))
+        return fail(a, a->run.app, "two files have the same path in the keep");
     if (!config_encode(&a->run.c, &a->wire, &wire)) return fail(a, a->run.app, "out of memory");
     a->delivery = (struct channel_delivery){.config = {a->wire, wire},
                                             .module = {(uint8_t *)a->module, module},

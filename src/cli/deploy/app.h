@@ -1,4 +1,5 @@
-/* What is to be deployed, read and ready: configuration, module, files, secrets, and the digest over all but the last. */
+/* What is to be deployed, read and ready: configuration, module, files, secrets, and the digest over all but the last.
+ */
 #ifndef DONJON_CLI_DEPLOY_APP_H
 #define DONJON_CLI_DEPLOY_APP_H
 

@@ -117,7 +117,8 @@ static int read_options(struct deploy *x, struct cli_args *a) {
     if (x->into && x->host_given) return cli_usage_error(a, "--into knows its host: expected no --host");
     struct trust *t = &x->d.trust;
     if (x->root && !t->allow_no_tee)
-        return cli_usage_error(a, "--development-root: evidence under it proves nothing; expected --allow-no-tee as well");
+        return cli_usage_error(a,
+                               "--development-root: evidence under it proves nothing; expected --allow-no-tee as well");
     if (x->root && read_text(x->verb, x->root, &t->root)) return CLI_FAILED;
     if (x->policy) return read_text(x->verb, x->policy, &t->policy);
     return trust_measure(x->verb, t, x->reference) ? 0 : CLI_FAILED;
@@ -190,8 +191,8 @@ static bool is_asked_for(struct deploy *x, const struct attest_result *r) {
     memcpy(family, v->bytes, v->size < 16 ? v->size : 16);
     if (!strcmp(family, x->backend)) return true;
     char clean[64];
-    cli_error(x->verb, "refused, nothing was delivered: a keep of backend %s was asked for, this is one of %s", x->backend,
-              cli_printable(family, clean, sizeof clean, false));
+    cli_error(x->verb, "refused, nothing was delivered: a keep of backend %s was asked for, this is one of %s",
+              x->backend, cli_printable(family, clean, sizeof clean, false));
     return false;
 }
 
@@ -246,8 +247,8 @@ static int deliver(struct deploy *x, struct channel_client *c) {
         return refuse(x, "deliver", channel_client_error(c));
     for (size_t i = 0; i < 8; i++)
         snprintf(digest + 2 * i, 3, "%02x", x->app.digest[i]);
-    steps_say(&x->steps, "deliver", true, "delivered %llu bytes: workload %s...",
-              (unsigned long long)app_size(&x->app), digest);
+    steps_say(&x->steps, "deliver", true, "delivered %llu bytes: workload %s...", (unsigned long long)app_size(&x->app),
+              digest);
     if (!channel_client_start(c, x->detach ? CHANNEL_DETACHED : 0)) return refuse(x, "start", channel_client_error(c));
     steps_say(&x->steps, "start", true, "running as %.8s", x->d.id);
     return 0;
@@ -300,7 +301,8 @@ static int deploy(struct deploy *x) {
     enum { FIRST_WAIT = 1, LONGEST_WAIT = 60 };
     bool ran;
     int code = deploy_once(x, &ran);
-    for (unsigned wait = FIRST_WAIT; ran && should_restart(x); wait = wait * 2 > LONGEST_WAIT ? LONGEST_WAIT : wait * 2) {
+    for (unsigned wait = FIRST_WAIT; ran && should_restart(x);
+         wait = wait * 2 > LONGEST_WAIT ? LONGEST_WAIT : wait * 2) {
         cli_warning(x->verb, "the program failed; it is deployed again in %u s", wait);
         if (x->end.end == SESSION_LOST) give_up_keep(x);
         free(x->end.text);

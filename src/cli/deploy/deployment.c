@@ -44,11 +44,11 @@ static json_t *to_json(const struct deployment *d) {
     char owner[2 * CHANNEL_OWNER + 1], digest[2 * CHANNEL_DIGEST + 1];
     to_hex(d->owner, CHANNEL_OWNER, owner);
     to_hex(d->digest, CHANNEL_DIGEST, digest);
-    json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s, s:s, s:I, s:o}", "v", 1, "id",
-                          d->id, "name", d->name, "app", d->app, "backend", d->backend, "host", d->target.host, "port",
-                          d->target.port, "agent_key", d->target.key, "agent_ca", d->target.ca, "token_file",
-                          d->target.token_file, "owner", owner, "workload", digest, "created",
-                          (json_int_t)d->created, "trust", trust_to_json(&d->trust));
+    json_t *j =
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s, s:s, s:I, s:o}", "v", 1, "id", d->id,
+                  "name", d->name, "app", d->app, "backend", d->backend, "host", d->target.host, "port", d->target.port,
+                  "agent_key", d->target.key, "agent_ca", d->target.ca, "token_file", d->target.token_file, "owner",
+                  owner, "workload", digest, "created", (json_int_t)d->created, "trust", trust_to_json(&d->trust));
     OPENSSL_cleanse(owner, sizeof owner);
     return j;
 }

@@ -1,5 +1,6 @@
-/* What a tenant remembers of a deployment: enough to find the keep again, to appraise it as the first time, and to prove
- * to it who its owner is. One file each, $XDG_STATE_HOME/donjon/deployments/ID.json (0600): the owner's secret is in it. */
+/* What a tenant remembers of a deployment: enough to find the keep again, to appraise it as the first time, and to
+ * prove to it who its owner is. One file each, $XDG_STATE_HOME/donjon/deployments/ID.json (0600): the owner's secret is
+ * in it. */
 #ifndef DONJON_CLI_DEPLOY_DEPLOYMENT_H
 #define DONJON_CLI_DEPLOY_DEPLOYMENT_H
 

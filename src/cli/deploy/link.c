@@ -145,8 +145,7 @@ static bool start_tls(struct link *l, const struct target *t) {
     if (t->ca && SSL_CTX_load_verify_file(l->ctx, t->ca) != 1) return fail(l, t->ca, "holds no certificates");
     SSL_CTX_set_verify(l->ctx, t->ca ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     l->ssl = SSL_new(l->ctx);
-    if (!l->ssl || SSL_set_fd(l->ssl, l->fd) != 1 || (t->ca && !ask_name(l, t)))
-        return fail(l, "out of memory", NULL);
+    if (!l->ssl || SSL_set_fd(l->ssl, l->fd) != 1 || (t->ca && !ask_name(l, t))) return fail(l, "out of memory", NULL);
     int n;
     while ((n = SSL_connect(l->ssl)) != 1)
         if (!again(l, n, CONNECT_MS)) return fail(l, "no TLS 1.3 connection to the agent", tls_reason(l));
@@ -338,7 +337,8 @@ json_t *link_ask(struct link *l, const struct target *t, json_t *request) {
                *h = json_string_value(json_object_get(reply, "hint"));
     if (e) cli_printable(e, error, sizeof error, false);
     if (h) cli_printable(h, hint, sizeof hint, false);
-    snprintf(l->error, sizeof l->error, "the agent refuses: %s%s%s%s", error, *hint ? " (" : "", hint, *hint ? ")" : "");
+    snprintf(l->error, sizeof l->error, "the agent refuses: %s%s%s%s", error, *hint ? " (" : "", hint,
+             *hint ? ")" : "");
     json_decref(reply);
     return NULL;
 }

@@ -1,5 +1,6 @@
 /* The tenant's connection to an agent: TLS 1.3, one line of request, one of reply, then bytes to and from a keep. The
- * agent is not trusted with anything but the token and its own good will to carry bytes; the keep is appraised apart. */
+ * agent is not trusted with anything but the token and its own good will to carry bytes; the keep is appraised apart.
+ */
 #ifndef DONJON_CLI_DEPLOY_LINK_H
 #define DONJON_CLI_DEPLOY_LINK_H
 

@@ -6,7 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-const struct cli_verb *const cli_verbs[] = {&verb_deploy, &verb_ps,   &verb_logs, &verb_attach,
+const struct cli_verb *const cli_verbs[] = {&verb_deploy, &verb_ps,       &verb_logs, &verb_attach,
                                             &verb_stop,   &verb_evidence, NULL};
 
 int main(int argc, char **argv) {

@@ -120,8 +120,9 @@ static void host_text(const struct target *t, char *out, size_t size) {
 }
 
 static json_t *remembered_json(const struct deployment *d, json_t *keep, const char *error) {
-    json_t *j = keep ? json_deep_copy(keep) : json_pack("{s:s, s:s, s:s}", "id", d->id, "name", d->name, "state",
-                                                        error ? "unreachable" : "gone");
+    json_t *j =
+        keep ? json_deep_copy(keep)
+             : json_pack("{s:s, s:s, s:s}", "id", d->id, "name", d->name, "state", error ? "unreachable" : "gone");
     char host[300];
     host_text(&d->target, host, sizeof host);
     json_object_set_new(j, "host", json_string(host));

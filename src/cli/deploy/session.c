@@ -124,7 +124,8 @@ static int open_signals(sigset_t *old) {
 }
 
 static void wait_once(struct run_state *x) {
-    struct pollfd p[3] = {{x->s->link->fd, POLLIN, 0}, {x->signals, POLLIN, 0}, {x->input ? STDIN_FILENO : -1, POLLIN, 0}};
+    struct pollfd p[3] = {
+        {x->s->link->fd, POLLIN, 0}, {x->signals, POLLIN, 0}, {x->input ? STDIN_FILENO : -1, POLLIN, 0}};
     uint64_t now = now_ms();
     int wait = link_pending(x->s->link) ? 0 : x->stopping ? x->stop_at > now ? (int)(x->stop_at - now) : 0 : -1;
     if (poll(p, 3, wait) < 0 && errno != EINTR) {
@@ -166,8 +167,10 @@ static void die_by(int signal_number) {
 
 static void report_json(const struct session_result *r, int code) {
     static const char *const ends[] = {"exited", "left", "closed", "lost"};
-    static const char *const kinds[GATE_EXITS] = {[GATE_EXIT_PROGRAM] = "exited", [GATE_EXIT_TRAP] = "trapped",
-                                                  [GATE_EXIT_TIMEOUT] = "timeout", [GATE_EXIT_REFUSED] = "refused",
+    static const char *const kinds[GATE_EXITS] = {[GATE_EXIT_PROGRAM] = "exited",
+                                                  [GATE_EXIT_TRAP] = "trapped",
+                                                  [GATE_EXIT_TIMEOUT] = "timeout",
+                                                  [GATE_EXIT_REFUSED] = "refused",
                                                   [GATE_EXIT_BROKEN] = "failed"};
     bool exited = r->end == SESSION_EXITED && r->exit_kind < GATE_EXITS && kinds[r->exit_kind];
     json_t *text = r->text ? json_string(r->text) : json_null();

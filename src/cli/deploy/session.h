@@ -10,7 +10,7 @@ struct session {
     const struct cli_verb *verb;
     struct link *link;
     struct channel_client *client;
-    bool input;         /* standard input is the program's */
+    bool input;          /* standard input is the program's */
     bool interrupt_ends; /* Ctrl-C, SIGTERM, SIGHUP end the program; otherwise they only leave */
 };
 
@@ -24,8 +24,8 @@ struct session_result {
     enum session_end end;
     uint8_t exit_kind;
     uint32_t status;
-    int signal;  /* that made us end it or leave; 0: none */
-    char *text;  /* free(); NULL: none */
+    int signal;    /* that made us end it or leave; 0: none */
+    char *text;    /* free(); NULL: none */
     uint64_t lost; /* bytes of output */
 };
 

@@ -30,9 +30,9 @@ json_t *trust_to_json(const struct trust *t) {
     json_t *collateral = json_array();
     for (size_t i = 0; i < t->n_collateral; i++)
         json_array_append_new(collateral, json_string(t->collateral[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:s}", "policy", text_or_null(t->policy), "root",
-                     text_or_null(t->root), "agent_root", text_or_null(t->agent_root), "collateral", collateral,
-                     "allow_no_tee", (int)t->allow_no_tee, "measurement", t->measurement);
+    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:s}", "policy", text_or_null(t->policy), "root", text_or_null(t->root),
+                     "agent_root", text_or_null(t->agent_root), "collateral", collateral, "allow_no_tee",
+                     (int)t->allow_no_tee, "measurement", t->measurement);
 }
 
 static char *copy_text(const json_t *j, const char *name) {

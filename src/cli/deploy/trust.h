@@ -11,9 +11,9 @@
 
 enum { TRUST_COLLATERAL_MAX = 32 };
 struct trust {
-    char *policy;           /* TOML text; NULL: genuine, with `measurement` */
-    char *root;             /* development root, PEM; NULL: the agent's word is taken for it (allow_no_tee only) */
-    char *agent_root;       /* what the agent says the development root is */
+    char *policy;     /* TOML text; NULL: genuine, with `measurement` */
+    char *root;       /* development root, PEM; NULL: the agent's word is taken for it (allow_no_tee only) */
+    char *agent_root; /* what the agent says the development root is */
     char *collateral[TRUST_COLLATERAL_MAX]; /* paths */
     size_t n_collateral;
     bool allow_no_tee;

@@ -6,8 +6,7 @@
     {DEPLOY_HOST, 'H', "host", "HOST[:PORT]", "The agent's address; port 7470 by default."},                           \
         {DEPLOY_AGENT_KEY, 0, "agent-key", "SHA256",                                                                   \
          "The agent's key, as the agent prints it when it starts. Needed (or --agent-ca) for all but this machine."},  \
-        {DEPLOY_AGENT_CA, 0, "agent-ca", "FILE", "Certificate authority that vouches for the agent's name."},          \
-    {                                                                                                                  \
+        {DEPLOY_AGENT_CA, 0, "agent-ca", "FILE", "Certificate authority that vouches for the agent's name."}, {        \
         DEPLOY_TOKEN_FILE, 0, "token-file", "FILE", "The token by which the agent knows you."                          \
     }
 
@@ -56,7 +55,8 @@ const struct cli_verb verb_deploy = {
     .operands = "APP [--] [ARGS...]",
     .summary = "Run a program in a keep on somebody else's machine, once that has proved what it is",
     .text =
-        "Asks the agent on HOST for a keep, and the keep for evidence over this very connection; appraises it, and only "
+        "Asks the agent on HOST for a keep, and the keep for evidence over this very connection; appraises it, and "
+        "only "
         "then sends it "
         "APP (a module, or a directory with main.wasm and Donjon.toml), its configuration, files and secrets, inside a "
         "channel that ends "

@@ -49,7 +49,7 @@ static int visit(struct cli_args *a, const char *what, enum channel_purpose purp
             if (fine) end.signal = 0;
             code = purpose == CHANNEL_LOGS && (fine || end.end == SESSION_EXITED) ? CLI_YES
                    : fine                                                         ? CLI_YES
-                                                                                  : session_report(a->verb, d.app, &end, false);
+                          : session_report(a->verb, d.app, &end, false);
         }
     }
     free(end.text);
@@ -165,8 +165,9 @@ static void show_evidence(const struct evidence_options *o, const struct deploym
         json_decref(j);
         return;
     }
-    printf("evidence      %s\nendorsements  %s\nreport data   %s\nnonce         %s\nworkload      %s\nTEE           %s\n",
-           o->output, pem, report, nonce, digest, attest_tee_names[r->tee]);
+    printf(
+        "evidence      %s\nendorsements  %s\nreport data   %s\nnonce         %s\nworkload      %s\nTEE           %s\n",
+        o->output, pem, report, nonce, digest, attest_tee_names[r->tee]);
     bool software = r->tee == ATTEST_TEE_SOFTWARE;
     printf("\ndonjon verify --collateral %s --set report_data=%s%s %s\n", pem, report,
            software ? " --dev-root dev-root.pem --set allow_software=true" : "", o->output);
