@@ -45,6 +45,9 @@ bool attest_identity_report_data(struct attest_bytes spki, const uint8_t workloa
 bool attest_identity_extensions(STACK_OF(X509_EXTENSION) *, struct attest_bytes evidence,
                                 struct attest_bytes endorsements, const uint8_t workload[ATTEST_WORKLOAD_DIGEST],
                                 struct attest_bytes nonce);
+/* What such an extension's content holds: just that form, and nothing else that RFC 9999 allows, for readers that have
+ * no CBOR. Both point into `cmw`; endorsements are empty where there are none. */
+bool attest_identity_unwrap(struct attest_bytes cmw, struct attest_bytes *evidence, struct attest_bytes *endorsements);
 /* One extension, not critical, whose value is the DER string `type` (V_ASN1_OCTET_STRING, V_ASN1_UTF8STRING) of
  * `bytes`. */
 bool attest_identity_add(STACK_OF(X509_EXTENSION) *, const char *oid, int type, struct attest_bytes bytes);

@@ -76,9 +76,10 @@ static uint8_t *put_record(uint8_t *at, const char *type, struct attest_bytes va
     return put_head(at + value.size, CBOR_UINT, indicator);
 }
 
+static const char evidence_type[] = "application/vnd.donjon.evidence",
+                  chain_type[] = "application/pem-certificate-chain";
+
 static uint8_t *wrap(struct attest_bytes evidence, struct attest_bytes endorsements, size_t *size) {
-    static const char evidence_type[] = "application/vnd.donjon.evidence",
-                      chain_type[] = "application/pem-certificate-chain";
     enum { LABELS = 2 * (8 + 12), TEXTS = sizeof evidence_type + sizeof chain_type + LABELS + 16 * HEAD_MAX };
     if (!evidence.size || evidence.size > WRAPPER_MAX || endorsements.size > WRAPPER_MAX) return NULL;
     uint8_t *out = malloc(evidence.size + endorsements.size + TEXTS), *at = out;
@@ -92,6 +93,50 @@ static uint8_t *wrap(struct attest_bytes evidence, struct attest_bytes endorseme
         at = put_record(at, evidence_type, evidence, INDICATOR_EVIDENCE);
     *size = (size_t)(at - out);
     return out;
+}
+
+static bool take(struct attest_bytes *in, size_t n, struct attest_bytes *out) {
+    if (n > in->size) return false;
+    *out = (struct attest_bytes){in->data, n};
+    in->data += n;
+    in->size -= n;
+    return true;
+}
+
+/* A head as put_head writes it: the shortest, 32 bits at most. */
+static bool take_head(struct attest_bytes *in, unsigned major, size_t *n) {
+    struct attest_bytes first, rest;
+    if (!take(in, 1, &first) || first.data[0] >> 5 != major) return false;
+    *n = first.data[0] & 31;
+    if (*n < 24) return true;
+    unsigned width = *n == 24 ? 1 : *n == 25 ? 2 : *n == 26 ? 4 : 0;
+    if (width == 0 || !take(in, width, &rest)) return false;
+    *n = 0;
+    for (unsigned i = 0; i < width; i++)
+        *n = *n << 8 | rest.data[i];
+    return *n >= (width == 1 ? 24u : width == 2 ? 0x100u : 0x10000u);
+}
+
+static bool take_text(struct attest_bytes *in, const char *text) {
+    size_t n;
+    struct attest_bytes found;
+    return take_head(in, CBOR_TEXT, &n) && n == strlen(text) && take(in, n, &found) && !memcmp(found.data, text, n);
+}
+
+static bool take_record(struct attest_bytes *in, const char *type, unsigned indicator, struct attest_bytes *value) {
+    size_t n, found;
+    return take_head(in, CBOR_ARRAY, &n) && n == 3 && take_text(in, type) && take_head(in, CBOR_BYTES, &n) &&
+           take(in, n, value) && value->size > 0 && take_head(in, CBOR_UINT, &found) && found == indicator;
+}
+
+bool attest_identity_unwrap(struct attest_bytes cmw, struct attest_bytes *evidence, struct attest_bytes *endorsements) {
+    size_t n;
+    struct attest_bytes alone = cmw;
+    *endorsements = (struct attest_bytes){0};
+    if (take_record(&alone, evidence_type, INDICATOR_EVIDENCE, evidence)) return alone.size == 0;
+    return take_head(&cmw, CBOR_MAP, &n) && n == 2 && take_text(&cmw, "evidence") &&
+           take_record(&cmw, evidence_type, INDICATOR_EVIDENCE, evidence) && take_text(&cmw, "endorsements") &&
+           take_record(&cmw, chain_type, INDICATOR_ENDORSEMENTS, endorsements) && cmw.size == 0;
 }
 
 /* ---- Extensions ---- */

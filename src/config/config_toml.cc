@@ -270,6 +270,18 @@ struct reader {
         if (out->empty()) *out = "name=strict\n"; // an empty policy is the strict one
     }
 
+    // The root that evidence of keeps without a TEE ends in: one certificate, as a line of the policy.
+    void development_root(const toml::node &n, const string &path, string *out) {
+        string pem, base64;
+        if (!certificates(n, path, &pem)) return;
+        size_t begin = pem.find('\n'), end = pem.find("-----END");
+        if (begin == string::npos || pem.find("-----BEGIN", begin) != string::npos)
+            return error(n, path + ": expected one certificate");
+        for (char ch : pem.substr(begin, end - begin))
+            if (ch != '\n' && ch != '\r') base64 += ch;
+        *out += "development-root=" + base64 + "\n";
+    }
+
     struct tls_texts {
         string trust, peer_policy;
     };
@@ -282,6 +294,10 @@ struct reader {
         }
         if (auto n = t.get("trust")) trust(*n, path + ".trust", &texts.trust);
         if (auto n = t.get("peer-policy")) peer_policy(*n, path + ".peer-policy", &texts.peer_policy);
+        if (auto n = t.get("peer-development-root")) {
+            if (!t.get("peer-policy")) return error(*n, path + ".peer-development-root: without a peer-policy");
+            development_root(*n, path + ".peer-development-root", &texts.peer_policy);
+        }
         f.trust = texts.trust.c_str();
         f.peer_policy = texts.peer_policy.c_str();
         if (f.kind != CONFIG_CONNECT || f.prot != CONFIG_TLS || !texts.trust.empty() || !texts.peer_policy.empty())
@@ -300,7 +316,8 @@ struct reader {
     }
 
     const words file_words = {"kind", "name",        "addr",  "host",        "port",
-                              "prot", "client-auth", "trust", "server-name", "peer-policy"};
+                              "prot", "client-auth", "trust", "server-name", "peer-policy",
+                              "peer-development-root"};
 
     // Keys of other kinds are not misspelt, so no nearest word for them.
     void file_keys(const toml::table &t, const string &path, config_file_kind kind, const words &valid) {
@@ -330,10 +347,10 @@ struct reader {
         unsigned errors = reports->n_errors;
         if (k == CONFIG_LISTEN)
             file_keys(*t, path, f.kind,
-                      {"kind", "name", "addr", "port", "prot", "client-auth", "trust", "peer-policy"});
+                      {"kind", "name", "addr", "port", "prot", "client-auth", "trust", "peer-policy", "peer-development-root"});
         else if (k == CONFIG_CONNECT)
             file_keys(*t, path, f.kind,
-                      {"kind", "name", "host", "port", "prot", "server-name", "trust", "peer-policy"});
+                      {"kind", "name", "host", "port", "prot", "server-name", "trust", "peer-policy", "peer-development-root"});
         else
             file_keys(*t, path, f.kind, {"kind", "name"});
 

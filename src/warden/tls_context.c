@@ -1,4 +1,5 @@
 #include "tls_context.h"
+#include "peer.h"
 #include "tls_conn.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -22,13 +23,20 @@ static bool add_trust(SSL_CTX *ctx, const struct config_file *f) {
     return ok && count > 0;
 }
 
+static bool set_policy(SSL_CTX *ctx, const struct config_file *f, void (*log)(void *, const char *), void *log_ctx,
+                       char *error, size_t size) {
+    char why[256];
+    struct peer_policy *p = peer_policy_new(f->peer_policy, why, sizeof why); /* stays for good, as the context does */
+    if (p)
+        peer_policy_use(p, ctx, *f->trust, log, log_ctx);
+    else
+        snprintf(error, size, "file \"%s\": peer-policy: %s", f->name, why);
+    return p;
+}
+
 static bool set_peers(SSL_CTX *ctx, const struct config_file *f, char *error, size_t size) {
     if (*f->trust && !add_trust(ctx, f)) {
         snprintf(error, size, "file \"%s\": trust: a certificate in it cannot be read", f->name);
-        return false;
-    }
-    if (*f->peer_policy) {
-        snprintf(error, size, "file \"%s\": peer-policy is not in this release yet", f->name);
         return false;
     }
     if (f->kind == CONFIG_CONNECT) SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
@@ -41,10 +49,12 @@ static bool set_peers(SSL_CTX *ctx, const struct config_file *f, char *error, si
     return true;
 }
 
-SSL_CTX *tls_context_for(const struct config_file *f, const struct identity *id, char *error, size_t size) {
+SSL_CTX *tls_context_for(const struct config_file *f, const struct identity *id, void (*log)(void *, const char *),
+                         void *log_ctx, char *error, size_t size) {
     SSL_CTX *ctx = tls_context_new();
     if (ctx && identity_use(id, ctx)) {
-        if (set_peers(ctx, f, error, size)) return ctx;
+        if (set_peers(ctx, f, error, size) && (!*f->peer_policy || set_policy(ctx, f, log, log_ctx, error, size)))
+            return ctx;
     } else {
         const char *reason = ERR_reason_error_string(ERR_peek_error());
         snprintf(error, size, "file \"%s\": %s", f->name, reason ? reason : "out of memory");

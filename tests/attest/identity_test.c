@@ -122,6 +122,37 @@ static void test_vouched(void **state) {
     assert_true(result.accepted);
 }
 
+/* What goes into an extension comes out again; no change of its shape is taken, nor any cut. */
+static void test_unwrapped(void **state) {
+    struct keep *k = *state;
+    uint8_t data[64] = {0}, copy[8192];
+    struct attest_bytes cmw, evidence, endorsements;
+    bool present;
+    STACK_OF(X509_EXTENSION) *list = extensions(k, data, workload, none);
+    assert_true(attest_identity_octets(list, ATTEST_OID_CMW, 1, sizeof copy, &cmw, &present));
+    assert_true(attest_identity_unwrap(cmw, &evidence, &endorsements));
+    assert_int_equal(evidence.size, ATTEST_SNP_REPORT);
+    assert_int_equal(endorsements.size, strlen(k->chain));
+    assert_memory_equal(endorsements.data, k->chain, endorsements.size);
+    for (size_t n = 0; n < cmw.size; n++)
+        assert_false(attest_identity_unwrap((struct attest_bytes){cmw.data, n}, &evidence, &endorsements));
+    memcpy(copy, cmw.data, cmw.size);
+    copy[cmw.size] = 0;
+    assert_false(attest_identity_unwrap((struct attest_bytes){copy, cmw.size + 1}, &evidence, &endorsements));
+    for (size_t i = 0; i < 47; i++) { /* heads, label and type up to the evidence itself */
+        copy[i] ^= 0x21;
+        assert_false(attest_identity_unwrap((struct attest_bytes){copy, cmw.size}, &evidence, &endorsements));
+        copy[i] ^= 0x21;
+    }
+    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+    list = sk_X509_EXTENSION_new_null();
+    assert_true(attest_identity_extensions(list, (struct attest_bytes){data, 30}, none, workload, none));
+    assert_true(attest_identity_octets(list, ATTEST_OID_CMW, 1, sizeof copy, &cmw, &present));
+    assert_true(attest_identity_unwrap(cmw, &evidence, &endorsements));
+    assert_true(evidence.size == 30 && endorsements.size == 0);
+    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+}
+
 static void test_not_vouched(void **state) {
     struct keep *k = *state;
     uint8_t data[64];
@@ -188,6 +219,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_transcript),
         cmocka_unit_test_setup_teardown(test_vouched, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_unwrapped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_not_vouched, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_malformed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_policy, set_up, tear_down),

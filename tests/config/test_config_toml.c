@@ -145,8 +145,8 @@ static const struct {
     {"[[files]]\nkind = \"connect\"\nprot = \"tcp\"", 1, 1, "files[0]: \"host\" is missing"},
     {"[[files]]\nkind = \"listen\"\nname = \"L\"\nhost = \"x\"\nprot = \"tcp\"", 4, 1,
      "files[0]: \"host\" does not belong to kind = \"listen\", whose keys are kind, name, addr, port, prot, "
-     "client-auth, trust and "
-     "peer-policy"},
+     "client-auth, trust, "
+     "peer-policy and peer-development-root"},
     {"[[files]]\nkind = \"listen\"\nname = \"L\"\nclient-auth = \"require\"", 3, 8, "whose clients are to be let in?"},
     {"[[files]]\nkind = \"listen\"\nname = \"L\"\nclient-auth = \"maybe\"", 4, 15,
      "files[0].client-auth: expected \"none\" or \"require\""},
