@@ -7,11 +7,13 @@
  *
  * Arguments:  t timeout   o offset or size, up to INT64_MAX   c cookie   b bool   h handle   n length of the first path
  *             q number of poll entries   F fdflags   O open flags   T times' flags   R recv flags   W shutdown's how
+ *             m at most the data area   S number of send entries
  *             A advice   E kind of exit   x 32 bits   y steward's which   U length of the URL   P port   C port but 0
  * Request:    - none   d bytes   p one path   P two paths   q poll entries   t text   e report data   a address
  * Values:     w at most the request's length   o position   b bool   l at most the reply's length   H HTTP status
  *             C port but 0
- * Reply:      - none   d bytes, `room` at most   s struct gate_stat   q poll entries, as many as asked */
+ * Reply:      - none   d bytes, `room` at most   s struct gate_stat   q poll entries, as many as asked
+ *             Q the same, then bytes   v send entries, as many as asked */
 #define OPERATIONS(X)                                                                                                  \
     X(READ, "t", '-', "", 'd')                                                                                         \
     X(WRITE, "t", 'd', "w", '-')                                                                                       \
@@ -40,6 +42,8 @@
     X(RECV, "tR", '-', "b", 'd')                                                                                       \
     X(SEND, "t", 'd', "w", '-')                                                                                        \
     X(SHUTDOWN, "W", '-', "", '-')                                                                                     \
+    X(POLL_RECV, "tqm", 'q', "", 'Q')                                                                                  \
+    X(SEND_MANY, "S", 'd', "", 'v')                                                                                    \
     X(LOG, "", 't', "", '-')                                                                                           \
     X(CODE, "oo", 't', "", '-')                                                                                        \
     X(READY, "", '-', "", '-')                                                                                         \
@@ -76,6 +80,8 @@ static bool arg_ok(char kind, uint64_t v, const struct gate_request *q) {
     case 'h': return v < GATE_MAX_HANDLES;
     case 'n': return v >= 1 && v < q->len && v <= GATE_MAX_PATH && q->len - v <= GATE_MAX_PATH;
     case 'q': return v <= GATE_MAX_POLL && q->len == v * sizeof(struct gate_poll);
+    case 'm': return v >= 1 && v <= GATE_DATA_SIZE;
+    case 'S': return v >= 1 && v <= GATE_MAX_SENDS && q->len > v * sizeof(struct gate_send);
     case 'F': return (v & ~(uint64_t)GATE_FDFLAGS_ALL) == 0;
     case 'O': return (v & ~(uint64_t)GATE_OPEN_ALL) == 0;
     case 'T': return (v & ~(uint64_t)GATE_TIMES_ALL) == 0;
@@ -110,6 +116,8 @@ static bool room_ok(char kind, const struct gate_request *q) {
     case '-': return q->room == 0;
     case 's': return q->room == sizeof(struct gate_stat);
     case 'q': return q->room == q->len;
+    case 'Q': return q->room >= q->len && q->room <= GATE_DATA_SIZE;
+    case 'v': return q->room == q->args[0] * sizeof(struct gate_send); /* args[0] may be anything so far: no overflow */
     default: return q->room <= GATE_DATA_SIZE;
     }
 }
@@ -144,6 +152,7 @@ static bool reply_data_ok(char kind, const struct gate_request *q, uint32_t len)
     switch (kind) {
     case '-': return len == 0;
     case 'd': return len <= q->room;
+    case 'Q': return len >= q->len && len <= q->room;
     default: return len == q->room;
     }
 }
@@ -171,7 +180,14 @@ bool gate_stat_check(const struct gate_stat *s) {
 
 bool gate_poll_check(const struct gate_poll *asked, const struct gate_poll *answered) {
     if (answered->handle != asked->handle || answered->events != asked->events) return false;
-    return (answered->ready & ~(uint32_t)GATE_READY_ALL) == 0 && answered->error <= GATE_ERROR_MAX;
+    uint32_t may = GATE_READY_ALL | (asked->events & GATE_RECEIVE);
+    return (answered->ready & ~may) == 0 && answered->error <= GATE_ERROR_MAX;
+}
+
+bool gate_send_check(const struct gate_send *asked, const struct gate_send *answered) {
+    if (answered->handle != asked->handle || answered->len != asked->len) return false;
+    return answered->taken <= asked->len && answered->error <= GATE_ERROR_MAX &&
+           (answered->error == GATE_OK || answered->taken == 0);
 }
 
 size_t gate_dirent_check(const uint8_t *p, size_t left, struct gate_dirent *entry) {

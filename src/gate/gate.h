@@ -36,6 +36,7 @@ enum {
     GATE_MAX_HANDLES = 4096,
     GATE_MAX_PATH = 4096,        /* bytes of one path */
     GATE_MAX_NAME = 255,         /* bytes of one directory entry's name */
+    GATE_MAX_SENDS = 256,        /* entries of one GATE_SEND_MANY */
     GATE_MAX_POLL = 2048,        /* entries of one GATE_POLL */
     GATE_MAX_REPORT = 60 * 1024, /* bytes of GATE_EXIT's text */
     GATE_MAX_HOST = 255,         /* bytes of an address or a host's name */
@@ -108,6 +109,11 @@ enum gate_op {
     GATE_RECV,     /* handle, timeout, enum gate_recv -> v0: 1 when truncated, data */
     GATE_SEND,     /* handle, timeout, data -> v0 bytes taken */
     GATE_SHUTDOWN, /* handle, enum gate_how */
+    /* Many sockets in one call, for programs that serve many. */
+    GATE_POLL_RECV, /* timeout, n, most: GATE_POLL, and sockets that ask for it (GATE_RECEIVE) and are readable are
+                     * received from at once, `most` bytes each, as far as the data area has room -> the n entries, then
+                     * the bytes in their order */
+    GATE_SEND_MANY, /* n, data: struct gate_send[n], then their bytes -> the n entries, filled. Waits for none */
 
     GATE_LOG,   /* data: one line of text. Shown in debug mode only */
     GATE_CODE,  /* address, size, data: a function's name. Compiled code, for profilers; kept in profiling mode only */
@@ -175,13 +181,25 @@ struct gate_stat {
     uint32_t type, zero;
 };
 
-enum gate_ready { GATE_READABLE = 1, GATE_WRITABLE = 2, GATE_HANGUP = 4, GATE_READY_ALL = 7 };
+enum gate_ready {
+    GATE_READABLE = 1,
+    GATE_WRITABLE = 2,
+    GATE_HANGUP = 4,
+    GATE_READY_ALL = 7,
+    GATE_RECEIVE = 8 /* GATE_POLL_RECV: asked for; answered: `bytes` of it are in the data area, 0 at the end */
+};
 struct gate_poll {
     uint32_t handle;
     uint32_t events; /* asked: READABLE, WRITABLE */
     uint32_t ready;  /* answered: READABLE, WRITABLE, HANGUP */
     uint32_t error;  /* answered: enum gate_error of this entry alone */
     uint64_t bytes;  /* answered: how many can be read, where known, else 1; what can be written: at least 1 */
+};
+
+struct gate_send {
+    uint32_t handle, len; /* asked */
+    uint32_t taken;       /* answered: bytes that went */
+    uint32_t error;       /* answered: enum gate_error of this entry alone; GATE_EAGAIN: none went now */
 };
 
 struct gate_dirent {
@@ -227,7 +245,8 @@ struct gate_block {
 };
 _Static_assert(sizeof(struct gate_block) == GATE_BLOCK_SIZE, "head and data area fill the block");
 _Static_assert(sizeof(struct gate_request) == 64 && sizeof(struct gate_reply) == 72, "no padding");
-_Static_assert(sizeof(struct gate_stat) == 64 && sizeof(struct gate_poll) == 24 && sizeof(struct gate_dirent) == 24,
+_Static_assert(sizeof(struct gate_stat) == 64 && sizeof(struct gate_poll) == 24 && sizeof(struct gate_dirent) == 24 &&
+                   sizeof(struct gate_send) == 16,
                "no padding");
 
 /* The boot image: this header, then the configuration in wire form (src/config), then the module, then its compiled
@@ -268,6 +287,7 @@ const char *gate_reply_check(const struct gate_request *q, const struct gate_rep
 /* Structures out of the data area, as copied. */
 bool gate_stat_check(const struct gate_stat *s);
 bool gate_poll_check(const struct gate_poll *asked, const struct gate_poll *answered);
+bool gate_send_check(const struct gate_send *asked, const struct gate_send *answered);
 
 /* The length of the record at `p`, of which `left` bytes are there, after copying its head to `entry`; 0 when it is not
  * a whole well-formed record (a name that is empty, too long, or has a slash or a zero byte is not). */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -214,12 +215,23 @@ static bool pollable(const struct handle *h) {
     return h->kind == HANDLE_STREAM || h->kind == HANDLE_LISTENER || h->kind == HANDLE_SOCKET;
 }
 
+/* Receives for an entry that has asked for it: into `to`, `room` bytes at most. Gives their number. What goes wrong is
+ * left to be found by a request for this socket alone. */
+static uint32_t receive_now(struct gate_poll *e, const struct handle *h, uint8_t *to, size_t room) {
+    if (h->kind != HANDLE_SOCKET || room == 0) return 0;
+    ssize_t n = recv(h->fd, to, room, MSG_DONTWAIT);
+    if (n < 0) return 0;
+    e->ready |= GATE_RECEIVE;
+    e->bytes = (uint64_t)n;
+    return (uint32_t)n;
+}
+
 static void answer_poll(struct gate_poll *e, const struct handle *h, short revents) {
     if (revents & POLLIN) e->ready |= GATE_READABLE;
     if (revents & POLLOUT) e->ready |= GATE_WRITABLE;
     if (revents & (POLLHUP | POLLERR)) e->ready |= GATE_HANGUP;
     if (revents & POLLNVAL) e->error = GATE_EBADF;
-    if (e->ready & GATE_READABLE)
+    if (e->ready & GATE_READABLE && !(e->events & GATE_RECEIVE))
         e->bytes = readable_bytes(h);
     else if (e->ready & GATE_WRITABLE)
         e->bytes = 1;
@@ -251,10 +263,19 @@ static uint32_t poll_many(struct server *s, const struct gate_request *q, struct
     int found = gate_host_poll(s->gate, fds, 1 + (unsigned)n, ready ? 0 : q->args[0]);
     if (found < 0) return gate_error_from_errno(errno);
     if (found == 0 && ready == 0) return GATE_ETIMEDOUT;
-    for (size_t i = 0; i < n; i++)
-        if (entries[i].error == 0) answer_poll(&entries[i], &s->handles[entries[i].handle], fds[1 + i].revents);
+    uint32_t end = q->len;
+    for (size_t i = 0; i < n; i++) {
+        struct gate_poll *e = &entries[i];
+        if (e->error != 0) continue;
+        const struct handle *h = &s->handles[e->handle];
+        answer_poll(e, h, fds[1 + i].revents);
+        if (q->op != GATE_POLL_RECV || !(e->events & GATE_RECEIVE) || !(fds[1 + i].revents & (POLLIN | POLLHUP)))
+            continue;
+        size_t room = q->room - end, most = (size_t)q->args[2];
+        end += receive_now(e, h, data + end, room < most ? room : most);
+    }
     memcpy(data, entries, n * sizeof entries[0]);
-    r->len = q->room;
+    r->len = end;
     return GATE_OK;
 }
 
@@ -413,12 +434,14 @@ static uint32_t dispatch(struct server *s, const struct gate_request *q, struct 
     switch (q->op) {
     case GATE_READ: return stream_read(s, q, r, data);
     case GATE_WRITE: return stream_write(s, q, r, data);
-    case GATE_POLL: return poll_many(s, q, r, data);
+    case GATE_POLL:
+    case GATE_POLL_RECV: return poll_many(s, q, r, data);
     case GATE_CLOSE: return close_request(s, q);
     case GATE_STAT: return stat_handle(s, q, r, data);
     case GATE_ACCEPT:
     case GATE_RECV:
     case GATE_SEND:
+    case GATE_SEND_MANY:
     case GATE_SHUTDOWN: return sockets_operation(s, q, r, data);
     case GATE_LOG: return log_line(s, q, data);
     case GATE_CODE: return code_line(s, q, data);

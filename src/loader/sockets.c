@@ -175,6 +175,25 @@ static uint32_t socket_send(struct server *s, const struct gate_request *q, stru
     }
 }
 
+static uint32_t send_many(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    struct gate_send entries[GATE_MAX_SENDS];
+    size_t n = (size_t)q->args[0], at = n * sizeof entries[0], total = at;
+    memcpy(entries, data, n * sizeof entries[0]);
+    __asm__ volatile("" : "+m"(entries)); /* one copy */
+    for (size_t i = 0; i < n; i++)
+        total += entries[i].len;
+    if (total != q->len) return GATE_EINVAL;
+    for (size_t i = 0; i < n; at += entries[i++].len) {
+        struct handle *h = server_handle(s, entries[i].handle, HANDLE_SOCKET);
+        ssize_t sent = h ? send(h->fd, data + at, entries[i].len, MSG_DONTWAIT | MSG_NOSIGNAL) : -1;
+        entries[i].taken = sent > 0 ? (uint32_t)sent : 0;
+        entries[i].error = sent >= 0 ? (uint32_t)GATE_OK : h ? gate_error_from_errno(errno) : (uint32_t)GATE_EBADF;
+    }
+    memcpy(data, entries, n * sizeof entries[0]);
+    r->len = q->room;
+    return GATE_OK;
+}
+
 static uint32_t socket_shutdown(struct server *s, const struct gate_request *q) {
     static const int how[] = {[GATE_SHUT_RD] = SHUT_RD, [GATE_SHUT_WR] = SHUT_WR, [GATE_SHUT_ALL] = SHUT_RDWR};
     struct handle *h = server_handle(s, q->handle, HANDLE_SOCKET);
@@ -187,6 +206,7 @@ uint32_t sockets_operation(struct server *s, const struct gate_request *q, struc
     case GATE_ACCEPT: return socket_accept(s, q);
     case GATE_RECV: return socket_receive(s, q, r, data, q->args[0], q->args[1]);
     case GATE_SEND: return socket_send(s, q, r, data);
+    case GATE_SEND_MANY: return send_many(s, q, r, data);
     default: return socket_shutdown(s, q);
     }
 }

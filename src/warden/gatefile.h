@@ -17,11 +17,21 @@ struct gate_attend {
 };
 enum { GATE_ATTEND_MAX = 32 };
 
+/* Who takes what has come for sockets while they were waited for. */
+struct gate_receiver {
+    void *ctx;
+    size_t most;                                                          /* bytes for one socket */
+    bool (*wanted)(void *ctx, size_t item);                               /* for this item of the poll? */
+    void (*take)(void *ctx, size_t item, const uint8_t *bytes, size_t n); /* n == 0: the peer sends no more */
+};
+
 /* The keep's side of the handles: which numbers are in use. */
 struct gate_files {
     struct gate *gate;
     const struct gate_attend *attend; /* NULL: nothing */
-    uint32_t n_fixed;                 /* the configuration's: never given anew */
+    void (*before_wait)(void *ctx);   /* called before a request that may wait; NULL: nobody */
+    void *before_wait_ctx;
+    uint32_t n_fixed; /* the configuration's: never given anew */
     uint64_t used[GATE_MAX_HANDLES / 64];
     uint8_t entries[GATE_DATA_SIZE]; /* readdir: the one copy */
 };
@@ -36,6 +46,18 @@ struct wasi_file *gate_directory(struct gate_files *files, uint32_t handle);
 
 /* struct wasi_host's poll, over tokens of these files. With something to attend to it may come back early. */
 wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout);
+/* The same, with a receiver (or NULL): its items have what has come for them already. */
+wasi_errno gate_poll_receive(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout,
+                             const struct gate_receiver *receiver);
+/* Sends for many sockets (files of gate_socket) in one call, waiting for none; GATE_MAX_SENDS and GATE_SENDS_ROOM bytes
+ * at most, all together. Fills `taken` and `error` of each. */
+struct gate_outgoing {
+    struct wasi_file *socket;
+    const uint8_t *bytes;
+    uint32_t len, taken, error;
+};
+#define GATE_SENDS_ROOM (GATE_DATA_SIZE - GATE_MAX_SENDS * (uint32_t)sizeof(struct gate_send))
+wasi_errno gate_send_many(struct gate_files *files, struct gate_outgoing *sends, size_t n);
 /* The token of files that wait for nothing but what is attended to. */
 #define GATE_TOKEN_ATTEND UINT64_MAX
 

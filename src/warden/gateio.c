@@ -165,11 +165,17 @@ static void take_poll(const struct gate_poll *e, struct wasi_poll *item) {
 }
 
 /* The entries of one poll: the program's, then those to attend to. */
-static size_t put_items(uint8_t *data, const struct wasi_poll *items, size_t n) {
+static struct gate_poll asked_for(const struct wasi_poll *item, size_t i, const struct gate_receiver *receiver) {
+    struct gate_poll e = {.handle = (uint32_t)(item->token - 1), .events = item->interest};
+    if (receiver && receiver->wanted(receiver->ctx, i)) e.events |= GATE_RECEIVE;
+    return e;
+}
+
+static size_t put_items(uint8_t *data, const struct wasi_poll *items, size_t n, const struct gate_receiver *receiver) {
     size_t put = 0;
     for (size_t i = 0; i < n; i++) {
         if (items[i].token == GATE_TOKEN_ATTEND) continue;
-        struct gate_poll e = {.handle = (uint32_t)(items[i].token - 1), .events = items[i].interest};
+        struct gate_poll e = asked_for(&items[i], i, receiver);
         memcpy(data + put++ * sizeof e, &e, sizeof e);
     }
     return put;
@@ -183,26 +189,41 @@ static bool take_entry(const uint8_t *data, size_t i, const struct gate_poll *as
 }
 
 wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout) {
+    return gate_poll_receive(files, items, n, timeout, NULL);
+}
+
+wasi_errno gate_poll_receive(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout,
+                             const struct gate_receiver *receiver) {
     struct gate *g = files->gate;
     const struct gate_attend *attend = files->attend;
     struct gate_poll besides[GATE_ATTEND_MAX];
     if (n == 0 && !attend) return sleep_for(g, timeout);
     if (n > GATE_MAX_POLL - GATE_ATTEND_MAX) return WASI_ENOTSUP;
     size_t more = attend ? attend->wanted(attend->ctx, besides, GATE_ATTEND_MAX) : 0;
-    size_t own = put_items(g->block->data, items, n), at = 0;
+    size_t own = put_items(g->block->data, items, n, receiver), at = 0;
     for (size_t i = 0; i < more; i++)
         memcpy(g->block->data + (own + i) * sizeof besides[0], &besides[i], sizeof besides[0]);
     struct gate_request q = {.op = GATE_POLL, .args = {timeout, own + more}};
     q.len = q.room = (uint32_t)((own + more) * sizeof(struct gate_poll));
+    if (receiver) {
+        q.op = GATE_POLL_RECV;
+        q.args[2] = receiver->most;
+        q.room = GATE_DATA_SIZE;
+    }
     struct gate_reply r;
     uint32_t error = gate_call(g, &q, &r);
     if (error == GATE_ETIMEDOUT) return WASI_SUCCESS;
     if (error != GATE_OK) return error;
+    size_t received = q.len;
     for (size_t i = 0; i < n; i++) {
         if (items[i].token == GATE_TOKEN_ATTEND) continue;
-        struct gate_poll asked = {.handle = (uint32_t)(items[i].token - 1), .events = items[i].interest}, e;
+        struct gate_poll asked = asked_for(&items[i], i, receiver), e;
         if (!take_entry(g->block->data, at++, &asked, &e)) return WASI_EIO;
         take_poll(&e, &items[i]);
+        if (!(e.ready & GATE_RECEIVE)) continue;
+        if (e.bytes > receiver->most || e.bytes > r.len - received) return WASI_EIO;
+        receiver->take(receiver->ctx, i, g->block->data + received, (size_t)e.bytes); /* makes the one copy */
+        received += (size_t)e.bytes;
     }
     for (size_t i = 0; i < more; i++) {
         struct gate_poll asked = besides[i];
@@ -212,7 +233,33 @@ wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, si
     return WASI_SUCCESS;
 }
 
+wasi_errno gate_send_many(struct gate_files *files, struct gate_outgoing *sends, size_t n) {
+    uint8_t *data = files->gate->block->data;
+    size_t at = n * sizeof(struct gate_send);
+    for (size_t i = 0; i < n; i++) {
+        struct gate_send e = {.handle = gate_file_of(sends[i].socket)->handle, .len = sends[i].len};
+        memcpy(data + i * sizeof e, &e, sizeof e);
+        memcpy(data + at, sends[i].bytes, sends[i].len);
+        at += sends[i].len;
+    }
+    struct gate_request q = {
+        .op = GATE_SEND_MANY, .len = (uint32_t)at, .room = (uint32_t)(n * sizeof(struct gate_send)), .args = {n}};
+    struct gate_reply r;
+    uint32_t error = gate_call(files->gate, &q, &r);
+    if (error != GATE_OK) return error;
+    for (size_t i = 0; i < n; i++) {
+        struct gate_send asked = {.handle = gate_file_of(sends[i].socket)->handle, .len = sends[i].len}, e;
+        memcpy(&e, data + i * sizeof e, sizeof e);
+        __asm__ volatile("" : "+m"(e)); /* one copy: see gate_call */
+        if (!gate_send_check(&asked, &e)) return WASI_EIO;
+        sends[i].taken = e.taken;
+        sends[i].error = e.error;
+    }
+    return WASI_SUCCESS;
+}
+
 uint64_t gate_patience(const struct gate_files *files, uint16_t fdflags) {
+    if (files->before_wait && !(fdflags & WASI_FDFLAG_NONBLOCK)) files->before_wait(files->before_wait_ctx);
     return fdflags & WASI_FDFLAG_NONBLOCK || files->attend ? 0 : GATE_FOREVER;
 }
 

@@ -28,9 +28,19 @@ static struct {
     SSL_CTX *contexts[CONFIG_FILES_MAX]; /* by the file's number; NULL where it is no TLS file */
 } t;
 
-static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout) {
+static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout,
+                           const struct gate_receiver *receiver) {
     struct warden *w = ctx;
-    return gate_poll_files(&w->files, items, n, timeout);
+    return gate_poll_receive(&w->files, items, n, timeout, receiver);
+}
+
+static wasi_errno env_send_many(void *ctx, struct gate_outgoing *sends, size_t n) {
+    struct warden *w = ctx;
+    return gate_send_many(&w->files, sends, n);
+}
+
+static void before_wait(void *ctx) {
+    tls_send_held(ctx);
 }
 
 static uint64_t env_now(void *ctx) {
@@ -163,12 +173,14 @@ void tls_openssl(struct warden *w) {
 
 void tls_start(struct warden *w) {
     const struct config *c = &w->boot.config;
-    const struct tls_env env = {.ctx = w, .poll = env_poll, .now = env_now, .log = env_log};
+    const struct tls_env env = {.ctx = w, .poll = env_poll, .send_many = env_send_many, .now = env_now, .log = env_log};
     char error[512];
     tls_openssl(w);
     t.w = w;
     t.started = true;
     tls_init(&t.tls, &env);
+    w->files.before_wait = before_wait;
+    w->files.before_wait_ctx = &t.tls;
     if (!(w->boot.flags & BOOT_TENANT) && !compute_workload(w))
         report_failure(w, GATE_EXIT_BROKEN, "out of memory for the workload's digest");
     if (!make_identity((int64_t)time(NULL), error, sizeof error)) report_failure(w, GATE_EXIT_REFUSED, "%s", error);

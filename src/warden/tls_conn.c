@@ -12,6 +12,12 @@ struct tls_conn {
     SSL *ssl;
     uint8_t *out; /* TLS_OUT bytes, or NULL: nothing is unsent */
     uint32_t out_at, out_end;
+    uint8_t *in; /* received ahead, or NULL */
+    uint32_t in_at, in_end;
+    bool in_ended, drained; /* the peer sends no more; nothing more had come when `in` did */
+    bool held;              /* what is unsent waits for others: held_size bytes, and what OpenSSL adds */
+    uint32_t held_size;
+    bool receiving;                /* one item of the poll in progress receives for it */
     struct tls_conn *next, **link; /* in tls->unsent; link NULL: not there */
     uint64_t deadline;             /* of the handshake; after closing, of the sending */
     wasi_errno error;              /* from now on every operation's answer */
@@ -63,8 +69,16 @@ static bool take_buffer(struct tls_conn *c) {
     return true;
 }
 
+static void not_held(struct tls_conn *c) {
+    if (!c->held) return;
+    c->held = false;
+    c->tls->held--;
+    c->tls->held_bytes -= c->held_size;
+}
+
 /* Ciphertext only: nothing in it has to be wiped. */
 static void drop_buffer(struct tls_conn *c) {
+    not_held(c);
     unlink_conn(c);
     if (c->tls->spare)
         free(c->out);
@@ -73,24 +87,85 @@ static void drop_buffer(struct tls_conn *c) {
     c->out = NULL;
 }
 
-/* Gives the socket what is unsent. WASI_EAGAIN: some of it is still here. */
-static wasi_errno flush(struct tls_conn *c, bool wait) {
-    while (c->out && c->out_at < c->out_end) {
-        struct wasi_iov v = {c->out + c->out_at, c->out_end - c->out_at};
-        size_t done = 0;
-        wasi_errno e = c->below->ops->send(c->below, &v, 1, wait ? 0 : WASI_FDFLAG_NONBLOCK, &done);
-        c->out_at += (uint32_t)done;
-        if (e == WASI_SUCCESS && done > 0) continue;
-        if (e == WASI_EAGAIN || e == WASI_INTERRUPTED) return e;
-        c->error = e ? e : WASI_EIO;
-        break;
-    }
-    if (c->out) drop_buffer(c);
+/* After a piece was sent, or could not be. WASI_EAGAIN: some is still here. */
+static wasi_errno sent(struct tls_conn *c, uint32_t taken, wasi_errno e) {
+    c->out_at += taken;
+    if (e == WASI_INTERRUPTED) return e;
+    if (e != WASI_SUCCESS && e != WASI_EAGAIN) c->error = e;
+    if (!c->error && c->out_at < c->out_end) return WASI_EAGAIN;
+    drop_buffer(c);
     if (c->fin && !c->error) {
         c->fin = false;
         (void)c->below->ops->shutdown(c->below, WASI_SHUT_WR);
     }
     return c->error;
+}
+
+/* Gives the socket what is unsent. WASI_EAGAIN: some of it is still here. */
+static wasi_errno flush(struct tls_conn *c, bool wait) {
+    not_held(c);
+    while (c->out) {
+        struct wasi_iov v = {c->out + c->out_at, c->out_end - c->out_at};
+        size_t done = 0;
+        wasi_errno e = c->below->ops->send(c->below, &v, 1, wait ? 0 : WASI_FDFLAG_NONBLOCK, &done);
+        if (e == WASI_SUCCESS && done == 0) e = WASI_EIO;
+        bool again = e == WASI_SUCCESS && done < v.len;
+        e = sent(c, (uint32_t)done, e);
+        if (!again || c->error) return e;
+    }
+    return c->error;
+}
+
+/* ---- what goes out together ---- */
+
+static void destroy(struct tls_conn *c);
+
+/* A program that serves many will soon come back to wait; but not if it takes its time. */
+static bool may_hold(const struct tls_conn *c) {
+    const struct tls *t = c->tls;
+    return t->ready > 1 && t->held < TLS_BATCH && t->held_bytes + (c->out_end - c->out_at) <= GATE_SENDS_ROOM &&
+           now(c) - t->ready_at < TLS_BATCH_NS;
+}
+
+/* Sends now or, among others, soon. */
+static wasi_errno flush_or_hold(struct tls_conn *c) {
+    if (!c->out || c->held || !may_hold(c)) {
+        if (c->tls->held > 0) tls_send_held(c->tls);
+        return c->out ? flush(c, false) : c->error;
+    }
+    c->held = true;
+    c->held_size = c->out_end - c->out_at;
+    c->tls->held++;
+    c->tls->held_bytes += c->held_size;
+    return WASI_SUCCESS;
+}
+
+/* One call's worth of what is held. */
+static void send_some_held(struct tls *t) {
+    struct gate_outgoing sends[TLS_BATCH];
+    struct tls_conn *conns[TLS_BATCH];
+    uint32_t bytes = 0;
+    size_t n = 0;
+    for (struct tls_conn *c = t->unsent; c && n < TLS_BATCH; c = c->next) {
+        uint32_t size = c->out_end - c->out_at;
+        if (!c->held || size > GATE_SENDS_ROOM - bytes) continue;
+        sends[n] = (struct gate_outgoing){.socket = c->below, .bytes = c->out + c->out_at, .len = size};
+        conns[n++] = c;
+        bytes += size;
+    }
+    wasi_errno e = n ? t->env.send_many(t->env.ctx, sends, n) : (wasi_errno)WASI_EIO;
+    for (size_t i = 0; i < n; i++) {
+        not_held(conns[i]);
+        (void)sent(conns[i], e == WASI_SUCCESS ? sends[i].taken : 0, e == WASI_SUCCESS ? sends[i].error : e);
+        if (conns[i]->closing && !conns[i]->out) destroy(conns[i]);
+    }
+    for (struct tls_conn *c = n ? NULL : t->unsent; c; c = c->next) /* larger than a call: each by itself, later */
+        not_held(c);
+}
+
+void tls_send_held(struct tls *t) {
+    while (t->held > 0)
+        send_some_held(t);
 }
 
 /* ---- OpenSSL's view of the socket ---- */
@@ -111,12 +186,31 @@ static int bio_write(BIO *b, const char *data, size_t size, size_t *done) {
     return 1;
 }
 
+/* What was received ahead. False: there is nothing of it. */
+static bool read_ahead(struct tls_conn *c, char *data, size_t size, size_t *done) {
+    if (!c->in) return false;
+    *done = c->in_end - c->in_at < size ? c->in_end - c->in_at : size;
+    memcpy(data, c->in + c->in_at, *done);
+    c->in_at += (uint32_t)*done;
+    if (c->in_at < c->in_end) return true;
+    free(c->in);
+    c->in = NULL;
+    return true;
+}
+
 static int bio_read(BIO *b, char *data, size_t size, size_t *done) {
     struct tls_conn *c = BIO_get_data(b);
     struct wasi_iov v = {data, size};
     uint16_t flags;
     BIO_clear_retry_flags(b);
     *done = 0;
+    if (read_ahead(c, data, size, done)) return 1;
+    if (c->in_ended) BIO_set_flags(b, BIO_FLAGS_IN_EOF);
+    if (c->drained && !c->wait) BIO_set_retry_read(b); /* known without asking, once */
+    if (c->in_ended || (c->drained && !c->wait)) {
+        c->drained = false;
+        return 0;
+    }
     wasi_errno e = c->below->ops->recv(c->below, &v, 1, 0, c->wait ? 0 : WASI_FDFLAG_NONBLOCK, done, &flags);
     if (e == WASI_SUCCESS && *done > 0) return 1;
     if (e == WASI_EAGAIN || e == WASI_INTERRUPTED) BIO_set_retry_read(b);
@@ -228,7 +322,7 @@ static wasi_errno read_some(struct tls_conn *c, void *buf, size_t size, bool pee
         c->wait = wait && may_block(c);
         int r = peek ? SSL_peek_ex(c->ssl, buf, size, done) : SSL_read_ex(c->ssl, buf, size, done);
         c->wait = false;
-        if (c->out) (void)flush(c, false); /* an answer to the peer's key update */
+        if (c->out && !c->held) (void)flush(c, false); /* an answer to the peer's key update */
         if (r == 1) return WASI_SUCCESS;
         wasi_errno e = not_done(c, r);
         if (e != WASI_EAGAIN || !wait) return e;
@@ -245,7 +339,7 @@ static wasi_errno conn_recv(struct wasi_file *f, const struct wasi_iov *iov, uin
     *roflags = 0;
     wasi_errno e = get_ready(c, wait);
     if (e != WASI_SUCCESS) return e;
-    if (c->out) (void)flush(c, false);
+    if (c->out && !c->held) (void)flush(c, false);
     for (uint32_t i = 0; i < n; i++) {
         for (size_t at = 0; at < iov[i].len;) {
             size_t got = 0;
@@ -333,7 +427,7 @@ static wasi_errno conn_send(struct wasi_file *f, const struct wasi_iov *iov, uin
         e = flush(c, wait);
         if (e == WASI_SUCCESS) e = encrypt(c, iov, n, *done, &taken);
         *done += taken;
-        if (e == WASI_SUCCESS && c->out) e = flush(c, wait);
+        if (e == WASI_SUCCESS && c->out) e = wait || *done < want ? flush(c, wait) : flush_or_hold(c);
         if (e == WASI_EAGAIN && taken > 0) break;
     }
     return *done && e != WASI_INTERRUPTED ? (wasi_errno)WASI_SUCCESS : e;
@@ -346,8 +440,10 @@ static void finish(struct tls_conn *c) {
     c->finished = true;
     if (!c->shaken) return;
     ERR_clear_error();
+    bool clear = c->held || !c->out; /* nothing that the socket would not take */
+    not_held(c);
     (void)SSL_shutdown(c->ssl); /* close_notify, into the buffer */
-    (void)flush(c, false);
+    (void)(clear ? flush_or_hold(c) : flush(c, false));
 }
 
 static wasi_errno conn_shutdown(struct wasi_file *f, uint8_t how) {
@@ -363,6 +459,7 @@ static wasi_errno conn_shutdown(struct wasi_file *f, uint8_t how) {
 static void destroy(struct tls_conn *c) {
     if (c->closing) c->tls->lingering--;
     if (c->out) drop_buffer(c);
+    free(c->in);
     SSL_free(c->ssl);
     wasi_file_unref(c->below);
     free(c);
@@ -394,7 +491,7 @@ static void look(struct tls_conn *c, struct wasi_poll *item) {
     size_t got = 0;
     bool reading = item->interest & WASI_POLL_READ;
     if (!c->shaken) (void)shake(c);
-    if (c->out && !c->error) (void)flush(c, false);
+    if (c->out && !c->held && !c->error) (void)flush(c, false);
     if (reading && c->shaken && !c->error && !c->ended && SSL_pending(c->ssl) == 0)
         (void)read_some(c, &byte, 1, true, false, &got);
     item->hangup = c->error || (reading && c->ended);
@@ -405,7 +502,7 @@ static void look(struct tls_conn *c, struct wasi_poll *item) {
 
 static wasi_errno conn_poll(struct wasi_file *f, struct wasi_poll *out) {
     struct tls_conn *c = conn_of(f);
-    bool something = c->error || c->ended || (c->shaken && SSL_has_pending(c->ssl));
+    bool something = c->error || c->ended || (c->shaken && (c->in || c->in_ended || SSL_has_pending(c->ssl)));
     if (something && (out->interest & WASI_POLL_READ || c->error)) look(c, out);
     if (!out->ready) out->token = (uint64_t)(uintptr_t)c; /* never as small as the gate's */
     return WASI_SUCCESS;
@@ -442,33 +539,72 @@ static void send_unsent(struct tls *t) {
     }
 }
 
+/* struct gate_receiver: whoever waits to read and has nothing so far, once. */
+static bool receive_wanted(void *ctx, size_t i) {
+    const struct tls *t = ctx;
+    return t->receives[i];
+}
+
+static bool receives(struct tls_conn *c, uint8_t interest) {
+    bool yes = !c->receiving && !c->in && !c->in_ended && !c->error && interest & WASI_POLL_READ;
+    if (yes) c->receiving = true;
+    return yes;
+}
+
+static void receive(void *ctx, size_t i, const uint8_t *bytes, size_t n) {
+    struct tls *t = ctx;
+    struct tls_conn *c = conn_of_token(t->items[i].token);
+    c->in_ended = n == 0;
+    if (n == 0) return;
+    c->in = malloc(n);
+    if (!c->in) {
+        c->error = WASI_ENOMEM;
+        return;
+    }
+    memcpy(c->in, bytes, n);
+    c->in_at = 0;
+    c->in_end = (uint32_t)n;
+    c->drained = n < TLS_IN;
+}
+
 /* One wait; the items' answers. */
 wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t timeout) {
     size_t ours = 0, all = n;
     if (n > TLS_POLL) return WASI_ENOTSUP;
+    tls_send_held(t);
     uint64_t at = t->env.now(t->env.ctx);
     for (size_t i = 0; i < n; i++) {
         struct tls_conn *c = conn_of_token(items[i].token);
         t->work[i] = items[i];
+        t->receives[i] = false;
         if (!c) continue;
         ours++;
         if (!c->shaken && c->deadline == 0) { /* a client's first words */
             c->deadline = at + TLS_HANDSHAKE_NS;
             (void)shake(c);
         }
-        wasi_errno e = ask_below(c, &t->work[i], below_interest(c, items[i].interest));
+        uint8_t interest = below_interest(c, items[i].interest);
+        wasi_errno e = ask_below(c, &t->work[i], interest);
         if (e != WASI_SUCCESS) return e;
+        t->receives[i] = receives(c, interest);
         if (c->error) timeout = 0;
         if (!c->shaken) sooner(&timeout, c->deadline, at);
     }
-    if (ours == 0 && !t->unsent) return t->env.poll(t->env.ctx, items, n, timeout);
+    if (ours == 0 && !t->unsent) return t->env.poll(t->env.ctx, items, n, timeout, NULL);
     for (struct tls_conn *c = t->unsent; c && all < TLS_POLL; c = c->next) {
+        t->receives[all] = false;
         if (ask_below(c, &t->work[all], WASI_POLL_WRITE) == WASI_SUCCESS) all++;
         if (c->closing) sooner(&timeout, c->deadline, at);
     }
-    wasi_errno e = t->env.poll(t->env.ctx, t->work, all, timeout);
+    const struct gate_receiver receiver = {.ctx = t, .most = TLS_IN, .wanted = receive_wanted, .take = receive};
+    t->items = items;
+    wasi_errno e = t->env.poll(t->env.ctx, t->work, all, timeout, &receiver);
+    for (size_t i = 0; i < n; i++)
+        if (t->receives[i]) conn_of_token(items[i].token)->receiving = false;
     if (e != WASI_SUCCESS) return e;
     at = t->env.now(t->env.ctx);
+    t->ready = 0;
+    t->ready_at = at;
     for (size_t i = 0; i < n; i++) {
         struct tls_conn *c = conn_of_token(items[i].token);
         uint64_t token = items[i].token;
@@ -485,6 +621,7 @@ wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t t
             items[i] = (struct wasi_poll){.token = token, .interest = interest};
             look(c, &items[i]);
             if (c->error == WASI_INTERRUPTED) return WASI_INTERRUPTED;
+            t->ready += items[i].ready;
         }
     }
     if (t->unsent) send_unsent(t);

@@ -1,17 +1,22 @@
 /* TLS over the gate's sockets, as WASI files: a connection reads and writes plaintext, a listener accepts connections,
- * and the program knows nothing of it. Knows OpenSSL and src/wasi/file.h, not the warden: everything else comes through
+ * and the program knows nothing of it. Knows OpenSSL and WASI's files, not the warden: everything else comes through
  * struct tls_env and the file below.
  *
  * The handshake is made by whatever comes first: reading, writing, or waiting. poll_oneoff says that a connection is
  * readable when there is plaintext, an end, or an error, not when some bytes have come; it is writable when ciphertext
  * of earlier writes is gone. So a peer that sends half a record keeps nobody from anything.
  *
+ * Calls of the gate are what costs most in a virtual machine. So waiting brings along what has come (TLS_IN bytes for
+ * each connection), and what a program writes while it has more than one ready connection before it is sent together,
+ * when it waits next, or TLS_BATCH_NS after it began to serve them, whichever is first noticed. A program that has one
+ * ready connection, or that does not use O_NONBLOCK, sends at once.
+ *
  * Memory of a connection: OpenSSL's own state, one record's buffer while a record is incomplete, and TLS_OUT bytes
  * while the socket does not take what was written. Never more: a write that does not fit is EAGAIN, or waits. */
 #ifndef DONJON_WARDEN_TLS_CONN_H
 #define DONJON_WARDEN_TLS_CONN_H
 
-#include "../wasi/wasi.h"
+#include "gatefile.h"
 #include <openssl/ssl.h>
 
 enum {
@@ -19,16 +24,23 @@ enum {
     TLS_RECORD_MORE = 22, /* a TLS 1.3 record beyond its plaintext: header 5, type 1, tag 16 */
     TLS_OUT_SPARE = 1024, /* left for what OpenSSL has to say by itself: key updates, close_notify */
     TLS_WRITE = TLS_OUT - TLS_OUT_SPARE - 4 * TLS_RECORD_MORE, /* plaintext at once: three records and a part of one */
+    TLS_IN = 32 * 1024,                                        /* ciphertext received ahead */
+    TLS_BATCH = 64,                                            /* connections whose writes are sent together */
     TLS_LINGERING = 256,                                       /* closed connections that still send, at most */
     TLS_POLL = 2048 - 32                                       /* things waited for at once: the gate's own limit */
 };
 #define TLS_HANDSHAKE_NS UINT64_C(10000000000) /* a peer that takes longer is dropped */
+#define TLS_BATCH_NS     UINT64_C(200000)
 #define TLS_LINGER_NS    UINT64_C(10000000000) /* what a closed connection still has to send must be gone by then */
 
 struct tls_env {
     void *ctx;
-    /* Waits over the tokens of the files below: struct wasi_host's `poll`, TLS_POLL items at most. */
-    wasi_errno (*poll)(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout);
+    /* Waits over the tokens of the files below: struct wasi_host's `poll`, TLS_POLL items at most. What has come for
+     * sockets goes to the receiver at once, unless it is NULL. */
+    wasi_errno (*poll)(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout,
+                       const struct gate_receiver *receiver);
+    /* Sends for many of the files below, waiting for none: gate_send_many. */
+    wasi_errno (*send_many)(void *ctx, struct gate_outgoing *sends, size_t n);
     uint64_t (*now)(void *ctx); /* nanoseconds of a clock that does not go backwards */
     void (*log)(void *ctx, const char *line);
 };
@@ -38,7 +50,12 @@ struct tls {
     struct tls_env env;
     struct tls_conn *unsent; /* connections with ciphertext that their sockets have not taken */
     uint32_t lingering;      /* those of them that the program has closed */
-    uint8_t *spare;          /* a buffer of TLS_OUT bytes that nobody uses, or NULL */
+    struct wasi_poll *items; /* of the poll that is in progress */
+    bool receives[TLS_POLL];
+    uint32_t ready;            /* connections that the last poll found ready */
+    uint64_t ready_at;         /* when that was */
+    uint32_t held, held_bytes; /* connections among `unsent` that have not been tried so far, and their bytes */
+    uint8_t *spare;            /* a buffer of TLS_OUT bytes that nobody uses, or NULL */
     struct wasi_poll work[TLS_POLL];
 };
 
@@ -53,6 +70,9 @@ struct wasi_file *tls_connection_new(struct tls *t, struct wasi_file *below, SSL
 
 /* struct wasi_host's `poll`, over these files' tokens and those of env.poll. */
 wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t timeout);
+
+/* Sends what is held back. To be called before the program waits for anything else. */
+void tls_send_held(struct tls *t);
 
 /* Sends what is unsent, for `timeout` nanoseconds at most. */
 void tls_flush_all(struct tls *t, uint64_t timeout);

@@ -230,6 +230,20 @@ static void test_requests(void **state) {
     take((struct gate_request){.op = GATE_POLL, .len = 48, .room = 48, .args = {0, 2}});
     refuse((struct gate_request){.op = GATE_POLL, .len = 48, .room = 48, .args = {0, 3}});
     refuse((struct gate_request){.op = GATE_POLL, .len = 48, .room = 24, .args = {0, 2}});
+    take((struct gate_request){.op = GATE_POLL_RECV, .len = 48, .room = 48, .args = {0, 2, 1}});
+    take(
+        (struct gate_request){.op = GATE_POLL_RECV, .len = 48, .room = GATE_DATA_SIZE, .args = {0, 2, GATE_DATA_SIZE}});
+    refuse((struct gate_request){.op = GATE_POLL_RECV, .len = 48, .room = 47, .args = {0, 2, 1}});
+    refuse((struct gate_request){.op = GATE_POLL_RECV, .len = 48, .room = GATE_DATA_SIZE + 1, .args = {0, 2, 1}});
+    refuse((struct gate_request){.op = GATE_POLL_RECV, .len = 48, .room = 48, .args = {0, 2, 0}});
+    refuse((struct gate_request){.op = GATE_POLL_RECV, .len = 48, .room = 48, .args = {0, 2, GATE_DATA_SIZE + 1}});
+    take((struct gate_request){.op = GATE_SEND_MANY, .len = 33, .room = 32, .args = {2}});
+    refuse((struct gate_request){.op = GATE_SEND_MANY, .len = 32, .room = 32, .args = {2}});
+    refuse((struct gate_request){.op = GATE_SEND_MANY, .len = 33, .room = 33, .args = {2}});
+    refuse((struct gate_request){.op = GATE_SEND_MANY, .len = 33, .args = {0}});
+    refuse((struct gate_request){
+        .op = GATE_SEND_MANY, .len = 8000, .room = (GATE_MAX_SENDS + 1) * 16, .args = {GATE_MAX_SENDS + 1}});
+    refuse((struct gate_request){.op = GATE_SEND_MANY, .len = 33, .room = 32, .args = {(UINT64_C(1) << 60) + 2}});
     refuse((struct gate_request){.op = GATE_OPEN, .len = 1, .room = 64, .args = {GATE_MAX_HANDLES, 0, 0}});
     refuse((struct gate_request){.op = GATE_OPEN, .len = 1, .room = 64, .args = {5, 1 << 20, 0}});
     refuse((struct gate_request){.op = GATE_EXIT, .args = {0, 0}});

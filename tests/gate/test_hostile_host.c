@@ -112,6 +112,21 @@ static void plausible(struct dice *d, const struct gate_request *q, struct gate_
         for (uint32_t i = 0; i + 24 <= room; i += 24)
             data[i + 8] = (uint8_t)below(d, 9);
         break;
+    case GATE_POLL_RECV:
+        r->len = q->len + (room > q->len ? (uint32_t)below(d, room - q->len + 1) : 0);
+        for (uint32_t i = 0; i + 24 <= q->len && i + 24 <= room; i += 24) {
+            uint64_t n = below(d, 3) ? below(d, 100) : extreme(d);
+            data[i + 8] = (uint8_t)below(d, 17);
+            memcpy(data + i + 16, &n, sizeof n);
+        }
+        break;
+    case GATE_SEND_MANY:
+        r->len = room;
+        for (uint32_t i = 0; i + 16 <= room; i += 16) {
+            uint32_t n = (uint32_t)(below(d, 3) ? below(d, 60) : extreme(d));
+            memcpy(data + i + 8, &n, sizeof n);
+        }
+        break;
     case GATE_WRITE:
     case GATE_PWRITE:
     case GATE_SEND: r->values[0] = below(d, q->len + 1); break;
@@ -370,12 +385,38 @@ static void dir_operation(struct dice *d, struct wasi_file *f) {
     free(small);
 }
 
+static bool receives(void *ctx, size_t i) {
+    (void)ctx;
+    return i % 2 == 0;
+}
+
+/* No more than was asked for, and all of it in the data area. */
+static void taken(void *ctx, size_t i, const uint8_t *bytes, size_t n) {
+    (void)ctx;
+    assert_true(i % 2 == 0 && n <= 50);
+    assert_true(bytes >= t.block->data && bytes + n <= t.block->data + GATE_DATA_SIZE);
+}
+
+static void send_many(struct dice *d, struct wasi_file *const *files, size_t count) {
+    static const uint8_t bytes[64];
+    struct gate_outgoing out[8];
+    size_t n = 1 + below(d, 8);
+    for (size_t i = 0; i < n; i++)
+        out[i] =
+            (struct gate_outgoing){.socket = files[below(d, count)], .bytes = bytes, .len = (uint32_t)below(d, 64)};
+    out[0].len = 1;
+    if (gate_send_many(&t.files, out, n) != WASI_SUCCESS) return;
+    for (size_t i = 0; i < n; i++)
+        assert_true(out[i].taken <= out[i].len && out[i].error <= GATE_ERROR_MAX && (!out[i].error || !out[i].taken));
+}
+
 static void poll_operation(struct dice *d) {
     struct wasi_poll items[40];
     size_t n = 1 + (size_t)below(d, 40);
     for (size_t i = 0; i < n; i++)
         items[i] = (struct wasi_poll){.token = 1 + below(d, 5), .interest = 1 + (uint8_t)below(d, 2)};
-    check_errno(gate_poll_files(&t.files, items, n, extreme(d)));
+    const struct gate_receiver receiver = {.ctx = items, .most = 50, .wanted = receives, .take = taken};
+    check_errno(gate_poll_receive(&t.files, items, n, extreme(d), below(d, 2) ? &receiver : NULL));
     for (size_t i = 0; i < n; i++)
         check_errno(items[i].error);
 }
@@ -414,7 +455,8 @@ static void test_lies(void **state) {
     while (t.lies < want) {
         t.files.attend = below(&d, 2) ? &attend : NULL;
         struct wasi_file *f = below(&d, 2) && n_open ? open_files[below(&d, n_open)] : fixed[below(&d, 5)];
-        switch (below(&d, 5)) {
+        switch (below(&d, 6)) {
+        case 5: send_many(&d, fixed, sizeof fixed / sizeof *fixed); break;
         case 0: data_operation(&d, f); break;
         case 1: file_operation(&d, f); break;
         case 2: dir_operation(&d, f->ops->open ? f : fixed[4]); break;

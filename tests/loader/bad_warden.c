@@ -59,7 +59,9 @@ static void attack(int count) {
     pthread_create(&thread, NULL, scribble, NULL);
     for (int i = 0; i < count; i++) {
         struct gate_request q = {.op = (uint32_t)(roll() % GATE_EXIT), .handle = (uint32_t)(roll() % 8)};
-        if (q.op == GATE_READ || q.op == GATE_POLL || q.op == GATE_RECV || q.op == GATE_ACCEPT) q.op = GATE_OPEN;
+        if (q.op == GATE_READ || q.op == GATE_POLL || q.op == GATE_POLL_RECV || q.op == GATE_RECV ||
+            q.op == GATE_ACCEPT)
+            q.op = GATE_OPEN;
         q.len = (uint32_t)(roll() % 100);
         q.room = roll() % 2 ? 64 : (uint32_t)(roll() % GATE_DATA_SIZE);
         for (int k = 0; k < GATE_ARGS; k++)

@@ -648,6 +648,26 @@ static struct gate_request any_request(struct dice *d) {
             memcpy(data + i * 8, &v, 8);
         }
         break;
+    case GATE_POLL_RECV:
+        q.args[1] = below(d, 20);
+        q.args[2] = 1 + below(d, 3000);
+        q.len = (uint32_t)q.args[1] * 24;
+        q.room = q.len + (uint32_t)below(d, 4000);
+        for (uint32_t i = 0; i < q.len / 8; i++) {
+            uint64_t v = any_number(d);
+            memcpy(data + i * 8, &v, 8);
+        }
+        break;
+    case GATE_SEND_MANY:
+        q.args[0] = 1 + below(d, 20);
+        q.room = (uint32_t)q.args[0] * 16;
+        q.len = q.room;
+        for (uint32_t i = 0; i < q.args[0]; i++) {
+            uint32_t e[4] = {(uint32_t)below(d, 40), (uint32_t)(below(d, 9) ? below(d, 100) : any_number(d)), 7, 7};
+            memcpy(data + i * 16, e, sizeof e);
+            if (e[1] < 100) q.len += e[1];
+        }
+        break;
     case GATE_SET_TIMES: q.args[2] = below(d, 16); break;
     default: break;
     }
@@ -656,7 +676,8 @@ static struct gate_request any_request(struct dice *d) {
 
 /* The timeout of a request that waits: none, or the test would. */
 static void hurry(struct gate_request *q) {
-    if (q->op == GATE_READ || q->op == GATE_POLL || q->op == GATE_RECV || q->op == GATE_SEND) q->args[0] = 0;
+    if (q->op == GATE_READ || q->op == GATE_POLL || q->op == GATE_POLL_RECV || q->op == GATE_RECV || q->op == GATE_SEND)
+        q->args[0] = 0;
     if (q->op == GATE_ACCEPT) q->args[1] = 0;
 }
 

@@ -163,6 +163,80 @@ static void test_accepted(void **state) {
     assert_int_equal(t.files.used[0], 31); /* the accepted one's number is free again */
 }
 
+/* Waiting and receiving in one call, for those who want it; sending for many in one. */
+enum { MANY = 3, MOST = 8 };
+static struct {
+    size_t n[MANY];
+    char bytes[MANY][MOST];
+    bool wanted[MANY], took[MANY];
+} many;
+
+static bool many_wanted(void *ctx, size_t i) {
+    (void)ctx;
+    return many.wanted[i];
+}
+
+static void many_take(void *ctx, size_t i, const uint8_t *bytes, size_t n) {
+    (void)ctx;
+    assert_true(i < MANY && n <= MOST && many.wanted[i]);
+    memcpy(many.bytes[i], bytes, n);
+    many.n[i] = n;
+    many.took[i] = true;
+}
+
+static void test_many(void **state) {
+    (void)state;
+    const struct gate_receiver receiver = {.most = MOST, .wanted = many_wanted, .take = many_take};
+    struct wasi_file *l = gate_listener(&t.files, LISTENER), *s[MANY];
+    struct wasi_poll p[MANY];
+    struct gate_outgoing out[MANY];
+    int peer[MANY];
+    char buf[16];
+    size_t done;
+    for (int i = 0; i < MANY; i++) {
+        peer[i] = dial(port_of(t.server->handles[LISTENER].fd));
+        assert_int_equal(l->ops->accept(l, 0, 0, &s[i]), WASI_SUCCESS);
+        many.wanted[i] = i != 1;
+    }
+    assert_int_equal(write(peer[0], "0123456789", 10), 10); /* more than MOST */
+    assert_int_equal(write(peer[1], "unwanted", 8), 8);
+    shutdown(peer[2], SHUT_WR);
+    while (true) { /* until all three are known to be ready */
+        for (int i = 0; i < MANY; i++) {
+            p[i] = (struct wasi_poll){.interest = WASI_POLL_READ};
+            assert_int_equal(s[i]->ops->poll(s[i], &p[i]), WASI_SUCCESS);
+            many.wanted[i] = i != 1 && !many.took[i];
+        }
+        assert_int_equal(gate_poll_receive(&t.files, p, MANY, WASI_FOREVER, &receiver), WASI_SUCCESS);
+        if (many.took[0] && many.took[2] && p[1].ready) break;
+    }
+    assert_true(many.n[0] == MOST && memcmp(many.bytes[0], "01234567", MOST) == 0);
+    assert_true(!many.took[1] && many.took[2] && many.n[2] == 0);
+    assert_int_equal(get(s[0], buf, 8, 0, 0, &done), WASI_SUCCESS);
+    assert_int_equal(done, 2);
+    assert_int_equal(get(s[1], buf, 8, 0, 0, &done), WASI_SUCCESS);
+    assert_int_equal(done, 8);
+
+    static const char *const texts[MANY] = {"to the first", "x", "to the third"};
+    for (int i = 0; i < MANY; i++)
+        out[i] = (struct gate_outgoing){s[i], (const uint8_t *)texts[i], (uint32_t)strlen(texts[i]), 99, 99};
+    assert_int_equal(s[1]->ops->shutdown(s[1], WASI_SHUT_WR), WASI_SUCCESS); /* its part fails alone */
+    assert_int_equal(gate_send_many(&t.files, out, MANY), WASI_SUCCESS);
+    assert_int_equal(out[1].error, WASI_EPIPE);
+    assert_int_equal(out[1].taken, 0);
+    for (int i = 0; i < MANY; i += 2) {
+        assert_int_equal(out[i].error, WASI_SUCCESS);
+        assert_int_equal(out[i].taken, 12);
+        assert_int_equal(read(peer[i], buf, sizeof buf), 12);
+        assert_memory_equal(buf, texts[i], 12);
+    }
+    for (int i = 0; i < MANY; i++) {
+        wasi_file_unref(s[i]);
+        close(peer[i]);
+    }
+    wasi_file_unref(l);
+}
+
 /* More than any buffer holds, both sides at once. */
 enum { MUCH = 8 << 20 };
 static void *pump(void *arg) {
@@ -221,7 +295,7 @@ static void test_errors(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_accepted), cmocka_unit_test(test_connected),
-                                       cmocka_unit_test(test_errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_accepted), cmocka_unit_test(test_many),
+                                       cmocka_unit_test(test_connected), cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
