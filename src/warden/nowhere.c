@@ -96,3 +96,15 @@ struct tm *gmtime_r(const time_t *restrict at, struct tm *restrict out) {
                        .tm_zone = "UTC"};
     return out;
 }
+
+/* The other way; as the C library's, it puts the fields into their ranges. */
+time_t timegm(struct tm *at) {
+    int64_t month = at->tm_mon, year = (int64_t)at->tm_year + 1900 + month / 12 - (month % 12 < 0);
+    month = (month % 12 + 12) % 12;
+    int64_t shifted = (month + 10) % 12, march = year - (month < 2); /* years that begin in March */
+    int64_t cycle = march / 400 - (march % 400 < 0), in_cycle = march - cycle * 400;
+    int64_t days = cycle * 146097 + in_cycle * 365 + in_cycle / 4 - in_cycle / 100 + (153 * shifted + 2) / 5 +
+                   at->tm_mday - 1 - 719468;
+    time_t seconds = (time_t)(((days * 24 + at->tm_hour) * 60 + at->tm_min) * 60 + at->tm_sec);
+    return gmtime_r(&seconds, at) ? seconds : (time_t)-1;
+}

@@ -104,17 +104,19 @@ def stdio(files):
 class Keep:
     """A program in a keep, listening (or not) as the configuration says; its standard error is kept."""
 
-    def __init__(self, program, files, args=(), more="", port=0):
+    def __init__(self, program, files, args=(), more="", port=0, command=None, wait=True, binary=False):
+        self.wait = wait and "PORT" in files
         self.port = port or free_port()
         self.toml = os.path.join(tmp, f"{self.port}.toml")
         write(self.toml, stdio(files.replace("PORT", str(self.port))) + more)
         self.log = open(os.path.join(tmp, f"{self.port}.log"), "w+")
-        self.p = subprocess.Popen([DONJON, "run", "--debug", "--backend", BACKEND, "--config", self.toml, programs[program], "--", *args],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        run = [DONJON, "run", "--debug", "--backend", BACKEND, "--config", self.toml, programs[program], "--", *args]
+        self.p = subprocess.Popen(command(self, program, args) if command else run, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=self.log, text=not binary)
 
     def __enter__(self):
         end = time.time() + 20
-        while time.time() < end and self.p.poll() is None:
+        while self.wait and time.time() < end and self.p.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 break
@@ -431,7 +433,7 @@ class Client(unittest.TestCase):
         self.assertNotEqual(r.returncode, 0)
 
 
-def main():
+def main(module="__main__"):
     global tmp
     for program in ("clang-14", "openssl", "curl"):
         if not shutil.which(program):
@@ -448,7 +450,7 @@ def main():
         build("client", CLIENT)
         build("echo", ECHO)
         make_pki()
-        result = unittest.main(exit=False, verbosity=1).result
+        result = unittest.main(module, exit=False, verbosity=1).result
     finally:
         shutil.rmtree(tmp)
     sys.exit(not result.wasSuccessful())

@@ -1,0 +1,88 @@
+/* Runs a program in a keep on a host that makes evidence, with the software signer, as an agent's host does:
+ *
+ *     keep_with_evidence SIGNER.pem BACKEND CONFIG.toml PROGRAM.wasm [ARGUMENT...]
+ *
+ * SIGNER.pem is made where there is none, with the development root beside it in SIGNER.pem.root. */
+#define _GNU_SOURCE
+#include <donjon/attest.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "config/config.h"
+#include "config/config_toml.h"
+#include "loader/loader.h"
+
+static char *read_file(const char *path, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    char *data = f ? malloc(64 << 20) : NULL;
+    *size = data ? fread(data, 1, 64 << 20, f) : 0;
+    if (f) fclose(f);
+    return data;
+}
+
+static bool write_file(const char *path, const char *suffix, const char *text) {
+    char full[4096];
+    snprintf(full, sizeof full, "%s%s", path, suffix);
+    FILE *f = fopen(full, "wb");
+    bool ok = f && fputs(text, f) >= 0;
+    return f && fclose(f) == 0 && ok;
+}
+
+static struct attest_signer *get_signer(const char *path) {
+    size_t size;
+    char *pem = read_file(path, &size);
+    if (pem) return attest_signer_load((struct attest_bytes){(uint8_t *)pem, size});
+    struct attest_signer *s = attest_signer_new((int64_t)time(NULL) - 60);
+    if (!s || !write_file(path, ".root", attest_signer_certificates(s, true)) ||
+        !write_file(path, "", attest_signer_export(s)))
+        return NULL;
+    return s;
+}
+
+static bool evidence(void *ctx, const uint8_t report_data[64], uint8_t *out, uint32_t room, uint32_t *n,
+                     uint32_t *size) {
+    struct attest_signer_claims claims = {.measurement = {0xd0, 0x27}};
+    char *chain = attest_signer_certificates(ctx, false);
+    memcpy(claims.report_data, report_data, 64);
+    bool ok = chain && ATTEST_SNP_REPORT + strlen(chain) <= room && attest_signer_report(ctx, &claims, out);
+    if (ok) memcpy(out + ATTEST_SNP_REPORT, chain, strlen(chain));
+    *n = ATTEST_SNP_REPORT;
+    *size = ok ? (uint32_t)(ATTEST_SNP_REPORT + strlen(chain)) : 0;
+    free(chain);
+    return ok;
+}
+
+int main(int argc, char **argv) {
+    static struct config_reports reports;
+    struct config config;
+    struct config_error err;
+    struct keep_result result;
+    size_t size, wasm_size;
+    if (argc < 5) return 2;
+    struct attest_signer *signer = get_signer(argv[1]);
+    char *text = read_file(argv[3], &size), *wasm = read_file(argv[4], &wasm_size), *dir = strdup(argv[3]);
+    if (!signer || !text || !wasm || !config_init(&config)) return 2;
+    *strrchr(dir, '/') = 0;
+    if (!config_parse_toml_in(&config, text, size, dir, &reports)) {
+        fprintf(stderr, "%s\n", reports.report[0].message);
+        return 2;
+    }
+    for (int i = 5; i < argc; i++)
+        if (!config_add_arg(&config, argv[i], strlen(argv[i]), &err)) return 2;
+    const struct keep_services services = {.ctx = signer, .evidence = evidence};
+    const struct keep_options options = {.config = &config,
+                                         .wasm = wasm,
+                                         .wasm_size = wasm_size,
+                                         .stdio = {0, 1, 2},
+                                         .backend = argv[2],
+                                         .debug = true,
+                                         .services = &services};
+    keep_run(&options, &result);
+    if (result.text) fprintf(stderr, "%s\n", result.text);
+    int code = result.exit_code;
+    keep_result_free(&result);
+    config_free(&config);
+    attest_signer_free(signer);
+    return code;
+}
