@@ -213,13 +213,21 @@ static void take_vtpm(struct opening *o, const json_t *quote) {
     free((void *)signature.data);
 }
 
-/* Evidence further inside: requests of several, structures named after their TEE. */
+static bool is_evidence_name(const char *key) {
+    for (size_t i = 0; i < sizeof evidence_names / sizeof *evidence_names; i++)
+        if (strcmp(evidence_names[i], key) == 0) return true;
+    return false;
+}
+
+/* Evidence further inside: requests of several, structures named after their TEE. Members that were looked at already
+ * are not looked at again: nested, that would double with every level. */
 static bool open_inside(struct opening *o, const json_t *object) {
     const char *key;
     json_t *item, *element;
     size_t i;
     bool found = false;
     json_object_foreach((json_t *)object, key, item) {
+        if (is_evidence_name(key)) continue;
         if (!found && json_is_object(item)) found = open_value(o, item);
         json_array_foreach(item, i, element) {
             if (!found && json_is_object(element)) found = open_value(o, element);
@@ -269,6 +277,11 @@ static bool open_value(struct opening *o, const json_t *value) {
         struct attest_bytes bytes = bytes_of(value);
         found = bytes.data && open_bytes(o, bytes);
         free((void *)bytes.data);
+        size_t i;
+        const json_t *element;
+        json_array_foreach(value, i, element) {
+            if (!found && json_is_object(element)) found = open_value(o, element);
+        }
     }
     o->depth--;
     return found;

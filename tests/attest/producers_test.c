@@ -240,6 +240,9 @@ static void test_requests(void **state) {
     appraise_json(json_pack("{s:{s:{s:s}}}", "participant", "Sgx", "quote", plain), "sgx/icx-automata-b/collateral",
                   at);
     expect(result.accepted, "evidence in members of other names");
+    appraise_json(json_pack("{s:[{s:i}, {s:{s:s}}]}", "evidence", "x", 1, "Sgx", "quote", plain),
+                  "sgx/icx-automata-b/collateral", at);
+    expect(result.accepted, "one of several");
     json_decref(evidence), free(text), free(inner);
     /* Too deep is not evidence. */
     json_t *deep = json_pack("{s:s}", "quote", plain);
