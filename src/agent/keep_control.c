@@ -161,8 +161,9 @@ static void *serve(void *arg) {
         struct pollfd fds[3] = {{.fd = c.wake, .events = POLLIN},
                                 {.fd = c.listener, .events = POLLIN},
                                 {.fd = c.agent, .events = (short)(POLLIN | (c.out_used ? POLLOUT : 0))}};
+        bool ticks = h->idle && h->phase <= KEEP_PHASE_WAITING; /* whoever is fed is not watched */
         pthread_mutex_unlock(&h->lock);
-        int n = poll(fds, 3, h->idle ? TICK_MS : -1);
+        int n = poll(fds, 3, ticks ? TICK_MS : -1);
         pthread_mutex_lock(&h->lock);
         if (n < 0 && errno != EINTR) break;
         uint64_t count;

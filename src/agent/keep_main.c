@@ -263,5 +263,6 @@ int main(int argc, char **argv) {
     unlink(KEEP_CONTROL);
     keep_result_free(&result);
     keep_signer_free(host.signer);
+    config_free(&config);
     return 0;
 }

@@ -1,5 +1,5 @@
 """Keeps held by donjon-keep, as the agent would hold them, and tenants of all kinds: keep.py BACKEND [CASE...]"""
-import json, os, pathlib, re, select, shutil, socket, subprocess, sys, tempfile, threading, time
+import json, os, pathlib, re, select, shutil, socket, ssl, subprocess, sys, tempfile, threading, time
 
 BIN, SOURCE = pathlib.Path(os.environ["DONJON_BIN"]), pathlib.Path(os.environ["DONJON_SOURCE"])
 BACKEND = sys.argv[1]
@@ -14,10 +14,10 @@ def skip(why):
     sys.exit(77)
 
 
-def build_program():
+def build_program(source):
     clang = next((c for c in ("clang", "clang-14") if shutil.which(c)), None)
-    out = TMP / "program.wasm"
-    command = [clang, "--target=wasm32-wasi", "-O1", str(SOURCE / "tests/channel/program.c"), "-o", str(out)]
+    out = TMP / (pathlib.Path(source).stem + ".wasm")
+    command = [clang, "--target=wasm32-wasi", "-O1", str(SOURCE / source), "-o", str(out)]
     if not clang or subprocess.run(command, capture_output=True).returncode:
         skip("no clang that makes WASI programs (clang, lld, wasi-libc, libclang-rt-dev-wasm32)")
     return out
@@ -45,6 +45,7 @@ class Keep:
             self.process.kill()
         self.process.wait()
         self.err.close()
+        assert b"ERROR: " not in (self.dir / "err").read_bytes(), (self.dir / "err").read_text()
 
     def ask(self, **message):
         if not self.control:
@@ -66,7 +67,7 @@ class Keep:
             time.sleep(0.02)
 
     def ended(self):
-        self.process.wait(WAIT)
+        assert self.process.wait(WAIT) == 0, (self.dir / "err").read_text()
         return json.loads((self.dir / "end.json").read_text())["exit"]
 
     def tenant(self, verb, *options, stdin=b"", socket_path=None, measurement=None, family=None, **kw):
@@ -332,6 +333,62 @@ def case_ports():
         k.ask(op="stop")
 
 
+def case_web():
+    """HTTPS from the keep, with evidence in its certificate, while its tenant reads the log."""
+    listen = '[[files]]\nkind = "null"\n[[files]]\nkind = "stdout"\n[[files]]\nkind = "stderr"\n' \
+             '[[files]]\nkind = "listen"\nname = "web"\naddr = "127.0.0.1"\nport = 0\n'
+    with Keep() as k:
+        files = config(more=listen)
+        files[1] = WEB
+        k.tenant("deploy", *files, "--detach")
+        k.wait_state("running")
+        (port,) = k.ask(op="status")["ports"]
+        follower = k.start("logs", "--follow")
+        any_certificate = ssl.create_default_context()
+        any_certificate.check_hostname, any_certificate.verify_mode = False, ssl.CERT_NONE
+        for i in range(20):
+            with any_certificate.wrap_socket(socket.create_connection(("127.0.0.1", port), WAIT)) as s:
+                s.sendall(b"GET /echo?%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % i)
+                assert s.makefile("rb").read().endswith(b"%d" % i)
+            if i % 5 == 0:
+                assert k.tenant("identify").returncode == 0
+        verify = subprocess.run([BIN / "donjon-attest", "verify", "--dev-root", ROOT, "--url", f"https://127.0.0.1:{port}"],
+                                capture_output=True, text=True)
+        assert "wrapper.key" in verify.stdout and "policy.software" in verify.stdout.splitlines()[-1], verify.stdout
+        assert k.tenant("stop").returncode == 106
+        assert follower.communicate(timeout=WAIT) and follower.returncode == 106
+
+
+def case_time_limit():
+    with Keep() as k:
+        run = k.tenant("deploy", *config("say", "x", "spin", more='[limits]\ntime = "500ms"\n'))
+        assert run.stdout == b"x\n" and run.returncode == 103
+        said(run, "wall time limit of 500ms exceeded")
+        assert k.ended() == {"outcome": "timeout", "code": 124, "text": None}
+
+
+def case_steward():
+    """The keep asks its steward through the agent; without an answer there is no certificate, and no program."""
+    ca = TMP / "ca.pem"
+    ca.write_text(ROOT.read_text())
+    for answer in ({"error": "cannot be reached"}, {"status": 200, "body": "!"}, {"status": 403, "body": "bm8="}):
+        with Keep() as k:
+            control = socket.socket(socket.AF_UNIX)
+            control.settimeout(WAIT)
+            control.connect(str(k.dir / "control"))
+            lines = control.makefile("rw")
+            run = k.start("deploy", *config("say", "x", more=f'steward = "https://steward.example"\n[tls]\nsteward-ca = "{ca}"\n'))
+            control.settimeout(5)
+            while "upcall" not in (m := json.loads(lines.readline())):
+                pass
+            assert m["upcall"] == "steward" and m["url"].startswith("https://steward.example") and m["which"] == "nonce", m
+            lines.write(json.dumps({"answer": "steward", "id": m["id"], **answer}) + "\n")
+            lines.flush()
+            out, err = run.communicate(timeout=WAIT)
+            assert run.returncode == 104 and out == b"" and b"steward" in err, err
+            assert k.ended()["outcome"] == "refused"
+
+
 def case_unfed():
     with Keep("--idle", "1") as k:
         assert k.ended()["outcome"] == "unfed"
@@ -349,7 +406,8 @@ if BACKEND == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
 missing = [p for p in ("donjon-keep", "donjon-warden-tls", "donjon-shim", "donjon-attest") if not (BIN / p).exists()]
 if missing:
     skip("not built: " + ", ".join(missing))
-PROGRAM = build_program()
+PROGRAM = build_program("tests/channel/program.c")
+WEB = build_program("examples/c/web.c")
 SIGNER, ROOT = TMP / "signer.pem", TMP / "root.pem"
 subprocess.run([BIN / "channel_tenant", "signer", SIGNER, ROOT], check=True)
 measured = subprocess.run([BIN / "donjon-attest", "measure", "--warden", BIN / "donjon-warden-tls", BIN / "donjon-shim"],
