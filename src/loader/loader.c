@@ -275,7 +275,8 @@ static void run_in(const struct backend *b, struct keep_image *image, struct ser
     if (o->profile) server_profile(s, b->pid(k));
     s->lock = o->lock && b->in_process && !DONJON_SANITIZED;
     uint64_t wall = o->config->limits.time;
-    if (!o->gdb_port && wall < UINT64_MAX - GRACE_NS - gate_now_ns()) s->deadline_ns = gate_now_ns() + wall + GRACE_NS;
+    s->started_ns = gate_now_ns();
+    if (!o->gdb_port && wall < UINT64_MAX / 2) s->deadline_ns = s->started_ns + wall + GRACE_NS;
     bool reported = b->serve(k, s);
     bool late = !reported && !s->broken_pipe && gate_now_ns() >= s->deadline_ns;
     control_keep(o->control, NULL, b);

@@ -415,8 +415,12 @@ static uint32_t ended(struct server *s, const struct gate_request *q) {
 }
 
 static uint32_t ready(struct server *s) {
-    if (s->ready && !s->ready_at_ns) s->ready(s->ready_ctx);
-    s->ready_at_ns = gate_now_ns();
+    uint64_t now = gate_now_ns();
+    bool first = !s->ready_at_ns;
+    if (s->ready && first) s->ready(s->ready_ctx);
+    /* The keep's own clock for it began later than ours, by the time that building it took. */
+    if (first && s->deadline_ns != UINT64_MAX) s->deadline_ns += now - s->started_ns;
+    s->ready_at_ns = now;
     server_tell(s, KEEP_PHASE_WAITING);
     return GATE_OK;
 }

@@ -42,6 +42,7 @@ struct server {
     int profile_fd; /* -1: nobody wants to know where code is */
     uint64_t calls;
     uint64_t deadline_ns;                 /* CLOCK_MONOTONIC: after it the keep is killed; UINT64_MAX: none */
+    uint64_t started_ns;                  /* when that was set */
     uint64_t ready_at_ns;                 /* GATE_READY came */
     const struct keep_services *services; /* never NULL */
     struct attention *attention;          /* attention.h; NULL: not a deployed keep */

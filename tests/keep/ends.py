@@ -38,9 +38,10 @@ def ends():
     code, err = run(NO_END)
     yield check("endless recursion is a trap", code == 134 and "call stack exhausted" in err, (code, err[:300]))
     began = time.monotonic()
-    code, err = run(LOOP, "-W", "timeout=1500ms")
+    emulated = os.environ.get("DONJON_KVM_MODE") == "0"  # where true rings are, a keep takes seconds to begin
+    code, err = run(LOOP, "-W", "timeout=4s" if emulated else "timeout=1500ms")
     took = time.monotonic() - began
-    yield check("the time limit, said by the keep itself", code == 124 and "interrupted" in err and took < 10, (code, err, took))
+    yield check("the time limit, said by the keep itself", code == 124 and "interrupted" in err and took < (40 if emulated else 10), (code, err, took))
 
 
 def deaths():

@@ -1,31 +1,11 @@
-/* Random numbers: a hash DRBG in the manner of NIST SP 800-90A, 10.1.1, over SHA-256, seeded from the CPU's RDSEED or
- * RDRAND and what the host offers (which can only add). The CPU's numbers are checked as SP 800-90B, 4.4 wants it: a
- * source that repeats itself ends the keep. */
+/* Random numbers: HMAC_DRBG (drbg.h), seeded from the CPU's RDSEED or RDRAND and what the host offers (which can only
+ * add). The CPU's numbers are checked as SP 800-90B, 4.4 wants it: a source that repeats itself ends the keep. */
+#include "drbg.h"
 #include "internal.h"
-#include "sha256.h"
 
-enum { DIGEST = 32, TRIES = 100, SEEDS = 4, SEED_WORDS = 32 };
-static uint8_t state[DIGEST];
-static uint64_t requests;
+enum { TRIES = 100, SEEDS = 4, SEED_WORDS = 16, OFFERED = 64 };
+static struct drbg state;
 bool cpu_has_rdseed;
-
-struct hash {
-    uint32_t h[8];
-    uint64_t total;
-    uint8_t buffer[64];
-};
-
-static void hash_start(struct hash *s) {
-    *s = (struct hash){.h = SHA256_INITIAL};
-}
-
-static void hash_add(struct hash *s, const void *data, size_t n) {
-    const uint8_t *p = data;
-    for (size_t i = 0; i < n; i++) {
-        s->buffer[s->total++ % 64] = p[i];
-        if (s->total % 64 == 0) sha256_blocks_plain(s->h, s->buffer, 1);
-    }
-}
 
 static bool rdrand(uint64_t *x) {
     bool ok;
@@ -55,42 +35,51 @@ static uint64_t cpu_word(bool seed) {
     crash(NULL, 0, "the CPU gives no random numbers");
 }
 
-void entropy_init(const uint8_t offered[64]) {
-    struct hash s;
-    hash_start(&s);
-    for (int i = 0; i < SEED_WORDS; i++) {
-        uint64_t x = cpu_word(i < SEEDS); /* SEEDS words: 256 bits of full entropy */
-        hash_add(&s, &x, sizeof x);
-    }
-    uint64_t tsc = rdtsc();
-    hash_add(&s, &tsc, sizeof tsc);
-    hash_add(&s, offered, 64);
-    sha256_end(s.h, s.buffer, s.total, state);
+static void forget(void *p, size_t size) {
+    memset(p, 0, size);
+    __asm__ volatile("" ::"r"(p) : "memory");
 }
 
-/* The state with a purpose and a number; different purposes give unrelated digests. */
-static void derive(uint8_t purpose, uint64_t number, uint8_t out[DIGEST]) {
-    struct hash s;
-    hash_start(&s);
-    hash_add(&s, &purpose, 1);
-    hash_add(&s, &number, sizeof number);
-    hash_add(&s, state, sizeof state);
-    sha256_end(s.h, s.buffer, s.total, out);
+void entropy_init(const uint8_t offered[OFFERED]) {
+    struct {
+        uint64_t words[SEED_WORDS], tsc;
+        uint8_t offered[OFFERED];
+    } seed;
+    for (int i = 0; i < SEED_WORDS; i++)
+        seed.words[i] = cpu_word(i < SEEDS); /* SEEDS words: 256 bits of full entropy */
+    seed.tsc = rdtsc();
+    memcpy(seed.offered, offered, OFFERED);
+    drbg_start(&state, &seed, sizeof seed);
+    forget(&seed, sizeof seed);
+}
+
+/* Small requests share one of the generator's: each byte is given once, and gone. */
+static bool take_small(void *to, size_t size) {
+    enum { POOL = 128, SMALL = 32 };
+    static uint8_t pool[POOL];
+    static size_t left;
+    if (size > SMALL) return false;
+    if (left < size) {
+        uint64_t fresh = cpu_word(false);
+        drbg_generate(&state, &fresh, sizeof fresh, pool, POOL);
+        left = POOL;
+    }
+    left -= size;
+    memcpy(to, pool + left, size);
+    forget(pool + left, size);
+    return true;
 }
 
 void entropy_fill(void *to, size_t size) {
-    uint8_t *p = to, block[DIGEST];
-    for (uint64_t i = 0; size > 0; i++) {
-        derive(1, i, block);
-        size_t n = size < DIGEST ? size : DIGEST;
-        memcpy(p, block, n);
+    uint8_t *p = to;
+    if (take_small(to, size)) return;
+    while (size > 0) {
+        size_t n = size < DRBG_MOST ? size : DRBG_MOST;
+        uint64_t fresh = cpu_word(false);
+        drbg_generate(&state, &fresh, sizeof fresh, p, n);
         p += n;
         size -= n;
     }
-    derive(2, requests++ ^ cpu_word(false), block); /* backtracking resistance, and something fresh each time */
-    memcpy(state, block, DIGEST);
-    memset(block, 0, sizeof block);
-    __asm__ volatile("" ::"r"(block) : "memory");
 }
 
 int64_t sys_getrandom(uint64_t to, uint64_t size, uint64_t flags) {

@@ -1,8 +1,10 @@
-/* SHA-256's compression function (FIPS 180-4, 6.2.2) in plain C. Included where it is needed: the shim has it once for
+/* SHA-256 (FIPS 180-4, 6.2.2) in plain C, whole or as a stream: docs/threat-model.md says why it is our own, and
+ * tests/shim compares it with a library's. Included where it is needed: the shim has it once for
  * its random numbers, and once in the code that runs in the warden's ring, for CPUs without the SHA instructions. */
 #ifndef DONJON_SHIM_SHA256_H
 #define DONJON_SHIM_SHA256_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define SHA256_INITIAL                                                                                                 \
@@ -22,33 +24,44 @@ static inline uint32_t sha256_rotate(uint32_t x, int n) {
     return x >> n | x << (32 - n);
 }
 
-static inline void sha256_blocks_plain(uint32_t state[8], const uint8_t *p, uint64_t blocks) {
+/* One round; the names of the eight words move on instead of the words. */
+#define SHA256_ROUND(a, b, c, d, e, f, g, h, i)                                                                        \
+    do {                                                                                                               \
+        uint32_t t = h + (sha256_rotate(e, 6) ^ sha256_rotate(e, 11) ^ sha256_rotate(e, 25)) + ((e & f) ^ (~e & g)) +  \
+                     sha256_k[i] + w[i];                                                                               \
+        d += t;                                                                                                        \
+        h = t + (sha256_rotate(a, 2) ^ sha256_rotate(a, 13) ^ sha256_rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));   \
+    } while (0)
+
+__attribute__((noinline, unused)) static void sha256_blocks_plain(uint32_t state[8], const uint8_t *p,
+                                                                  uint64_t blocks) {
     for (; blocks; blocks--, p += 64) {
-        uint32_t w[64], s[8];
+        uint32_t w[64];
         for (int i = 0; i < 16; i++)
             w[i] = __builtin_bswap32(((const uint32_t *)(const void *)p)[i]);
         for (int i = 16; i < 64; i++) {
-            uint32_t a = w[i - 15], b = w[i - 2];
-            w[i] = w[i - 16] + (sha256_rotate(a, 7) ^ sha256_rotate(a, 18) ^ a >> 3) + w[i - 7] +
-                   (sha256_rotate(b, 17) ^ sha256_rotate(b, 19) ^ b >> 10);
+            uint32_t x = w[i - 15], y = w[i - 2];
+            w[i] = w[i - 16] + (sha256_rotate(x, 7) ^ sha256_rotate(x, 18) ^ x >> 3) + w[i - 7] +
+                   (sha256_rotate(y, 17) ^ sha256_rotate(y, 19) ^ y >> 10);
         }
-        for (int i = 0; i < 8; i++)
-            s[i] = state[i];
-        for (int i = 0; i < 64; i++) {
-            uint32_t e = s[4], a = s[0];
-            uint32_t t1 = s[7] + (sha256_rotate(e, 6) ^ sha256_rotate(e, 11) ^ sha256_rotate(e, 25)) +
-                          ((e & s[5]) ^ (~e & s[6])) + sha256_k[i] + w[i];
-            uint32_t t2 = (sha256_rotate(a, 2) ^ sha256_rotate(a, 13) ^ sha256_rotate(a, 22)) +
-                          ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-            for (int j = 7; j > 0; j--)
-                s[j] = s[j - 1];
-            s[4] += t1;
-            s[0] = t1 + t2;
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+        for (int i = 0; i < 64; i += 8) {
+            SHA256_ROUND(a, b, c, d, e, f, g, h, i);
+            SHA256_ROUND(h, a, b, c, d, e, f, g, i + 1);
+            SHA256_ROUND(g, h, a, b, c, d, e, f, i + 2);
+            SHA256_ROUND(f, g, h, a, b, c, d, e, i + 3);
+            SHA256_ROUND(e, f, g, h, a, b, c, d, i + 4);
+            SHA256_ROUND(d, e, f, g, h, a, b, c, i + 5);
+            SHA256_ROUND(c, d, e, f, g, h, a, b, i + 6);
+            SHA256_ROUND(b, c, d, e, f, g, h, a, i + 7);
         }
+        const uint32_t add[8] = {a, b, c, d, e, f, g, h};
         for (int i = 0; i < 8; i++)
-            state[i] += s[i];
+            state[i] += add[i];
     }
 }
+#undef SHA256_ROUND
 
 /* The last bytes of a message of `total` bytes (fewer than 64 of them are left at p), and the digest. */
 static inline void sha256_end(uint32_t state[8], const uint8_t *p, uint64_t total, uint8_t digest[32]) {
@@ -62,6 +75,35 @@ static inline void sha256_end(uint32_t state[8], const uint8_t *p, uint64_t tota
     sha256_blocks_plain(state, block, size / 64);
     for (unsigned i = 0; i < 32; i++)
         digest[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+/* ---- as a stream ---- */
+
+enum { SHA256_SIZE = 32, SHA256_BLOCK = 64 };
+struct sha256 {
+    uint32_t h[8];
+    uint64_t total;
+    uint8_t buffer[SHA256_BLOCK];
+};
+
+static inline void sha256_start(struct sha256 *s) {
+    *s = (struct sha256){.h = SHA256_INITIAL};
+}
+
+static inline void sha256_add(struct sha256 *s, const void *data, size_t n) {
+    const uint8_t *p = data;
+    while (n > 0) {
+        size_t at = s->total % SHA256_BLOCK, piece = n < SHA256_BLOCK - at ? n : SHA256_BLOCK - at;
+        __builtin_memcpy(s->buffer + at, p, piece);
+        s->total += piece;
+        if (at + piece == SHA256_BLOCK) sha256_blocks_plain(s->h, s->buffer, 1);
+        p += piece;
+        n -= piece;
+    }
+}
+
+static inline void sha256_finish(struct sha256 *s, uint8_t digest[SHA256_SIZE]) {
+    sha256_end(s->h, s->buffer, s->total, digest);
 }
 
 #endif
