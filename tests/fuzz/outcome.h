@@ -33,6 +33,7 @@ enum { RECORDS_MAX = 32 };
 struct outcome {
     uint32_t n;
     struct record records[RECORDS_MAX];
+    uint32_t where[RECORDS_MAX]; /* hashes of traps' backtraces; 0 where none is known */
     char error[256]; /* OUTCOME_INVALID, OUTCOME_OTHER */
 };
 

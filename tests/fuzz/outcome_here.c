@@ -42,12 +42,21 @@ static void add(struct outcome *o, enum outcome_kind kind, uint32_t index, uint6
     if (o->n < RECORDS_MAX) o->records[o->n++] = (struct record){kind, index, value};
 }
 
+/* Functions and offsets of the frames: every tier has to name the same. */
+static uint32_t where(const struct trap *t) {
+    uint32_t h = 1;
+    for (uint32_t k = 0; k < t->n_frames; k++)
+        h = (h * 31 + t->frames[k].func) * 0x9E3779B1u + t->frames[k].offset;
+    return h | 1;
+}
+
 static void call_export(struct outcome *o, struct instance *i, const char *name, uint32_t index) {
     slot args[2] = {{.i64 = 0}, {.i64 = 0}};
     struct extern_ f = instance_export(i, name, strlen(name));
     enum trap_kind t = func_call(f.func, args);
     if (kind_of(t) == OUTCOME_OTHER) snprintf(o->error, sizeof o->error, "%s: trap %s", name, trap_message(t));
     add(o, kind_of(t), index, t == TRAP_NONE ? args[0].i64 : 0);
+    if (t != TRAP_NONE) o->where[o->n - 1] = where(&i->store->trap);
 }
 
 static void observe(struct outcome *o, struct instance *i) {
@@ -166,10 +175,11 @@ bool outcome_compare(const struct outcome *a, const struct outcome *b, char *tex
     for (uint32_t i = 0; i < a->n && i < b->n; i++) {
         const struct record *x = &a->records[i], *y = &b->records[i];
         if (x->kind == OUTCOME_STACK || y->kind == OUTCOME_STACK) return true;
-        if (x->kind == y->kind && x->index == y->index && x->value == y->value) continue;
-        snprintf(text, size, "record %u (%u): kind %u value %llx%s%s; second: kind %u value %llx%s%s", i, x->index,
-                 x->kind, (unsigned long long)x->value, *a->error ? " " : "", a->error, y->kind,
-                 (unsigned long long)y->value, *b->error ? " " : "", b->error);
+        bool elsewhere = a->where[i] && b->where[i] && a->where[i] != b->where[i];
+        if (x->kind == y->kind && x->index == y->index && x->value == y->value && !elsewhere) continue;
+        snprintf(text, size, "record %u (%u)%s: kind %u value %llx%s%s; second: kind %u value %llx%s%s", i, x->index,
+                 elsewhere ? " elsewhere" : "", x->kind, (unsigned long long)x->value, *a->error ? " " : "", a->error,
+                 y->kind, (unsigned long long)y->value, *b->error ? " " : "", b->error);
         return false;
     }
     if (a->n == b->n) return true;

@@ -112,9 +112,9 @@ static void add_line(void *ctx, const char *line) {
     snprintf(l->text + n, sizeof l->text - n, "%s\n", line);
 }
 
-static void crash(bool ahead, struct lines *out, struct seen *seen) {
+static void crash(bool ahead, bool interpret, struct lines *out, struct seen *seen) {
     struct rig r;
-    rig_start(&r, crash_dwarf4_wasm, sizeof crash_dwarf4_wasm, &(struct donjon_limits){0});
+    rig_start(&r, crash_dwarf4_wasm, sizeof crash_dwarf4_wasm, &(struct donjon_limits){.interpret = interpret});
     donjon_store_on_code(r.store, see, seen);
     if (ahead) assert_null(use(&r));
     wasm_trap_t *trap;
@@ -134,14 +134,16 @@ static void crash(bool ahead, struct lines *out, struct seen *seen) {
 
 static void backtraces_are_the_same(void **state) {
     (void)state;
-    struct lines lazy = {{0}}, ahead = {{0}};
-    struct seen compiled = {0}, installed = {0};
-    crash(false, &lazy, &compiled);
-    crash(true, &ahead, &installed);
+    struct lines lazy = {{0}}, ahead = {{0}}, interpreted = {{0}};
+    struct seen compiled = {0}, installed = {0}, none = {0};
+    crash(false, false, &lazy, &compiled);
+    crash(true, false, &ahead, &installed);
+    crash(false, true, &interpreted, &none);
     assert_string_equal(lazy.text, ahead.text);
-    assert_int_equal(compiled.n, 2); /* what ran */
+    assert_string_equal(lazy.text, interpreted.text);
+    assert_non_null(strstr(lazy.text, "divide"));
+    assert_int_equal(compiled.n, 1); /* "divide" is inlined */
     assert_string_equal(compiled.names[0], "run");
-    assert_string_equal(compiled.names[1], "divide");
 }
 
 static void an_image_can_be_taken_back(void **state) {

@@ -13,7 +13,17 @@
 
 #include <string.h>
 
-enum label_kind { LABEL_FUNC, LABEL_BLOCK, LABEL_LOOP, LABEL_IF, LABEL_ELSE, LABEL_TRY, LABEL_CATCH, LABEL_TRY_TABLE };
+enum label_kind {
+    LABEL_FUNC,
+    LABEL_INLINE,
+    LABEL_BLOCK,
+    LABEL_LOOP,
+    LABEL_IF,
+    LABEL_ELSE,
+    LABEL_TRY,
+    LABEL_CATCH,
+    LABEL_TRY_TABLE
+};
 
 struct label {
     enum label_kind kind;
@@ -59,19 +69,39 @@ struct scan_loop {
     uint32_t end;      /* byte offset of its end */
 };
 
+/* A function in the making: the one that is compiled, or one that is inlined into it. */
+struct level {
+    uint32_t func;
+    uint32_t first_local;
+    uint32_t label;             /* index of its label */
+    uint32_t inlined;           /* index in fn->inlined */
+    uint32_t outermost_loop_at; /* byte offset of the outermost open loop, NONE32 */
+    /* Of the function around: where it goes on, its instruction, its next loop. */
+    const uint8_t *resume;
+    uint32_t at, mark, next_loop;
+};
+enum {
+    INLINE_MOST = 96,      /* bytes of a function's body */
+    INLINE_RECURSIONS = 2, /* of a function in itself */
+    INLINE_LOCALS = 32,
+};
+
 struct builder {
     struct fn *f;
     const struct module *m;
     const uint8_t *p, *start;
-    uint32_t at;
+    uint32_t at, mark; /* the instruction: byte offset, and as in struct ins */
+    struct level levels[INLINE_DEPTH + 1];
+    uint32_t level;
+    uint32_t inline_left;  /* bytes that may still be inlined */
+    uint32_t known_locals; /* how many have had their arrays' entries initialised */
 
     bool dead;     /* code here is not reached */
     ref fuel;      /* the current block's charge; 0 before its first instruction */
     uint32_t skip; /* constructs opened in dead code */
     bool memory_locals;
-    uint32_t block;             /* current */
-    uint32_t loop;              /* innermost open loop, NONE32 */
-    uint32_t outermost_loop_at; /* byte offset of the outermost open loop, NONE32 */
+    uint32_t block; /* current */
+    uint32_t loop;  /* innermost open loop, NONE32 */
     uint32_t try_region;
 
     uint32_t n_locals;
@@ -177,6 +207,7 @@ static void scan(struct builder *b, const uint8_t *p, const uint8_t *end) {
     struct fn *f = b->f;
     VEC(uint32_t) opened = {0}; /* open constructs: index in scan_loops, or NONE32 */
     uint32_t loop = NONE32;     /* innermost open loop */
+    const uint32_t first_local = b->levels[b->level].first_local;
     VEC(uint32_t) outer = {0};
     while (p < end && !f->failed) {
         uint32_t at = (uint32_t)(p - b->start), op = opcode_read(&p);
@@ -214,13 +245,13 @@ static void scan(struct builder *b, const uint8_t *p, const uint8_t *end) {
             }
             break;
         case OP_LOCAL_GET: {
-            uint32_t x = leb_u32(&p);
+            uint32_t x = first_local + leb_u32(&p);
             b->last_read.v[x] = at;
             break;
         }
         case OP_LOCAL_SET:
         case OP_LOCAL_TEE: {
-            uint32_t x = leb_u32(&p);
+            uint32_t x = first_local + leb_u32(&p);
             /* A loop's list is [first, end of everything listed inside it]: inner loops' entries count for outer ones.
              */
             if (loop != NONE32 && b->stamp.v[x] != loop + 1) {
@@ -241,7 +272,7 @@ static void scan(struct builder *b, const uint8_t *p, const uint8_t *end) {
 
 static ref append(struct builder *b, uint16_t op, uint8_t type, ref x, ref y, ref z, uint64_t imm) {
     struct fn *f = b->f;
-    struct ins i = {.op = op, .type = type, .a = x, .b = y, .c = z, .imm = imm, .at = b->at};
+    struct ins i = {.op = op, .type = type, .a = x, .b = y, .c = z, .imm = imm, .at = b->mark};
     return vec_push(f, f->ins, i) ? f->ins.n - 1 : 0;
 }
 
@@ -337,7 +368,7 @@ static ref make_vector(struct builder *b, const uint8_t *bytes) {
 /* A pure instruction: folded, or an equal one that dominates, or new. */
 static ref make(struct builder *b, uint16_t op, uint8_t type, ref x, ref y, ref z, uint64_t imm) {
     struct fn *f = b->f;
-    struct ins i = {.op = op, .type = type, .a = x, .b = y, .c = z, .imm = imm, .at = b->at, .aux = b->block};
+    struct ins i = {.op = op, .type = type, .a = x, .b = y, .c = z, .imm = imm, .at = b->mark, .aux = b->block};
     ref folded = ir_fold(f, &i);
     if (folded) return folded;
     if (!values_reserve(f, &b->values)) return 0;
@@ -354,9 +385,13 @@ static ref make_const(struct builder *b, uint8_t type, uint64_t bits) {
 }
 
 static bool local_is_dead(const struct builder *b, uint32_t x) {
-    if (b->last_read.v[x] > b->at) return false;
+    if (x >= b->n_locals) return true; /* of a function that was inlined */
+    uint32_t level = b->level, at = b->at;
+    for (; x < b->levels[level].first_local; level--)
+        at = b->levels[level].at;
+    if (b->last_read.v[x] > at) return false;
     /* Read earlier only: still wanted if a loop around here begins at or before that read. */
-    return b->last_read.v[x] < b->outermost_loop_at;
+    return b->last_read.v[x] < b->levels[level].outermost_loop_at;
 }
 
 /* Takes local x out of the history. */
@@ -579,7 +614,7 @@ static void open_loop(struct builder *b, const struct functype *t) {
     uint32_t edge = end_block(b, IR_JUMP, 0, 0, 0, 1), entry = b->block;
     open_label(b, LABEL_LOOP, t);
     struct label *l = &b->labels.v[b->labels.n - 1];
-    if (b->loop == NONE32) b->outermost_loop_at = l->at;
+    if (b->levels[b->level].outermost_loop_at == NONE32) b->levels[b->level].outermost_loop_at = l->at;
     l->loop = f->loops.n;
     vec_push(f, f->loops, ((struct loop){.parent = b->loop, .header = f->blocks.n}));
     b->loop = l->loop;
@@ -1034,12 +1069,106 @@ static const struct functype *func_type_of(struct builder *b, uint32_t func) {
     return type_func(b->m->engine, b->m->func_types[func]);
 }
 
+/* --- inlining ------------------------------------------------------------------------------------------------------
+ */
+
+/* May the body be built in place of a call? Not with handlers, which want locals in memory, and not with tail calls,
+ * which would leave the function around, too. */
+static bool can_inline(const struct builder *b, const uint8_t *p, const uint8_t *end) {
+    uint32_t locals = 0;
+    for (uint32_t groups = leb_u32(&p); groups; groups--) {
+        uint32_t n = leb_u32(&p);
+        module_read_valtype(b->m, &p);
+        if (n > INLINE_LOCALS - locals) return false;
+        locals += n;
+    }
+    while (p < end) {
+        uint32_t op = opcode_read(&p);
+        struct blocktype_buf buf;
+        switch (op) {
+        case OP_TRY:
+        case OP_TRY_TABLE:
+        case OP_RETURN_CALL:
+        case OP_RETURN_CALL_INDIRECT:
+        case OP_RETURN_CALL_REF: return false;
+        case OP_BLOCK:
+        case OP_LOOP:
+        case OP_IF: module_read_blocktype(b->m, &p, &buf); break;
+        default: skip_immediate(b->m, (enum opcode_immediate)opcode_table[op].imm, &p);
+        }
+    }
+    return true;
+}
+
+static bool wants_inlining(const struct builder *b, uint32_t func) {
+    const struct module *m = b->m;
+    if (b->f->fuel || b->memory_locals || func < m->n_func_imports || b->level == INLINE_DEPTH) return false;
+    const struct func_body *body = &m->bodies[func - m->n_func_imports];
+    uint32_t recursions = 0;
+    for (uint32_t k = 0; k <= b->level; k++)
+        recursions += b->levels[k].func == func;
+    if (body->size > INLINE_MOST || body->size > b->inline_left || recursions > INLINE_RECURSIONS) return false;
+    const uint8_t *p = m->data + body->offset;
+    return can_inline(b, p, p + body->size);
+}
+
+static bool read_locals(struct builder *b, const struct functype *t);
+
+/* Goes on with the body of a function instead of a call of it. */
+static void inline_call(struct builder *b, uint32_t func, const struct functype *t) {
+    struct fn *f = b->f;
+    const struct func_body *body = &b->m->bodies[func - b->m->n_func_imports];
+    const uint32_t first = b->n_locals;
+    const struct level l = {.func = func,
+                            .first_local = first,
+                            .label = b->labels.n,
+                            .inlined = f->inlined.n,
+                            .outermost_loop_at = NONE32,
+                            .resume = b->p,
+                            .at = b->at,
+                            .mark = b->mark,
+                            .next_loop = b->next_loop};
+    b->p = b->m->data + body->offset;
+    b->inline_left -= body->size;
+    if (!vec_push(f, f->inlined, ((struct inlined){func, b->mark})) || !read_locals(b, t)) return;
+    b->levels[++b->level] = l;
+    b->next_loop = b->scan_loops.n;
+    scan(b, b->p, b->m->data + body->offset + body->size);
+    if (f->failed) return;
+    if (b->n_locals > first) memset(b->stamp.v + first, 0, (b->n_locals - first) * sizeof *b->stamp.v);
+    b->stack.n -= t->n_params;
+    static const uint8_t zero[16];
+    for (uint32_t x = first; x < b->n_locals; x++) {
+        uint8_t kind = kind_of(b->types.v[x]);
+        ref v = x - first < t->n_params ? b->stack.v[b->stack.n + x - first]
+                : kind == KIND_V128     ? make_vector(b, zero)
+                                        : make_const(b, kind, 0);
+        set_local(b, x, v);
+    }
+    struct functype results = *t;
+    results.n_params = 0;
+    open_label(b, LABEL_INLINE, &results);
+}
+
+/* Behind the end of an inlined function: back to the one around. */
+static void leave_level(struct builder *b) {
+    const struct level *l = &b->levels[b->level--];
+    b->n_locals = b->types.n = l->first_local;
+    b->p = l->resume;
+    b->at = l->at;
+    b->mark = l->mark;
+    b->next_loop = l->next_loop;
+}
+
 static void calls(struct builder *b, uint32_t op) {
     bool tail = op == OP_RETURN_CALL || op == OP_RETURN_CALL_INDIRECT || op == OP_RETURN_CALL_REF;
     uint32_t x = leb_u32(&b->p);
     if (op == OP_CALL || op == OP_RETURN_CALL) {
         const struct functype *t = func_type_of(b, x);
-        call(b, (struct call){.kind = CALL_DIRECT, .index = x}, t, t->n_params, tail);
+        if (!tail && wants_inlining(b, x))
+            inline_call(b, x, t);
+        else
+            call(b, (struct call){.kind = CALL_DIRECT, .index = x}, t, t->n_params, tail);
         return;
     }
     const struct functype *t = type_func(b->m->engine, b->m->type_ids[x]);
@@ -1063,6 +1192,7 @@ static void null_branches(struct builder *b, uint32_t op, uint32_t depth) {
 
 static void variables(struct builder *b, uint32_t op) {
     uint32_t x = leb_u32(&b->p);
+    if (op == OP_LOCAL_GET || op == OP_LOCAL_SET || op == OP_LOCAL_TEE) x += b->levels[b->level].first_local;
     switch (op) {
     case OP_LOCAL_GET: push(b, get_local(b, x)); break;
     case OP_LOCAL_SET: put_local(b, x, pop(b)); break;
@@ -1110,7 +1240,7 @@ static void close_loop(struct builder *b) {
     uint32_t from = b->block, edge = falls ? end_block(b, IR_JUMP, 0, 0, 0, 1) : 0;
     f->loops.v[l.loop].end = f->ins.n;
     b->loop = l.outer_loop;
-    if (b->loop == NONE32) b->outermost_loop_at = NONE32;
+    if (l.at == b->levels[b->level].outermost_loop_at) b->levels[b->level].outermost_loop_at = NONE32;
     b->labels.n--;
     if (!falls || f->failed) return;
     start_block(b, from);
@@ -1127,6 +1257,10 @@ static void close_label(struct builder *b) {
     b->labels.n--;
     b->try_region = l.outer_try;
     switch (l.kind) {
+    case LABEL_INLINE:
+        leave_level(b);
+        bind(b, &l);
+        return;
     case LABEL_IF: { /* without else: the path not taken carries the parameters */
         rollback(b, l.log);
         b->stack.n = l.height;
@@ -1226,7 +1360,12 @@ static void instruction(struct builder *b, uint32_t op) {
         return;
     }
     case OP_BR_TABLE: switch_(b); return;
-    case OP_RETURN: return_values(b); return;
+    case OP_RETURN:
+        if (b->level)
+            branch(b, b->labels.n - 1 - b->levels[b->level].label);
+        else
+            return_values(b);
+        return;
     case OP_CALL:
     case OP_CALL_INDIRECT:
     case OP_CALL_REF:
@@ -1326,8 +1465,12 @@ static void charge(struct builder *b) {
 }
 
 static void step(struct builder *b) {
-    b->at = (uint32_t)(b->p - b->m->data);
+    b->mark = b->at = (uint32_t)(b->p - b->m->data);
     uint32_t op = opcode_read(&b->p);
+    if (b->level && !b->dead) {
+        b->mark = AT_INLINED | b->f->marks.n;
+        vec_push(b->f, b->f->marks, ((struct mark){b->at, b->levels[b->level].inlined}));
+    }
     bool skipped = b->skip > 0;
     switch (op) {
     case OP_ELSE:
@@ -1366,17 +1509,19 @@ static void step(struct builder *b) {
 /* --- the function --------------------------------------------------------------------------------------------------
  */
 
-static bool read_locals(struct builder *b) {
+/* Declares the parameters and the locals of a body, behind those there are. */
+static bool read_locals(struct builder *b, const struct functype *t) {
     struct fn *f = b->f;
-    for (uint32_t k = 0; k < f->type->n_params; k++)
-        vec_push(f, b->types, f->type->params[k]);
+    for (uint32_t k = 0; k < t->n_params; k++)
+        vec_push(f, b->types, t->params[k]);
     for (uint32_t groups = leb_u32(&b->p); groups && !f->failed; groups--) {
         uint32_t n = leb_u32(&b->p);
-        valtype t = module_read_valtype(b->m, &b->p);
+        valtype type = module_read_valtype(b->m, &b->p);
         if (!vec_reserve(f, &b->types, sizeof *b->types.v, n)) break;
         while (n--)
-            b->types.v[b->types.n++] = t;
+            b->types.v[b->types.n++] = type;
     }
+    const uint32_t first = b->n_locals, known = b->known_locals;
     uint32_t n = b->n_locals = b->types.n;
     vec_reserve(f, &b->local, sizeof(ref), n);
     vec_reserve(f, &b->stamp, 4, n);
@@ -1385,11 +1530,14 @@ static bool read_locals(struct builder *b) {
     vec_reserve(f, &b->slot, 4, n);
     vec_reserve(f, &b->history, sizeof *b->history.v, n);
     if (f->failed) return false;
-    if (n) {
-        memset(b->local.v, 0, n * sizeof(ref));
-        memset(b->stamp.v, 0, n * 4);
-        memset(b->last_read.v, 0, n * 4);
-        memset(b->history.v, 0, n * sizeof *b->history.v);
+    if (n > known) {
+        memset(b->local.v + known, 0, (n - known) * sizeof(ref));
+        memset(b->history.v + known, 0, (n - known) * sizeof *b->history.v);
+        b->known_locals = n;
+    }
+    if (n > first) {
+        memset(b->stamp.v + first, 0, (n - first) * 4);
+        memset(b->last_read.v + first, 0, (n - first) * 4);
     }
     return true;
 }
@@ -1450,7 +1598,6 @@ bool ir_build(struct fn *f) {
                         .start = m->data,
                         .try_region = NONE32,
                         .loop = NONE32,
-                        .outermost_loop_at = NONE32,
                         .newest = NONE32,
                         .memory_locals = f->memory_locals};
     const uint8_t *end = b.p + body->size;
@@ -1459,10 +1606,12 @@ bool ir_build(struct fn *f) {
     /* Never NULL, also for functions that leave them empty. */
     vec_reserve(f, &b.stack, sizeof *b.stack.v, 1);
     vec_reserve(f, &b.matrix, sizeof *b.matrix.v, 1);
-    if (read_locals(&b)) {
+    b.levels[0] = (struct level){.func = f->index, .outermost_loop_at = NONE32};
+    b.inline_left = INLINE_MOST + body->size / 2;
+    if (read_locals(&b, f->type)) {
         scan(&b, b.p, end);
         b.epoch = b.scan_loops.n + 1;
-        b.at = (uint32_t)(b.p - m->data);
+        b.mark = b.at = (uint32_t)(b.p - m->data);
         start_block(&b, NONE32);
         init_locals(&b);
         struct functype results = *f->type;

@@ -7,8 +7,8 @@
 
 static void release(struct fn *f) {
     const struct donjon_platform *p = f->platform;
-    void *all[] = {f->ins.v,   f->blocks.v, f->edges.v,   f->args.v,    f->preds.v, f->loops.v,
-                   f->calls.v, f->tries.v,  f->clauses.v, f->vectors.v, f->moves.v};
+    void *all[] = {f->ins.v,   f->blocks.v,  f->edges.v,   f->args.v,  f->preds.v,   f->loops.v, f->calls.v,
+                   f->tries.v, f->clauses.v, f->vectors.v, f->moves.v, f->inlined.v, f->marks.v};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++)
         p->realloc(p->ctx, all[k], 0);
 }

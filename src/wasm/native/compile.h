@@ -28,10 +28,16 @@ struct compiled {
     uint32_t n_relocations;
 };
 
+struct source { /* an instruction of the module */
+    uint32_t func, at;
+};
+
 struct compile_options {
     bool bounds_checks, no_faults, fuel; /* as in struct fn */
-    /* With find_code < the code's size: only finds which byte of the module that piece of code came from. */
-    uint32_t find_code, found_at;
+    /* With find_code < the code's size: finds which instruction that piece of code came from, and if that is one of an
+     * inlined function, behind it the calls that were replaced; the last is the function's own. */
+    uint32_t find_code, n_found;
+    struct source found[INLINE_DEPTH + 1];
     uint64_t work; /* out: instructions made and steps counted (ir.h) */
     void (*dump)(void *ctx, const char *stage, const char *line);
     void *dump_ctx;
@@ -48,6 +54,7 @@ void ir_dump(const struct fn *f, struct compile_options *opt);
 void allocation_dump(const struct fn *f, const struct allocation *al, struct compile_options *opt);
 struct position { /* code from here on belongs to this instruction */
     uint32_t code, ins;
+    uint32_t source; /* what a trap there comes from: the same, or a load that is made as part of it */
 };
 void code_dump(const struct fn *f, struct compile_options *opt, const struct position *at, uint32_t n,
                const struct compiled *c, uint32_t pool);

@@ -77,8 +77,20 @@ struct ins {
     ref a, b, c;
     uint64_t imm; /* memory accesses: offset */
     uint32_t aux; /* memory accesses: memory index << 8 | lane */
-    uint32_t at;  /* offset in the module's bytes */
+    uint32_t at;  /* offset in the module's bytes; of a function that was inlined: AT_INLINED | index in fn->marks */
 };
+
+/* A call that was replaced by the function it calls, and an instruction of such a function. */
+struct inlined {
+    uint32_t func;
+    uint32_t at; /* of the call, as in struct ins */
+};
+struct mark {
+    uint32_t at;
+    uint32_t inlined; /* index in fn->inlined */
+};
+#define AT_INLINED (1u << 31)
+enum { INLINE_DEPTH = 4 }; /* inside each other */
 
 /* A control-flow edge. Its arguments, one a phi of `to`, stand in fn->args. */
 struct edge {
@@ -186,6 +198,8 @@ struct fn {
     VEC(struct try_region) tries;
     VEC(struct clause) clauses;
     VEC(uint8_t) vectors; /* 16 bytes each */
+    VEC(struct inlined) inlined;
+    VEC(struct mark) marks;
     VEC(struct move) moves;
     uint32_t n_slots; /* memory-held locals (IR_SLOT_*), in units of 8 bytes */
 };

@@ -492,42 +492,52 @@ static bool next_frame(const struct native *n, struct frame *f) {
     return find_frame(n, f);
 }
 
-/* The byte of the module that a piece of code came from: compiled again, which gives the same code. */
-static uint32_t source_offset(struct native *n, const struct piece *p, uint32_t code) {
-    struct compile_options opt = {.find_code = code,
-                                  .bounds_checks = !guarded(p->vm->instance),
-                                  .no_faults = !n->faults,
-                                  .fuel = n->store->limits.fuel_enabled};
+/* Where in the module a piece of code came from: compiled again, which gives the same code. */
+static void find_source(struct native *n, const struct piece *p, uint32_t code, struct compile_options *found) {
+    *found = (struct compile_options){.find_code = code,
+                                      .bounds_checks = !guarded(p->vm->instance),
+                                      .no_faults = !n->faults,
+                                      .fuel = n->store->limits.fuel_enabled};
     struct compiled c;
-    if (!compile_function(p->vm->instance->module, p->func, &opt, &c)) return 0;
-    compiled_free(platform_of(n), &c);
-    return opt.found_at;
+    if (compile_function(p->vm->instance->module, p->func, found, &c)) compiled_free(platform_of(n), &c);
 }
 
 /* Big functions cost much to compile again: after so many bytes of them, frames get their function's start. */
 enum { BACKTRACE_BYTES = 1 << 20 };
 
+/* What one return address stands for: its function, and those that were inlined there, innermost first. */
+struct known_frame {
+    const uint8_t *pc;
+    uint32_t n;
+    struct source sources[INLINE_DEPTH + 1];
+};
+
+static void know_frame(struct native *n, const struct frame *f, uint32_t *spent, struct known_frame *k) {
+    const struct module *m = f->vm->instance->module;
+    const struct func_body *body = &m->bodies[f->piece->func - m->n_func_imports];
+    struct compile_options found = {0};
+    if (*spent <= BACKTRACE_BYTES) find_source(n, f->piece, (uint32_t)(f->pc - 1 - f->piece->code), &found);
+    *spent += body->size < BACKTRACE_BYTES ? body->size : BACKTRACE_BYTES;
+    k->pc = f->pc;
+    k->n = found.n_found;
+    memcpy(k->sources, found.found, sizeof k->sources);
+    if (!k->n) k->sources[k->n++] = (struct source){f->piece->func, body->offset};
+}
+
 static void record_backtrace(struct native *n, struct frame f) {
     struct trap *t = &n->store->trap;
-    uint32_t seen = 0, spent = 0;
-    const uint8_t *pcs[BACKTRACE_MAX];
-    uint32_t offsets[BACKTRACE_MAX];
+    struct known_frame known[BACKTRACE_MAX];
+    uint32_t n_known = 0, spent = 0;
     if (!find_frame(n, &f)) return;
     do {
-        t->n_frames_total++;
-        if (t->n_frames == BACKTRACE_MAX) continue;
-        const struct module *m = f.vm->instance->module;
-        const struct func_body *body = &m->bodies[f.piece->func - m->n_func_imports];
         uint32_t k = 0;
-        while (k < seen && pcs[k] != f.pc)
+        while (k < n_known && known[k].pc != f.pc)
             k++;
-        if (k == seen) {
-            offsets[seen] = spent > BACKTRACE_BYTES ? body->offset
-                                                    : source_offset(n, f.piece, (uint32_t)(f.pc - 1 - f.piece->code));
-            pcs[seen++] = f.pc;
-            spent += body->size < BACKTRACE_BYTES ? body->size : BACKTRACE_BYTES;
-        }
-        t->frames[t->n_frames++] = (struct frame_info){f.vm->instance, f.piece->func, offsets[k]};
+        if (k == n_known && t->n_frames < BACKTRACE_MAX) know_frame(n, &f, &spent, &known[n_known++]);
+        t->n_frames_total += k < n_known ? known[k].n : 1;
+        for (uint32_t i = 0; k < n_known && i < known[k].n && t->n_frames < BACKTRACE_MAX; i++)
+            t->frames[t->n_frames++] =
+                (struct frame_info){f.vm->instance, known[k].sources[i].func, known[k].sources[i].at};
     } while (next_frame(n, &f));
 }
 

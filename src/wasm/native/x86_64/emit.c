@@ -1359,13 +1359,28 @@ static void instruction(struct emitter *e, const struct ins *i) {
     }
 }
 
+/* The load that is made as part of this instruction, and may trap; 0: none. */
+static ref fused_load(const struct fn *f, ref v) {
+    const struct ins *i = &f->ins.v[v];
+    const ref operands[3] = {i->a, i->b, i->c};
+    for (unsigned k = 0; k < 3; k++) {
+        const struct ins *x = &f->ins.v[operands[k]];
+        if (!(x->flags & INS_FUSED)) continue;
+        ref load =
+            x->op < OPCODE_LIMIT && opcode_table[x->op].imm == IMM_MEMARG ? operands[k] : fused_load(f, operands[k]);
+        if (load) return load;
+    }
+    return 0;
+}
+
 static void emit_instruction(struct emitter *e, ref v, uint32_t block) {
     struct fn *f = e->f;
     const struct ins *i = &f->ins.v[v];
     if ((i->flags & (INS_LIVE | INS_FUSED)) != INS_LIVE || i->op == IR_CONST || i->op == IR_CONST128) return;
     e->ins = v;
     e->as = &e->al->at[v];
-    vec_push(f, e->positions, ((struct position){e->a.buf.n, v}));
+    const ref load = fused_load(f, v);
+    vec_push(f, e->positions, ((struct position){e->a.buf.n, v, load ? load : v}));
     uint32_t first = e->al->moves_at[2 * v], n = e->al->moves_at[2 * v + 1] - first;
     moves(e, first, n);
     struct operands o = {0};
@@ -1456,7 +1471,7 @@ static void emit_block(struct emitter *e, uint32_t index) {
     if (!as_room(&e->a)) return;
     if (is_innermost(f, b, index)) align_loop(e);
     e->block_at[index] = e->a.buf.n;
-    vec_push(f, e->positions, ((struct position){e->a.buf.n, b->first}));
+    vec_push(f, e->positions, ((struct position){e->a.buf.n, b->first, b->first}));
     if (b->loop != NONE32 && f->loops.v[b->loop].header == index) loop_check(e);
     if (b->n_preds == 1) {
         const struct edge *g = &f->edges.v[f->preds.v[b->preds]];
@@ -1471,7 +1486,7 @@ static void emit_traps(struct emitter *e) {
     struct as *a = &e->a;
     for (uint32_t k = 0; k < e->traps.n && as_room(a); k++) {
         struct trap_jump t = e->traps.v[k];
-        vec_push(e->f, e->positions, ((struct position){a->buf.n, t.ins}));
+        vec_push(e->f, e->positions, ((struct position){a->buf.n, t.ins, t.ins}));
         patch4(a, t.at, a->buf.n);
         if (t.kind != TRAP_NONE) mov_imm(a, RAX, t.kind);
         /* Out of stack before there is a frame: to the unwinder this comes from the caller. */
@@ -1486,7 +1501,7 @@ static void emit_detours(struct emitter *e) {
     for (uint32_t k = 0; k < e->detours.n && as_room(a); k++) {
         struct detour d = e->detours.v[k];
         e->ins = d.ins;
-        vec_push(e->f, e->positions, ((struct position){a->buf.n, d.ins}));
+        vec_push(e->f, e->positions, ((struct position){a->buf.n, d.ins, d.ins}));
         patch4(a, d.at, a->buf.n);
         if (d.kind == DETOUR_CROSS) {
             x_rm(a, false, 0xFF, 2, rm_mem(REG_VM, offsetof(struct vmctx, cross_stub)));
@@ -1541,14 +1556,20 @@ static void find_source(struct emitter *e, struct compile_options *opt) {
     uint32_t best = 0, at = 0;
     for (uint32_t k = 0; k < e->positions.n; k++)
         if (e->positions.v[k].code <= opt->find_code && e->positions.v[k].code >= best)
-            best = e->positions.v[k].code, at = e->positions.v[k].ins;
-    opt->found_at = e->f->ins.v[at].at;
+            best = e->positions.v[k].code, at = e->positions.v[k].source;
+    const struct fn *f = e->f;
+    uint32_t mark = f->ins.v[at].at;
+    for (; mark & AT_INLINED; mark = f->inlined.v[f->marks.v[mark & ~AT_INLINED].inlined].at) {
+        const struct mark *m = &f->marks.v[mark & ~AT_INLINED];
+        opt->found[opt->n_found++] = (struct source){f->inlined.v[m->inlined].func, m->at};
+    }
+    opt->found[opt->n_found++] = (struct source){f->index, mark};
 }
 
 static void emit_all(struct emitter *e) {
     struct fn *f = e->f;
     if (!as_room(&e->a)) return;
-    vec_push(f, e->positions, ((struct position){0, 1}));
+    vec_push(f, e->positions, ((struct position){0, 1, 1}));
     prologue(e);
     for (uint32_t b = 0; b < f->blocks.n && !f->failed; b++)
         emit_block(e, b);

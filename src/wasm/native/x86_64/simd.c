@@ -259,7 +259,7 @@ static void splat(struct emitter *e, const struct ins *i) {
     if (value->flags & INS_FUSED) { /* the load's place, should it trap */
         uint32_t here = e->ins;
         e->ins = i->a;
-        vec_push(e->f, e->positions, ((struct position){e->a.buf.n, i->a}));
+        vec_push(e->f, e->positions, ((struct position){e->a.buf.n, here, i->a}));
         m = x86_address(e, value, 1u << opcode_table[value->op].aux);
         e->ins = here;
     } else {
