@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "keep_host.h"
 #include "../config/config.h"
+#include "../loader/reach.h"
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -21,6 +22,7 @@ enum { MEMORY_DEFAULT_GIB = 2, BACKLOG = 16 };
 struct arguments {
     const char *dir, *backend, *signer, *warden;
     uint64_t memory;
+    struct reach reach;
     bool debug;
 };
 
@@ -135,7 +137,7 @@ static bool evidence(void *ctx, const uint8_t report_data[64], uint8_t *out, uin
 
 static void usage(void) {
     fprintf(stderr, "usage: donjon-keep --dir DIR [--status-fd N] [--backend NAME] [--memory BYTES] [--signer FILE] "
-                    "[--idle SECONDS] [--warden FILE] [--debug]\n"
+                    "[--idle SECONDS] [--listen PORTS] [--connect any|public|none] [--warden FILE] [--debug]\n"
                     "Holds one keep for donjon agent, which starts it.\n");
     exit(125);
 }
@@ -150,10 +152,10 @@ static uint64_t number(const char *text) {
 
 static struct arguments parse(int argc, char **argv) {
     static const struct option options[] = {
-        {"dir", 1, NULL, 'd'},    {"status-fd", 1, NULL, 'f'}, {"backend", 1, NULL, 'b'},
-        {"memory", 1, NULL, 'm'}, {"signer", 1, NULL, 's'},    {"idle", 1, NULL, 'i'},
+        {"dir", 1, NULL, 'd'},    {"status-fd", 1, NULL, 'f'}, {"backend", 1, NULL, 'b'}, {"memory", 1, NULL, 'm'},
+        {"signer", 1, NULL, 's'}, {"idle", 1, NULL, 'i'},      {"listen", 1, NULL, 'l'},  {"connect", 1, NULL, 'c'},
         {"warden", 1, NULL, 'w'}, {"debug", 0, NULL, 'D'},     {NULL, 0, NULL, 0}};
-    struct arguments a = {.memory = (uint64_t)MEMORY_DEFAULT_GIB << 30};
+    struct arguments a = {.memory = (uint64_t)MEMORY_DEFAULT_GIB << 30, .reach = {1, UINT16_MAX, REACH_ANY}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
         case 'd': a.dir = optarg; break;
@@ -162,6 +164,12 @@ static struct arguments parse(int argc, char **argv) {
         case 'm': a.memory = number(optarg); break;
         case 's': a.signer = optarg; break;
         case 'i': host.idle = (unsigned)number(optarg); break;
+        case 'l':
+            if (!reach_parse_listen(optarg, &a.reach)) usage();
+            break;
+        case 'c':
+            if (!reach_parse_connect(optarg, &a.reach)) usage();
+            break;
         case 'w': a.warden = optarg; break;
         case 'D': a.debug = true; break;
         default: usage();
@@ -213,7 +221,7 @@ static void write_end(void) {
 
 static void note_end(const struct keep_result *r) {
     pthread_mutex_lock(&host.lock);
-    if (host.stopped) {
+    if (host.stopped && !host.outcome) { /* else its program had ended before */
         host.outcome = "stopped";
         host.code = 143;
     } else if (!host.outcome) {
@@ -246,6 +254,7 @@ int main(int argc, char **argv) {
                                          .memory = a.memory,
                                          .services = &services,
                                          .control = &host.control,
+                                         .reach = &a.reach,
                                          .stdio = {-1, -1, -1},
                                          .backend = a.backend,
                                          .warden = a.warden,

@@ -332,6 +332,7 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
         struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
         sigaction(SIGPIPE, &ignore, &old);
         if (o->services) s->services = o->services;
+        if (o->reach) s->reach = *o->reach;
         s->ready = o->ready;
         s->ready_ctx = o->ready_ctx;
         run_in(b, &image, s, o, begin, result);

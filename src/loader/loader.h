@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 struct config; /* src/config/config.h */
+struct reach;  /* reach.h */
 
 /* What stands between the workload and the machine it runs on. */
 enum keep_strength {
@@ -95,6 +96,7 @@ struct keep_options {
     int channel;        /* with `tenant`: a listening stream socket; who connects there speaks with the warden */
     uint64_t memory;    /* with `tenant`: bytes that the keep may have; 0: as the configuration's limits have it */
     const struct keep_services *services; /* NULL: none */
+    const struct reach *reach;            /* with `tenant`: how far it reaches into the network; NULL: anywhere */
     struct keep_control *control;         /* NULL: nobody will want to end it */
     bool lock;         /* lock this whole process in, for good, once the keep runs (kvm: the machine is in it). For
                           programs that do nothing afterwards but say how it ended */

@@ -57,7 +57,7 @@ static bool open_file(struct server *s, uint32_t i, const struct config_file *f,
         return false;
     default: break;
     }
-    int fd = sockets_open(f, error, size);
+    int fd = sockets_open(f, NULL, error, size);
     if (fd < 0) return false;
     *h = (struct handle){.fd = fd, .kind = f->kind == CONFIG_LISTEN ? HANDLE_LISTENER : HANDLE_SOCKET, .owned = true};
     return true;
@@ -96,6 +96,7 @@ struct server *server_new_deployed(int channel, const struct keep_services *serv
     struct server *s = server_alloc(1, debug, error, size);
     if (!s) return NULL;
     if (services) s->services = services;
+    s->reach = (struct reach){1, UINT16_MAX, REACH_ANY};
     s->handles[0] = (struct handle){.fd = channel, .kind = HANDLE_LISTENER, .channel = true};
     s->attention = attention_new();
     if (s->attention && attention_add(s->attention, channel)) return s;

@@ -10,6 +10,7 @@
 #include "../config/config.h"
 #include "../gate/host.h"
 #include "loader.h"
+#include "reach.h"
 
 enum handle_kind {
     HANDLE_FREE,
@@ -46,6 +47,7 @@ struct server {
     uint64_t ready_at_ns;                 /* GATE_READY came */
     const struct keep_services *services; /* never NULL */
     struct attention *attention;          /* attention.h; NULL: not a deployed keep */
+    struct reach reach;                   /* of a deployed keep */
     bool listens;                         /* it has asked for its channel */
     unsigned tenants;                     /* open connections of the channel */
     uint16_t ports[KEEP_PORTS_MAX];
@@ -95,8 +97,8 @@ void server_tell(struct server *s, enum keep_phase waiting);
 /* GATE_LISTEN, GATE_CONNECT. */
 uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,
                                const uint8_t *data);
-/* A socket of the configuration: descriptor, or -1 with the reason in `error`. */
-int sockets_open(const struct config_file *file, char *error, size_t size);
+/* A socket of the configuration (`reach` NULL: anywhere): descriptor, or -1 with the reason in `error`. */
+int sockets_open(const struct config_file *file, const struct reach *reach, char *error, size_t size);
 
 uint32_t fill_stat(int fd, struct gate_stat *out);
 /* Waits until `fd` is ready for `events`: GATE_OK, GATE_EAGAIN after the timeout, GATE_EINTR. */

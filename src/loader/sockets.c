@@ -10,10 +10,11 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LISTEN_BACKLOG = 1024 };
+enum { LISTEN_BACKLOG = 1024, PORT_TRIES = 64 };
 
 /* Why the last address did not do. */
 struct attempt {
@@ -58,7 +59,7 @@ static int listen_any_ipv4(uint16_t port, struct attempt *t) {
     return try_listen(&a, t);
 }
 
-int sockets_open(const struct config_file *f, char *error, size_t size) {
+int sockets_open(const struct config_file *f, const struct reach *reach, char *error, size_t size) {
     bool listening = f->kind == CONFIG_LISTEN;
     const char *node = listening ? f->addr : f->host;
     char port[8];
@@ -74,7 +75,12 @@ int sockets_open(const struct config_file *f, char *error, size_t size) {
     int fd = -1;
     struct attempt t = {"find an address for", 0};
     for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-        fd = listening ? try_listen(a, &t) : try_connect(a, &t);
+        if (listening)
+            fd = try_listen(a, &t);
+        else if (!reach || reach_may_connect(reach, a->ai_addr))
+            fd = try_connect(a, &t);
+        else
+            t = (struct attempt){"connect", EACCES};
     if (fd < 0 && listening && strcmp(node, "::") == 0 && t.error == EAFNOSUPPORT) fd = listen_any_ipv4(f->port, &t);
     freeaddrinfo(list);
     if (fd < 0)
@@ -82,6 +88,30 @@ int sockets_open(const struct config_file *f, char *error, size_t size) {
                  node, f->port, strerror(t.error));
     errno = t.error;
     return fd;
+}
+
+/* A port that the host lets keeps have, where the keep does not care which. */
+static int open_some_port(struct config_file *f, const struct reach *reach, char *error, size_t size) {
+    unsigned n = reach->listen_most - reach->listen_least + 1u, first;
+    if (n == UINT16_MAX) return sockets_open(f, reach, error, size); /* any at all: the kernel chooses */
+    if (getrandom(&first, sizeof first, 0) != sizeof first) first = 0;
+    for (unsigned i = 0; i < n && i < PORT_TRIES; i++) {
+        f->port = (uint16_t)(reach->listen_least + (first % n + i) % n);
+        int fd = sockets_open(f, reach, error, size);
+        if (fd >= 0 || errno != EADDRINUSE) return fd;
+    }
+    return -1;
+}
+
+static int open_within_reach(struct server *s, struct config_file *f, char *error, size_t size) {
+    bool listening = f->kind == CONFIG_LISTEN;
+    if (listening && !reach_may_listen(&s->reach, f->port)) {
+        snprintf(error, size, "port %u is not one that this host's keeps may listen on", f->port);
+        errno = EACCES;
+        return -1;
+    }
+    return listening && f->port == 0 ? open_some_port(f, &s->reach, error, size)
+                                     : sockets_open(f, &s->reach, error, size);
 }
 
 uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,
@@ -97,7 +127,7 @@ uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, s
                             .name = "deployed",
                             .addr = listening ? host : "",
                             .host = listening ? "" : host};
-    int fd = sockets_open(&f, error, sizeof error);
+    int fd = open_within_reach(s, &f, error, sizeof error);
     if (fd < 0) {
         if (s->debug) dprintf(STDERR_FILENO, "loader: %s\n", error);
         return errno ? gate_error_from_errno(errno) : (uint32_t)GATE_ENOENT;

@@ -333,6 +333,29 @@ def case_ports():
         k.ask(op="stop")
 
 
+def case_reach():
+    """A keep listens and connects where its host lets it."""
+    listen = '[[files]]\nkind = "stdout"\n[[files]]\nkind = "listen"\nname = "x"\nprot = "tcp"\naddr = "127.0.0.1"\nport = %d\n'
+    connect = '[[files]]\nkind = "null"\n[[files]]\nkind = "stdout"\n[[files]]\nkind = "connect"\nhost = "localhost"\nprot = "tcp"\nport = %d\n'
+    with Keep("--listen", "47000-47999") as k:
+        k.tenant("deploy", *config("work", "3", more=listen % 0), "--detach")
+        k.wait_state("running")
+        assert 47000 <= k.ask(op="status")["ports"][0] <= 47999
+        k.ask(op="stop")
+    for options in (["--listen", "47000-47999"], ["--listen", "none"]):
+        with Keep(*options) as k:
+            run = k.tenant("deploy", *config("say", "x", more=listen % 46999))
+            assert run.returncode == 104 and run.stdout == b"", run
+            said(run, "cannot listen on 127.0.0.1 port 46999: EACCES")
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+        for options, answer in ((["--connect", "any"], b"x\n"), (["--connect", "public"], b""), (["--connect", "none"], b"")):
+            with Keep(*options) as k:
+                run = k.tenant("deploy", *config("say", "x", more=connect % port))
+                assert run.stdout == answer, run
+                assert answer or b"EACCES" in run.stderr, run
+
+
 def case_web():
     """HTTPS from the keep, with evidence in its certificate, while its tenant reads the log."""
     listen = '[[files]]\nkind = "null"\n[[files]]\nkind = "stdout"\n[[files]]\nkind = "stderr"\n' \

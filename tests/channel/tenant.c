@@ -196,7 +196,8 @@ static void deliver(struct channel_client *c) {
     size_t wire_size;
     struct channel_bytes text = read_file(toml), module = read_file(wasm);
     config_init(&config);
-    if (!config_parse_toml_in(&config, (const char *)text.data, text.size, "/", &reports)) stop(reports.report[0].message);
+    if (!config_parse_toml_in(&config, (const char *)text.data, text.size, "/", &reports))
+        stop(reports.report[0].message);
     if (!config_encode(&config, &wire, &wire_size)) stop("no memory");
     if (!channel_files_sort(files, n_files)) stop("files");
     struct channel_delivery d = {.config = {wire, wire_size},
