@@ -120,7 +120,8 @@ struct attest_result {
     uint8_t pool[ATTEST_RESULT_POOL];
 };
 
-/* The first failed check, or null. */
+/* The failed check that decides most, or null: what makes the evidence false comes before what is missing or out of
+ * date, and all of that before policy. */
 const struct attest_check *attest_result_reason(const struct attest_result *);
 const struct attest_fact *attest_result_fact(const struct attest_result *, const char *name);
 /* One value as text into `out` (always terminated); returns out. */

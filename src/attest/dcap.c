@@ -223,8 +223,10 @@ static void find_pck(struct dcap *c, char *why, size_t why_size) {
         bool present = leaf != NULL;
         check(c->res, ATTEST_RULE_QUOTE_CERTIFICATION, present, v_text("a PCK certificate in the quote, or given"),
               present ? v_text(certification_name(c->q.certification))
-                      : v_format(c->res, "type %u (%s) without a matching certificate", c->q.certification,
-                                 certification_name(c->q.certification)));
+                      : v_format(c->res, "type %u (%s), %s", c->q.certification, certification_name(c->q.certification),
+                                 c->q.certification == CERT_PCK_LEAF || c->q.certification == CERT_PCK_CHAIN
+                                     ? "in which no PCK certificate can be read"
+                                     : "and no certificate with these numbers was given"));
         if (!present) {
             snprintf(why, why_size, "no PCK certificate");
             return;

@@ -437,12 +437,14 @@ size_t intel_json_add(struct endorsements *e, struct attest_bytes bytes) {
     size_t found = 0;
     uint8_t signature[64];
     struct attest_bytes inner;
-    if (json_is_object(doc) && signature_of(json_object_get(doc, "signature"), signature)) {
+    bool envelope = json_object_get(doc, "tcbInfo") || json_object_get(doc, "enclaveIdentity");
+    if (envelope && signature_of(json_object_get(doc, "signature"), signature)) {
         if (inner_text(bytes, "tcbInfo", &inner))
             found += add_tcb_info(e, (const char *)inner.data, inner.size, signature);
         if (inner_text(bytes, "enclaveIdentity", &inner))
             found += add_qe_identity(e, (const char *)inner.data, inner.size, signature);
-    }
+    } else if (envelope)
+        snprintf(e->rejected, sizeof e->rejected, "signature: expected 64 bytes as hexadecimal text");
     if (json_is_object(doc) && !found) {
         found += add_quoted(e, doc, "tcb_info", "tcb_info_signature", add_tcb_info);
         found += add_quoted(e, doc, "qe_identity", "qe_identity_signature", add_qe_identity);

@@ -109,10 +109,19 @@ void fact_text(struct attest_result *r, const char *name, const char *text, size
     fact(r, name, v_format(r, "%s", clean));
 }
 
+/* How much a failure decides. What only time or a missing list did comes after what makes the evidence false: lists can
+ * be fetched, and then it would still be refused. */
+static int weight(const struct attest_check *c) {
+    bool curable = c->rule == ATTEST_RULE_CHAIN_CRL || c->rule == ATTEST_RULE_CHAIN_VALIDITY;
+    return curable ? ATTEST_BINDING * 2 + 1 : (int)attest_rules[c->rule].group * 2;
+}
+
 const struct attest_check *attest_result_reason(const struct attest_result *r) {
+    const struct attest_check *reason = NULL;
     for (unsigned i = 0; i < r->check_count; i++)
-        if (r->checks[i].outcome == ATTEST_FAIL) return &r->checks[i];
-    return NULL;
+        if (r->checks[i].outcome == ATTEST_FAIL && (!reason || weight(&r->checks[i]) < weight(reason)))
+            reason = &r->checks[i];
+    return reason;
 }
 
 const struct attest_fact *attest_result_fact(const struct attest_result *r, const char *name) {

@@ -87,6 +87,37 @@ static void test_key_types(void **state) {
     }
 }
 
+/* The verdict speaks of what makes evidence false, not of the lists that are missing as well. */
+static void test_reasons(void **state) {
+    (void)state;
+    int64_t now = parse_time("2025-08-30T00:00:00Z");
+    struct attest_bytes quote = load(vector_path("sgx/icx-automata-b/quote.bin"));
+    struct attest_verifier *v = attest_verifier_new();
+    appraise(v, quote, NULL, now, &result);
+    assert_string_equal(reason_name(&result), "chain.crl");
+    ((uint8_t *)quote.data)[48 + 70] ^= 1; /* MRENCLAVE */
+    appraise(v, quote, NULL, now, &result);
+    assert_string_equal(reason_name(&result), "quote.signature");
+    /* A document that was given and not understood is not "none given". */
+    static const char malformed[] = "{\"tcbInfo\":{\"id\":\"SGX\"},\"signature\":\"00\"}";
+    attest_verifier_add(v, (struct attest_bytes){(const uint8_t *)malformed, sizeof malformed - 1});
+    appraise(v, quote, NULL, now, &result);
+    char found[300] = "";
+    for (unsigned i = 0; i < result.check_count; i++)
+        if (result.checks[i].rule == ATTEST_RULE_TCB_INFO)
+            attest_value_format(&result.checks[i].found, found, sizeof found);
+    assert_non_null(strstr(found, "malformed: signature"));
+    attest_verifier_free(v);
+    free((void *)quote.data);
+    /* Another machine's certificate: said first, and which one is needed. */
+    v = verifier_with(vector_path("snp/milan-v3-oak-cb"));
+    appraise_file(v, vector_path("snp/milan-v3-aci/report.bin"), NULL, parse_time("2026-01-28T11:25:58Z"), &result);
+    assert_string_equal(reason_name(&result), "chain.endorsement");
+    attest_value_format(&attest_result_reason(&result)->expected, found, sizeof found);
+    assert_non_null(strstr(found, "the VCEK of chip 4ffb5cb4fd594f3f.. for bootloader 4"));
+    attest_verifier_free(v);
+}
+
 /* Bound service TDs and newer attributes: allowed when nobody asks whose they are, refused by a policy that does not
  * name them. */
 static void test_td_bodies(void **state) {
@@ -421,9 +452,9 @@ static void test_vtpm(void **state) {
 int main(void) {
     need_vectors();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_padding),      cmocka_unit_test(test_key_types),     cmocka_unit_test(test_td_bodies),
-        cmocka_unit_test(test_open_enclave), cmocka_unit_test(test_several_vleks), cmocka_unit_test(test_not_nitro),
-        cmocka_unit_test(test_requests),     cmocka_unit_test(test_vtpm),
+        cmocka_unit_test(test_padding),   cmocka_unit_test(test_key_types),    cmocka_unit_test(test_td_bodies),
+        cmocka_unit_test(test_reasons),   cmocka_unit_test(test_open_enclave), cmocka_unit_test(test_several_vleks),
+        cmocka_unit_test(test_not_nitro), cmocka_unit_test(test_requests),     cmocka_unit_test(test_vtpm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
