@@ -1,4 +1,5 @@
 #include "binding.h"
+#include <donjon/attest-identity.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,33 +14,22 @@ static bool add(EVP_MD_CTX *c, struct channel_bytes b) {
            (b.size == 0 || EVP_DigestUpdate(c, b.data, b.size) == 1);
 }
 
-static bool transcript(const struct channel_bytes *fields, size_t n, uint8_t out[CHANNEL_REPORT_DATA]) {
-    EVP_MD_CTX *c = EVP_MD_CTX_new();
-    bool ok = c && EVP_DigestInit_ex(c, EVP_sha512(), NULL) == 1;
-    for (size_t i = 0; ok && i < n; i++)
-        ok = add(c, fields[i]);
-    ok = ok && EVP_DigestFinal_ex(c, out, NULL) == 1;
-    EVP_MD_CTX_free(c);
-    return ok;
-}
-
 bool channel_report_data(struct channel_bytes spki, const uint8_t nonce[CHANNEL_NONCE],
                          const uint8_t exporter[CHANNEL_EXPORTER_SIZE], const uint8_t *digest,
                          uint8_t out[CHANNEL_REPORT_DATA]) {
     static const uint8_t none[CHANNEL_DIGEST];
     bool empty = !digest || memcmp(digest, none, sizeof none) == 0;
-    const struct channel_bytes fields[] = {TAG("donjon channel v1"),
-                                           spki,
-                                           {nonce, CHANNEL_NONCE},
-                                           {exporter, CHANNEL_EXPORTER_SIZE},
-                                           {digest, empty ? 0 : CHANNEL_DIGEST}};
-    return transcript(fields, sizeof fields / sizeof *fields, out);
+    const struct attest_bytes parts[] = {{spki.data, spki.size},
+                                         {nonce, CHANNEL_NONCE},
+                                         {exporter, CHANNEL_EXPORTER_SIZE},
+                                         {digest, empty ? 0 : CHANNEL_DIGEST}};
+    return attest_transcript("donjon channel v1", parts, sizeof parts / sizeof *parts, out);
 }
 
 bool channel_program_report_data(const uint8_t digest[CHANNEL_DIGEST], const uint8_t bytes[64],
                                  uint8_t out[CHANNEL_REPORT_DATA]) {
-    const struct channel_bytes fields[] = {TAG("donjon program v1"), {digest, CHANNEL_DIGEST}, {bytes, 64}};
-    return transcript(fields, sizeof fields / sizeof *fields, out);
+    const struct attest_bytes parts[] = {{digest, CHANNEL_DIGEST}, {bytes, 64}};
+    return attest_transcript("donjon program v1", parts, sizeof parts / sizeof *parts, out);
 }
 
 int channel_path_compare(struct channel_bytes a, struct channel_bytes b) {

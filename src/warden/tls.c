@@ -127,13 +127,11 @@ static void fresh(void *ctx) {
 }
 
 wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size) {
-    enum { BYTES = 64 };
-    const struct attest_bytes parts[] = {{w->workload, sizeof w->workload}, {bytes, BYTES}};
     struct attest_bytes evidence, endorsements, cmw = {0};
     uint8_t report_data[64];
     bool present;
     if (!t.started) return WASI_ENOTSUP;
-    if (!attest_transcript("donjon program v1", parts, 2, report_data)) return WASI_EIO;
+    if (!channel_program_report_data(w->workload, bytes, report_data)) return WASI_EIO;
     if (!host_evidence(w, report_data, &evidence, &endorsements)) return WASI_ENOTSUP;
     STACK_OF(X509_EXTENSION) *list = sk_X509_EXTENSION_new_null(); /* its wrapper is what certificates have */
     bool ok = list && attest_identity_extensions(list, evidence, endorsements, w->workload, (struct attest_bytes){0}) &&
