@@ -97,8 +97,9 @@ void server_tell(struct server *s, enum keep_phase waiting);
 /* GATE_LISTEN, GATE_CONNECT. */
 uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,
                                const uint8_t *data);
-/* A socket of the configuration (`reach` NULL: anywhere): descriptor, or -1 with the reason in `error`. */
-int sockets_open(const struct config_file *file, const struct reach *reach, char *error, size_t size);
+/* A socket of the configuration. With a deployed keep's server: within its reach, and connecting is cut short when the
+ * keep ends; NULL: anywhere, as long as it takes. A descriptor, or -1 with the reason in `error`. */
+int sockets_open(const struct config_file *file, struct server *s, char *error, size_t size);
 
 uint32_t fill_stat(int fd, struct gate_stat *out);
 /* Waits until `fd` is ready for `events`: GATE_OK, GATE_EAGAIN after the timeout, GATE_EINTR. */

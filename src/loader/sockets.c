@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 enum { LISTEN_BACKLOG = 1024, PORT_TRIES = 64 };
+#define CONNECT_NS UINT64_C(30000000000)
 
 /* Why the last address did not do. */
 struct attempt {
@@ -37,13 +38,26 @@ static int try_listen(const struct addrinfo *a, struct attempt *t) {
     return -1;
 }
 
-static int try_connect(const struct addrinfo *a, struct attempt *t) {
+/* The keep waits for the answer, and may be ended meanwhile. */
+static bool finish_connecting(struct server *s, int fd) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (errno != EINPROGRESS) return false;
+    if (wait_ready(s, fd, POLLOUT, CONNECT_NS) != GATE_OK)
+        error = ETIMEDOUT;
+    else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        error = errno;
+    errno = error;
+    return error == 0;
+}
+
+static int try_connect(struct server *s, const struct addrinfo *a, struct attempt *t) {
     int one = 1;
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | (s ? SOCK_NONBLOCK : 0), 0);
     *t = (struct attempt){"socket", errno};
     if (fd < 0) return -1;
     t->step = "connect";
-    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0) {
+    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 || (s && finish_connecting(s, fd))) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         return fd;
     }
@@ -59,7 +73,7 @@ static int listen_any_ipv4(uint16_t port, struct attempt *t) {
     return try_listen(&a, t);
 }
 
-int sockets_open(const struct config_file *f, const struct reach *reach, char *error, size_t size) {
+int sockets_open(const struct config_file *f, struct server *s, char *error, size_t size) {
     bool listening = f->kind == CONFIG_LISTEN;
     const char *node = listening ? f->addr : f->host;
     char port[8];
@@ -77,8 +91,8 @@ int sockets_open(const struct config_file *f, const struct reach *reach, char *e
     for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
         if (listening)
             fd = try_listen(a, &t);
-        else if (!reach || reach_may_connect(reach, a->ai_addr))
-            fd = try_connect(a, &t);
+        else if (!s || reach_may_connect(&s->reach, a->ai_addr))
+            fd = try_connect(s, a, &t);
         else
             t = (struct attempt){"connect", EACCES};
     if (fd < 0 && listening && strcmp(node, "::") == 0 && t.error == EAFNOSUPPORT) fd = listen_any_ipv4(f->port, &t);
@@ -91,13 +105,14 @@ int sockets_open(const struct config_file *f, const struct reach *reach, char *e
 }
 
 /* A port that the host lets keeps have, where the keep does not care which. */
-static int open_some_port(struct config_file *f, const struct reach *reach, char *error, size_t size) {
+static int open_some_port(struct config_file *f, struct server *s, char *error, size_t size) {
+    const struct reach *reach = &s->reach;
     unsigned n = reach->listen_most - reach->listen_least + 1u, first;
-    if (n == UINT16_MAX) return sockets_open(f, reach, error, size); /* any at all: the kernel chooses */
+    if (n == UINT16_MAX) return sockets_open(f, s, error, size); /* any at all: the kernel chooses */
     if (getrandom(&first, sizeof first, 0) != sizeof first) first = 0;
     for (unsigned i = 0; i < n && i < PORT_TRIES; i++) {
         f->port = (uint16_t)(reach->listen_least + (first % n + i) % n);
-        int fd = sockets_open(f, reach, error, size);
+        int fd = sockets_open(f, s, error, size);
         if (fd >= 0 || errno != EADDRINUSE) return fd;
     }
     return -1;
@@ -110,8 +125,7 @@ static int open_within_reach(struct server *s, struct config_file *f, char *erro
         errno = EACCES;
         return -1;
     }
-    return listening && f->port == 0 ? open_some_port(f, &s->reach, error, size)
-                                     : sockets_open(f, &s->reach, error, size);
+    return listening && f->port == 0 ? open_some_port(f, s, error, size) : sockets_open(f, s, error, size);
 }
 
 uint32_t sockets_open_deployed(struct server *s, const struct gate_request *q, struct gate_reply *r,

@@ -356,6 +356,27 @@ def case_reach():
                 assert answer or b"EACCES" in run.stderr, run
 
 
+def case_stuck_connection():
+    """A peer that never answers keeps nobody from ending the keep."""
+    connect = '[[files]]\nkind = "null"\n[[files]]\nkind = "connect"\nhost = "127.0.0.1"\nprot = "tcp"\nport = %d\n'
+    with socket.socket() as server, Keep() as k:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = []
+        for _ in range(4):  # fill its queue: the next one gets no answer
+            s = socket.socket()
+            s.setblocking(False)
+            s.connect_ex(server.getsockname())
+            waiting.append(s)
+        time.sleep(0.2)
+        k.tenant("deploy", *config("say", "x", more=connect % server.getsockname()[1]), "--detach")
+        time.sleep(0.3)
+        assert k.ask(op="status")["state"] == "waiting"
+        begin = time.time()
+        k.ask(op="stop")
+        assert k.ended()["outcome"] == "stopped" and time.time() - begin < 10
+
+
 def case_web():
     """HTTPS from the keep, with evidence in its certificate, while its tenant reads the log."""
     listen = '[[files]]\nkind = "null"\n[[files]]\nkind = "stdout"\n[[files]]\nkind = "stderr"\n' \
