@@ -2,7 +2,7 @@
 """An HTTPS program in a keep beside nginx serving the same bytes natively: requests a second, and CPU time of the server's
 side for each, by where it goes.
 
-    bench/https.py [BIN] [SECONDS]      BIN: the build's bin directory (build/bin)
+    bench/https.py [BIN [SECONDS [CASE]]]      BIN: the build's bin directory (build/bin); CASE: a part of its name
 
 One worker and one client thread each; TLS 1.3, P-256, the same cipher. Every contender in turn, three rounds, medians.
 Exits 77 where something is missing."""
@@ -12,6 +12,7 @@ BIN = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "build/bin")
 SECONDS = int(sys.argv[2]) if len(sys.argv) > 2 else 3
 ROUNDS = 3
 HERE = os.path.dirname(os.path.abspath(__file__))
+ONLY = sys.argv[3] if len(sys.argv) > 3 else ""
 TICK = os.sysconf("SC_CLK_TCK")
 CASES = [  # name, page's bytes, connections, wrk's extra arguments
     ("64 B, kept alive", 64, 64, []),
@@ -92,7 +93,7 @@ class Server:
 def nginx(tmp, page, tls):
     port = free_port()
     directory = os.path.join(tmp, f"nginx{port}")
-    os.makedirs(directory)
+    os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "index.html"), "wb") as f:
         f.write(page)
     listen = f"listen 127.0.0.1:{port}{' ssl' if tls else ''};"
@@ -144,6 +145,8 @@ def main():
         subprocess.run(cc + ["-c", os.path.join(HERE, "../examples/c/web.c"), "-o", f"{tmp}/web.o"], check=True)
         subprocess.run(cc + ["-Wl,-z,stack-size=1048576", f"{tmp}/web.o", "-o", f"{tmp}/web.wasm"], check=True)
         for name, size, connections, extra in CASES:
+            if ONLY not in name:
+                continue
             page = bytes(10 if i % 64 == 63 else ord("a") + i % 26 for i in range(size))
             makers = {"nginx": lambda: nginx(tmp, page, True)}
             if kvm:

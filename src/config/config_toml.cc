@@ -577,6 +577,10 @@ struct reader {
         if (auto n = t.get("limits")) limits(*n);
         if (auto n = t.get("wasm")) wasm(*n);
         if (auto n = t.get("tls")) tls(*n);
+        if (auto n = t.get("steward"); n && !c->steward_ca)
+            report(CONFIG_WARNING, n->source(),
+                   "steward: has no effect without tls.steward-ca, the CA that its certificates must be from");
+        if (c->steward_ca && !c->steward) error(*t.get("tls"), "tls.steward-ca: there is no `steward` to be asked");
         if (auto n = t.get("network")) network(*n);
     }
 };

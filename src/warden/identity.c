@@ -34,7 +34,7 @@ static bool fail_openssl(char *error, size_t size) {
 /* ---- what certificates and requests say ---- */
 
 static bool add_names(STACK_OF(X509_EXTENSION) * list, const struct config *c) {
-    static const char *const here[] = {"localhost", "127.0.0.1", "::1"};
+    static const char *const here[] = {"localhost", "127.0.0.1"};
     if (c->n_tls_names == 0) return attest_identity_add_names(list, here, sizeof here / sizeof *here, false);
     return attest_identity_add_names(list, c->tls_names, c->n_tls_names, false);
 }

@@ -30,7 +30,7 @@ struct identity {
     bool issued;            /* by the steward */
 };
 
-/* A new key and certificate for c->tls_names (without any: localhost and the loopback's addresses), of c->tls_lifetime
+/* A new key and certificate for c->tls_names (without any: localhost and 127.0.0.1), of c->tls_lifetime
  * from `now` on. With c->steward and c->steward_ca it is the steward's, or nothing: never one that signs itself. What
  * *id held is freed, but only after success. False with the reason. */
 bool identity_make(struct identity *id, const struct config *c, const uint8_t workload[ATTEST_WORKLOAD_DIGEST],

@@ -120,23 +120,28 @@ static wasi_errno flush(struct tls_conn *c, bool wait) {
 
 static void destroy(struct tls_conn *c);
 
-/* A program that serves many will soon come back to wait; but not if it takes its time. */
-static bool may_hold(const struct tls_conn *c) {
-    const struct tls *t = c->tls;
-    return t->ready > 1 && t->held < TLS_BATCH && t->held_bytes + (c->out_end - c->out_at) <= GATE_SENDS_ROOM &&
-           now(c) - t->ready_at < TLS_BATCH_NS;
+static bool has_room(const struct tls *t, const struct tls_conn *c) {
+    return t->held < TLS_BATCH && t->held_bytes + (c->out_end - c->out_at) <= GATE_SENDS_ROOM;
+}
+
+/* A program that serves many will soon come back to wait; but not if it takes its time for each. */
+static bool is_quick(struct tls *t) {
+    uint64_t at = t->env.now(t->env.ctx), before = t->pace_at;
+    t->pace_at = at;
+    return t->looking || (t->ready > 1 && at - before < TLS_BATCH_NS);
 }
 
 /* Sends now or, among others, soon. */
 static wasi_errno flush_or_hold(struct tls_conn *c) {
-    if (!c->out || c->held || !may_hold(c)) {
-        if (c->tls->held > 0) tls_send_held(c->tls);
-        return c->out ? flush(c, false) : c->error;
-    }
+    struct tls *t = c->tls;
+    if (!c->out || c->held) return c->error;
+    bool quick = is_quick(t);
+    if (!quick || !has_room(t, c)) tls_send_held(t);
+    if (!quick || !has_room(t, c)) return flush(c, false);
     c->held = true;
     c->held_size = c->out_end - c->out_at;
-    c->tls->held++;
-    c->tls->held_bytes += c->held_size;
+    t->held++;
+    t->held_bytes += c->held_size;
     return WASI_SUCCESS;
 }
 
@@ -285,7 +290,7 @@ static wasi_errno shake(struct tls_conn *c) {
         wasi_errno e = r == 1 ? (wasi_errno)WASI_SUCCESS : not_done(c, r);
         if (e == WASI_SUCCESS && r != 1) e = c->error = failure(c, true); /* closed instead */
         bool full = e == WASI_EAGAIN && SSL_want_write(c->ssl);           /* more to say than the buffer holds */
-        wasi_errno sent = c->error ? c->error : flush(c, false);
+        wasi_errno sent = c->error ? c->error : full ? flush(c, false) : flush_or_hold(c);
         if (e == WASI_SUCCESS && sent != WASI_EAGAIN) return sent;
         if (!full || sent != WASI_SUCCESS) return e;
     }
@@ -412,6 +417,11 @@ static wasi_errno encrypt(struct tls_conn *c, const struct wasi_iov *iov, uint32
     return WASI_SUCCESS;
 }
 
+/* Plaintext that is sure to fit behind what is unsent. */
+static size_t room_behind(const struct tls_conn *c) {
+    return c->out_end < TLS_WRITE ? TLS_WRITE - c->out_end : 0;
+}
+
 static wasi_errno conn_send(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t fdflags,
                             size_t *done) {
     struct tls_conn *c = conn_of(f);
@@ -424,7 +434,10 @@ static wasi_errno conn_send(struct wasi_file *f, const struct wasi_iov *iov, uin
     if (e == WASI_SUCCESS && c->finished) e = WASI_EPIPE;
     while (e == WASI_SUCCESS && *done < want) {
         size_t taken = 0;
-        e = flush(c, wait);
+        if (!wait && c->held && want - *done <= room_behind(c))
+            not_held(c); /* goes with what is there */
+        else
+            e = flush(c, wait);
         if (e == WASI_SUCCESS) e = encrypt(c, iov, n, *done, &taken);
         *done += taken;
         if (e == WASI_SUCCESS && c->out) e = wait || *done < want ? flush(c, wait) : flush_or_hold(c);
@@ -590,6 +603,7 @@ wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t t
         if (c->error) timeout = 0;
         if (!c->shaken) sooner(&timeout, c->deadline, at);
     }
+    tls_send_held(t);
     if (ours == 0 && !t->unsent) return t->env.poll(t->env.ctx, items, n, timeout, NULL);
     for (struct tls_conn *c = t->unsent; c && all < TLS_POLL; c = c->next) {
         t->receives[all] = false;
@@ -604,7 +618,8 @@ wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t t
     if (e != WASI_SUCCESS) return e;
     at = t->env.now(t->env.ctx);
     t->ready = 0;
-    t->ready_at = at;
+    t->pace_at = at;
+    t->looking = ours > 1; /* what handshakes have to say goes together */
     for (size_t i = 0; i < n; i++) {
         struct tls_conn *c = conn_of_token(items[i].token);
         uint64_t token = items[i].token;
@@ -620,12 +635,14 @@ wasi_errno tls_poll(struct tls *t, struct wasi_poll *items, size_t n, uint64_t t
         if (t->work[i].ready || c->error) {
             items[i] = (struct wasi_poll){.token = token, .interest = interest};
             look(c, &items[i]);
-            if (c->error == WASI_INTERRUPTED) return WASI_INTERRUPTED;
+            if (c->error == WASI_INTERRUPTED) e = WASI_INTERRUPTED;
             t->ready += items[i].ready;
         }
     }
+    t->looking = false;
+    tls_send_held(t);
     if (t->unsent) send_unsent(t);
-    return WASI_SUCCESS;
+    return e;
 }
 
 void tls_flush_all(struct tls *t, uint64_t timeout) {

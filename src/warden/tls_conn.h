@@ -51,9 +51,10 @@ struct tls {
     struct tls_conn *unsent; /* connections with ciphertext that their sockets have not taken */
     uint32_t lingering;      /* those of them that the program has closed */
     struct wasi_poll *items; /* of the poll that is in progress */
+    bool looking;
     bool receives[TLS_POLL];
     uint32_t ready;            /* connections that the last poll found ready */
-    uint64_t ready_at;         /* when that was */
+    uint64_t pace_at;          /* when it was, or when the program wrote last */
     uint32_t held, held_bytes; /* connections among `unsent` that have not been tried so far, and their bytes */
     uint8_t *spare;            /* a buffer of TLS_OUT bytes that nobody uses, or NULL */
     struct wasi_poll work[TLS_POLL];

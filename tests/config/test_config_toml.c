@@ -34,7 +34,7 @@ static void test_everything(void **state) {
                    "[[mounts]]\nhost = \"/tmp/w\"\nguest = \"w/\"\nwritable = true\n"
                    "[limits]\nmemory = \"64 MiB\"\nfuel = 1_000\ntime = \"30s\"\nstack = 1048576\n"
                    "[wasm]\nunknown-imports-trap = true\ninterpret = true\nexplicit-checks = true\n");
-    assert_int_equal(reports.n, 0);
+    assert_int_equal(reports.n, 1);
     assert_string_equal(c.steward, "https://attest.example");
     assert_int_equal(c.n_args, 3);
     assert_string_equal(c.args[1], "two words");
@@ -117,7 +117,7 @@ static void test_enarx_network(void **state) {
     assert_int_equal(c.files[0].kind, CONFIG_NULL);
     assert_string_equal(c.files[0].name, "stdin");
     assert_int_equal(c.files[1].kind, CONFIG_STDOUT);
-    assert_int_equal(reports.n_warnings, 1);
+    assert_int_equal(reports.n_warnings, 2); /* its networks, and a steward without a CA */
     assert_int_equal(reports.n_errors + reports.n_unsupported, 0);
     config_free(&c);
 }
@@ -157,6 +157,7 @@ static const struct {
     {"[[files]]\nkind = \"connect\"\nhost = \"h\"\npeer-policy = 1", 4, 15, "files[0].peer-policy: expected a string"},
     {"[tls]\nnames = [\"a b\"]", 2, 10, "tls.names[0]: expected a DNS name or an address"},
     {"[tls]\nlifetime = \"1s\"", 2, 12, "tls.lifetime: expected 1min to 168h, found 1s"},
+    {"[tls]\nlifetime = 5", 2, 12, "tls.lifetime: expected a time such as \"12h\""},
     {"[tls]\nlifetimes = \"1h\"", 2, 1, "did you mean \"lifetime\"?"},
     {"[tls]\nsteward-ca = \"ca.pem\"", 2, 14, "tls.steward-ca: no file can be read here"},
     {"[[files]]\nkind = \"stdin\"\nport = 1", 3, 1,

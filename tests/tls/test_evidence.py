@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Evidence in the certificates of keeps, on a host that makes some (keep_with_evidence): `donjon verify --url`, what the
 program sees of itself, and connections from keep to keep."""
-import os, re, ssl, subprocess, sys, time, unittest
+import os, re, signal, ssl, subprocess, sys, time, unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import test_tls as base
@@ -76,6 +76,66 @@ class Certificates(unittest.TestCase):
                 f.write(out)
             r = verify(path("own.cbor"), *self.root(), *self.SOFT)
             self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+
+
+class Steward(unittest.TestCase):
+    """A real steward: its certificate, or none at all."""
+
+    def setUp(self):
+        self.dir = path("steward" + self.id())
+        subprocess.run([base.DONJON, "steward", "init", self.dir], check=True, capture_output=True)
+        if not os.path.exists(path("signer.pem.root")):
+            with base.Keep("web", base.LISTEN, command=command):
+                pass
+        base.write(f"{self.dir}/policy.toml", 'allow_software = true\ntees = ["software"]\n[snp]\nmeasurements = ["d027' + "00" * 46 + '"]\n')
+        with open(f"{self.dir}/steward.toml") as f:
+            text = f.read()
+        text = text.replace("127.0.0.1:7475", "127.0.0.1:0").replace('# development-root = "dev-root.pem"', f'development-root = "{path("signer.pem.root")}"')
+        base.write(f"{self.dir}/steward.toml", text)
+        self.p = subprocess.Popen([base.DONJON, "steward", "--config", f"{self.dir}/steward.toml"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, text=True)
+        line = self.p.stdout.readline()
+        self.url = re.search(r"listening on (https?://127.0.0.1:\d+)", line)[1]
+
+    def tearDown(self):
+        self.p.kill()
+        self.p.wait()
+        self.p.stdout.close()
+
+    def keep(self, names="", ca=None, steward=None, **kw):
+        more = f'[tls]\nsteward-ca = "{ca or self.dir + "/ca.pem"}"\n{names}'
+        return base.Keep("web", base.LISTEN, before=f'steward = "{steward or self.url}"\n', more=more, command=command, **kw)
+
+    def test_an_ordinary_ca(self):
+        """curl with the steward's CA, as with any other; and `donjon verify --url` finds the evidence in it."""
+        with self.keep() as k:
+            r = subprocess.run(["curl", "-sS", "--cacert", f"{self.dir}/ca.pem", f"https://localhost:{k.port}/echo?issued"], capture_output=True,
+                               text=True)
+            self.assertEqual(r.stdout, "issued", r.stderr + k.said())
+            r = verify("--url", f"https://127.0.0.1:{k.port}", "--dev-root", path("signer.pem.root"), "--set", "allow_software=true")
+            self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+            self.assertIn("certificate: the steward's, with evidence", k.said())
+
+    def refused(self, said, env=None, **kw):
+        old = dict(os.environ)
+        os.environ.update(env or {})
+        try:
+            with self.keep(wait=False, **kw) as k:
+                self.assertEqual(k.p.wait(30), 125, k.said())
+                self.assertRegex(k.said(), said)
+        finally:
+            os.environ.clear()
+            os.environ.update(old)
+
+    def test_nothing_else_will_do(self):
+        self.refused("(?s)the steward answers 403.*policy.names", names='names = ["elsewhere.example"]\n')
+        self.refused("the steward's certificate is refused", ca=path("ca.pem"))
+        self.refused("the steward's certificate is refused", env={"FLIP": "300"})
+        self.refused("cannot be reached|the steward answers", steward="http://127.0.0.1:1")
+        base.write(f"{self.dir}/policy.toml", 'allow_software = true\ntees = ["software"]\n[snp]\nmeasurements = ["' + "11" * 48 + '"]\n')
+        self.p.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        self.refused("the steward answers 403")
 
 
 class KeepToKeep(unittest.TestCase):

@@ -104,11 +104,11 @@ def stdio(files):
 class Keep:
     """A program in a keep, listening (or not) as the configuration says; its standard error is kept."""
 
-    def __init__(self, program, files, args=(), more="", port=0, command=None, wait=True, binary=False):
+    def __init__(self, program, files, args=(), more="", port=0, command=None, wait=True, binary=False, before=""):
         self.wait = wait and "PORT" in files
         self.port = port or free_port()
         self.toml = os.path.join(tmp, f"{self.port}.toml")
-        write(self.toml, stdio(files.replace("PORT", str(self.port))) + more)
+        write(self.toml, before + stdio(files.replace("PORT", str(self.port))) + more)
         self.log = open(os.path.join(tmp, f"{self.port}.log"), "w+")
         run = [DONJON, "run", "--debug", "--backend", BACKEND, "--config", self.toml, programs[program], "--", *args]
         self.p = subprocess.Popen(command(self, program, args) if command else run, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -280,7 +280,7 @@ class Server(unittest.TestCase):
     def test_certificate(self):
         with Keep("web", LISTEN) as k:
             text = openssl("x509", "-noout", "-text", input=ssl.get_server_certificate(("127.0.0.1", k.port)).encode()).decode()
-            for part in ("DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1", "CA:FALSE", "prime256v1",
+            for part in ("DNS:localhost, IP Address:127.0.0.1", "CA:FALSE", "prime256v1",
                          "TLS Web Server Authentication, TLS Web Client Authentication"):
                 self.assertIn(part, text)
 
