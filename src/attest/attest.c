@@ -18,9 +18,17 @@ static void describe_wrappers(struct attest_result *res, const struct attest_evi
     fact_bytes(res, "workload", e->workload, sizeof e->workload);
 }
 
+/* A digest and then zeros, all 64 bytes. */
+static bool binds(const struct binding *b, const uint8_t data[64]) {
+    for (size_t i = 0; i < b->count; i++)
+        if (memcmp(b->digests[i], data, b->sizes[i]) == 0 && all_zero(data + b->sizes[i], 64u - b->sizes[i]))
+            return true;
+    return false;
+}
+
 /* Report data against what the wrapper says it stands for: a digest and then zeros, all 64 bytes. */
 static void check_binding(struct attest_result *res, const struct attest_evidence *e, const struct binding *b) {
-    uint8_t report_data[64], wanted[64];
+    uint8_t report_data[64];
     if (e->tee == ATTEST_TEE_NITRO) { /* carries keys and data whole */
         struct nitro n;
         bool ok = !nitro_parse(e->report, &n) && b->key.size && bytes_equal(n.public_key, b->key);
@@ -34,15 +42,12 @@ static void check_binding(struct attest_result *res, const struct attest_evidenc
         check(res, b->rule, false, v_text(b->what), v_text("no report data"));
         return;
     }
-    for (size_t i = 0; i < b->count; i++) {
-        memset(wanted, 0, sizeof wanted);
-        memcpy(wanted, b->digests[i], b->sizes[i]);
-        if (memcmp(wanted, report_data, sizeof wanted) != 0) continue;
-        check(res, b->rule, true, v_text(b->what), v_bytes(res, report_data, sizeof report_data));
-        return;
-    }
-    check(res, b->rule, false, v_text(b->count ? b->what : "a known digest algorithm"),
-          v_bytes(res, report_data, sizeof report_data));
+    /* Where Azure's wrapper has taken the report data, a key is vouched for in what it keeps instead. */
+    const uint8_t *found = report_data;
+    for (size_t i = 0; b->rule == ATTEST_RULE_WRAPPER_KEY && e->runtime.data && i < e->chosen_count; i++)
+        if (binds(b, e->chosen[i].data)) found = e->chosen[i].data;
+    check(res, b->rule, binds(b, found), v_text(b->count ? b->what : "a known digest algorithm"),
+          v_bytes(res, found, sizeof report_data));
 }
 
 /* The TD report inside Azure's wrapper and the quote beside it must be of one TD: same TDINFO, same report data. */

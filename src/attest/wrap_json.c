@@ -10,10 +10,20 @@
 #include "snp.h"
 #include "vtpm.h"
 
-static const char *const evidence_names[] = {
-    "td_quote", "quote",      "hcl_report",         "attestation_report", "report",
-    "outblob",  "evidence",   "tee-evidence",       "primary_evidence",   "attestation_document",
-    "document", "snp_report", "additional_evidence"};
+static const char *const evidence_names[] = {"td_quote",
+                                             "quote",
+                                             "hcl_report",
+                                             "attestation_report",
+                                             "report",
+                                             "outblob",
+                                             "evidence",
+                                             "tee-evidence",
+                                             "primary_evidence",
+                                             "attestation_document",
+                                             "document",
+                                             "snp_report",
+                                             "additional_evidence",
+                                             "cmw"};
 static const char *const endorsement_names[] = {"cert_chain",   "vcek",  "vlek",         "auxblob", "collateral",
                                                 "endorsements", "certs", "certificates", "vek_cert"};
 static const char *const log_names[] = {"cc_eventlog", "event_log", "eventlog", "ccel"};

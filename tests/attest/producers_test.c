@@ -288,7 +288,7 @@ static void test_requests(void **state) {
 
 static struct attest_signer *signer;
 static EVP_PKEY *ak;
-static const char nonce[] = "challenge";
+static const char nonce[] = "challenge", *user_data = "00";
 
 struct azure {
     uint8_t pcrs[VTPM_PCRS][VTPM_PCR_SIZE], message[200], signature[256];
@@ -325,7 +325,7 @@ static void make_azure(struct azure *a) {
     int size = snprintf(a->runtime, sizeof a->runtime,
                         "{\"keys\":[{\"kid\":\"HCLAkPub\",\"key_ops\":[\"sign\"],\"kty\":\"RSA\",\"e\":\"AQAB\","
                         "\"n\":\"%s\"}],\"user-data\":\"%s\"}",
-                        text, "00");
+                        text, user_data);
     free(text);
     be(&at, 0xff544347, 4), be(&at, 0x8018, 2), be(&at, 2, 2), be(&at, 7, 2);
     be(&at, sizeof nonce - 1, 2), memcpy(at, nonce, sizeof nonce - 1), at += sizeof nonce - 1;
@@ -445,6 +445,29 @@ static void test_vtpm(void **state) {
     appraise_file(v, vector_path("snp/milan-v3-aci/report.bin"), &p, 1780000000, &result);
     attest_verifier_free(v);
     expect(failed_rule(&result, "vtpm.policy"), "PCRs of a machine without vTPM");
+    attest_policy_free(&p);
+    attest_policy_strict(&p), p.allow_software = true;
+    /* A key is vouched for in the runtime data's user data. */
+    char digest[65];
+    for (int i = 0; i < 32; i++)
+        sprintf(digest + 2 * i, "%02x", (uint8_t[]){0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
+                                                    0xde, 0x5d, 0xae, 0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17,
+                                                    0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad}[i]);
+    user_data = digest; /* SHA-256 of "abc" */
+    make_azure(&a);
+    for (int ours = 0; ours < 2; ours++) {
+        char error[200], *root = attest_signer_certificates(signer, true),
+                         *chain = attest_signer_certificates(signer, false);
+        struct attest_evidence *e = attest_evidence_open((struct attest_bytes){a.hcl, a.hcl_size}, error, sizeof error);
+        assert_non_null(e);
+        attest_evidence_bind_key(e, (struct attest_bytes){(const uint8_t *)(ours ? "abc" : "abd"), 3});
+        v = attest_verifier_new();
+        attest_verifier_add_development_root(v, (struct attest_bytes){(uint8_t *)root, strlen(root)});
+        attest_verifier_add(v, (struct attest_bytes){(uint8_t *)chain, strlen(chain)});
+        attest_verify(v, e, &p, 1780000000, &result);
+        expect(ours ? result.accepted : result.failed == 1 && failed_rule(&result, "wrapper.key"), "key in user data");
+        attest_evidence_free(e), attest_verifier_free(v), free(root), free(chain);
+    }
     attest_policy_free(&p);
     attest_signer_free(signer), EVP_PKEY_free(ak);
 }
