@@ -1,6 +1,7 @@
 /* donjon-keep: one keep, from its building to its end. See keep.h for what it says to the agent. */
 #define _GNU_SOURCE
 #include "keep_host.h"
+#include "keep_lock.h"
 #include "../config/config.h"
 #include "../loader/reach.h"
 #include <errno.h>
@@ -111,6 +112,7 @@ static void take_end(struct keep_host *h, uint32_t kind, uint32_t status) {
 
 static void changed(void *ctx, const struct keep_status *s) {
     struct keep_host *h = ctx;
+    if (s->phase == KEEP_PHASE_BUILT && !keep_lock_calls()) fail("the keep's process cannot be locked in: seccomp");
     pthread_mutex_lock(&h->lock);
     bool quiet = s->phase == h->phase && s->n_ports == h->n_ports; /* a tenant came or went */
     if (h->idle_since_ns == 0 || (h->tenants == 0) != (s->tenants == 0)) h->idle_since_ns = now_ns();
@@ -242,6 +244,7 @@ int main(int argc, char **argv) {
     prepare_lock();
     if (a.signer && !(host.signer = keep_signer_new(a.signer, error, sizeof error))) fail(error);
     if (chdir(a.dir) != 0) fail("the keep's directory cannot be entered");
+    if (!keep_lock_paths(a.warden)) fail("the keep's process cannot be locked in: landlock");
     int channel = listen_on(KEEP_SOCKET), control = listen_on(KEEP_CONTROL);
     if (channel < 0 || control < 0) fail("the sockets in the keep's directory cannot be made");
     if (!config_init(&config) || !keep_control_start(&host, control)) fail("no memory, no thread");

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "lockdown.h"
+#include "landlock.h"
 #include "serve.h"
 #include <errno.h>
 #include <linux/audit.h>
@@ -63,42 +64,16 @@ static bool lock_calls(void) {
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
-/* ---- Landlock: linux/landlock.h, of a newer kernel than the headers this may be built with ---- */
-
-struct landlock_attr {
-    uint64_t handled_access_fs, handled_access_net;
-};
-struct __attribute__((packed)) landlock_beneath {
-    uint64_t allowed_access;
-    int32_t parent_fd;
-};
-enum { QUERY_VERSION = 1, PATH_BENEATH = 1, NET_TCP = 3, ABI_NET = 4 };
-enum { FS_EXECUTE = 1 << 0, FS_READ_FILE = 1 << 2, FS_READ_DIR = 1 << 3 };
-
-/* File rights by ABI: 13 in ABI 1, then REFER, TRUNCATE, (network), IOCTL_DEV. */
-static uint64_t file_rights(long abi) {
-    int bits = abi >= 5 ? 16 : abi >= 3 ? 15 : abi >= 2 ? 14 : 13;
-    return (UINT64_C(1) << bits) - 1;
-}
-
-/* True as well where the kernel has no Landlock. */
+/* The configuration's directories alone. */
 static bool lock_paths(const struct server *s) {
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION);
-    if (abi < 1) return errno == ENOSYS || errno == EOPNOTSUPP;
-    struct landlock_attr attr = {.handled_access_fs = file_rights(abi), .handled_access_net = NET_TCP};
-    size_t size = abi >= ABI_NET ? sizeof attr : sizeof attr.handled_access_fs;
-    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
-    bool ok = ruleset >= 0;
-    for (uint32_t i = 0; ok && i < s->n_fixed; i++) {
+    static struct landlock_place places[CONFIG_FILES_MAX + CONFIG_MOUNTS_MAX];
+    unsigned n = 0;
+    for (uint32_t i = 0; i < s->n_fixed && n < sizeof places / sizeof *places; i++) {
         const struct handle *h = &s->handles[i];
-        if (h->kind != HANDLE_DIR) continue;
-        uint64_t rights = h->changes ? attr.handled_access_fs & ~(uint64_t)FS_EXECUTE : FS_READ_FILE | FS_READ_DIR;
-        struct landlock_beneath rule = {.allowed_access = rights, .parent_fd = h->fd};
-        ok = syscall(SYS_landlock_add_rule, ruleset, PATH_BENEATH, &rule, 0) == 0;
+        if (h->kind == HANDLE_DIR)
+            places[n++] = (struct landlock_place){h->fd, h->changes ? LANDLOCK_WRITE : LANDLOCK_READ};
     }
-    ok = ok && syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
-    if (ruleset >= 0) close(ruleset);
-    return ok;
+    return landlock_close(places, n, true);
 }
 
 bool lockdown(const struct server *s, char *error, size_t size) {

@@ -356,6 +356,16 @@ def case_reach():
                 assert answer or b"EACCES" in run.stderr, run
 
 
+def case_locked():
+    """All threads of donjon-keep are locked in, once the keep is built."""
+    with Keep() as k:
+        threads = list(pathlib.Path(f"/proc/{k.process.pid}/task").iterdir())
+        assert len(threads) >= 3
+        for thread in threads:
+            status = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines() if ":\t" in line)
+            assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", status
+
+
 def case_stuck_connection():
     """A peer that never answers keeps nobody from ending the keep."""
     connect = '[[files]]\nkind = "null"\n[[files]]\nkind = "connect"\nhost = "127.0.0.1"\nprot = "tcp"\nport = %d\n'

@@ -1,0 +1,161 @@
+#define _GNU_SOURCE
+#include "keep_lock.h"
+#include "../loader/landlock.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined __x86_64__
+#define ARCH     AUDIT_ARCH_X86_64
+#define ALL_ARCH 0x40000000u /* x32's numbers begin here */
+#elif defined __riscv && __riscv_xlen == 64
+#define ARCH     AUDIT_ARCH_RISCV64
+#define ALL_ARCH UINT32_MAX
+#elif defined __aarch64__
+#define ARCH     AUDIT_ARCH_AARCH64
+#define ALL_ARCH UINT32_MAX
+#else
+#error "no seccomp architecture named for this CPU"
+#endif
+
+/* ---- paths ---- */
+
+enum { PLACES_MAX = 16 };
+struct places {
+    struct landlock_place place[PLACES_MAX];
+    unsigned n;
+};
+
+/* What is not there is not needed. */
+static void add(struct places *p, const char *path, enum landlock_rights rights) {
+    int fd = p->n < PLACES_MAX ? open(path, O_PATH | O_CLOEXEC) : -1;
+    if (fd >= 0) p->place[p->n++] = (struct landlock_place){fd, rights};
+}
+
+static void add_folder_of(struct places *p, const char *file) {
+    char path[PATH_MAX];
+    if (!file || !*file) return;
+    snprintf(path, sizeof path, "%s", file);
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = 0;
+    add(p, slash ? path : ".", LANDLOCK_RUN);
+}
+
+bool keep_lock_paths(const char *warden) {
+    static const char *const run[] = {"/usr", "/lib", "/lib64"}, *const read[] = {"/etc", "/proc", "/sys",
+                                                                                  "/run/systemd/resolve"};
+    static const char *const write[] = {"/dev", "/sys/fs/cgroup", "."};
+    char self[PATH_MAX];
+    struct places p = {.n = 0};
+    for (size_t i = 0; i < sizeof run / sizeof *run; i++)
+        add(&p, run[i], LANDLOCK_RUN);
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+        add(&p, read[i], LANDLOCK_READ);
+    for (size_t i = 0; i < sizeof write / sizeof *write; i++)
+        add(&p, write[i], LANDLOCK_WRITE);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    add_folder_of(&p, self);
+    add_folder_of(&p, warden);
+    add_folder_of(&p, getenv("DONJON_WARDEN"));
+    add_folder_of(&p, getenv("DONJON_SHIM"));
+    bool ok = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_close(p.place, p.n, false);
+    for (unsigned i = 0; i < p.n; i++)
+        close(p.place[i].fd);
+    return ok;
+}
+
+/* ---- system calls ---- */
+
+static const int refused[] = {
+    SYS_execve,
+    SYS_execveat,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_kcmp,
+    SYS_pidfd_getfd,
+    SYS_mount,
+    SYS_umount2,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsmount,
+    SYS_fsconfig,
+    SYS_fspick,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_setns,
+    SYS_unshare,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_userfaultfd,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    SYS_keyctl,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_kexec_load,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    SYS_personality,
+    SYS_acct,
+    SYS_quotactl,
+    SYS_syslog,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
+    SYS_fanotify_init,
+#ifdef SYS_fork
+    SYS_fork,
+    SYS_vfork,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_modify_ldt,
+    SYS_uselib,
+    SYS_kexec_file_load,
+#endif
+};
+enum { REFUSED = sizeof refused / sizeof refused[0], PER_CALL = 2, HEAD = 6 };
+
+bool keep_lock_calls(void) {
+    static struct sock_filter code[HEAD + REFUSED * PER_CALL + 1];
+    const struct sock_filter refuse = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+    const struct sock_filter head[HEAD] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, ALL_ARCH, 0, 1),
+        refuse,
+    };
+    unsigned short n = HEAD;
+    memcpy(code, head, sizeof head);
+    for (int i = 0; i < REFUSED; i++) {
+        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)refused[i], 0, 1);
+        code[n++] = refuse;
+    }
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {.len = n, .filter = code};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0 || errno == ENOSYS;
+}
