@@ -4,8 +4,8 @@
  *     channel_client_handshake(c, nonce)                               TLS, HELLO, EVIDENCE
  *     channel_client_appraise(c, verifier, policy, now, &result)      is it a keep, the right one, and ours alone?
  *     channel_client_open(c, CHANNEL_DEPLOY, 0, owner)
- *     channel_client_workload(c, &workload)                           configuration, module, files, secrets
- *     channel_client_start(c, 0, digest)                              ACCEPTED
+ *     channel_client_deliver(c, &delivery)                            configuration, module, files, secrets
+ *     channel_client_start(c, 0)                                      ACCEPTED
  *     while (channel_client_wait(c, &event) && event.kind != ...)     output, exit
  *     channel_client_free(c);
  *
