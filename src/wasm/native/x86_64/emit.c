@@ -277,6 +277,10 @@ static void tie(struct emitter *e) {
 static void alu(struct emitter *e, const struct ins *i, uint8_t op, bool wide) {
     int32_t imm;
     struct as *a = &e->a;
+    if (x86_fused_not(e->f, i->a)) { /* andn */
+        vex_rm(a, PP_NONE, 2, wide, 0xF2, e->as->def, e->as->use[0], use_rm(e, 1), 0);
+        return;
+    }
     if (x86_imm(e->f, i->b, wide, &imm)) {
         if (op == ALU_AND && (uint32_t)imm == 0xff && !wide) {
             op_rm(a, 0, false, 0x0FB6, e->as->def, rm_reg(e->as->use[0]), 0, true);

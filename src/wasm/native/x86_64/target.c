@@ -119,6 +119,28 @@ static void fuse_binary(struct fn *f, const uint32_t *uses, struct ins *i, ref f
     if (foldable_load(f, uses, i->b, first, barrier, load)) f->ins.v[i->b].flags |= INS_FUSED;
 }
 
+static bool is_not(const struct fn *f, const struct ins *i) {
+    const struct ins *y = &f->ins.v[i->b];
+    if (i->op == OP_I32_XOR) return y->op == IR_CONST && (uint32_t)y->imm == UINT32_MAX;
+    return i->op == OP_I64_XOR && y->op == IR_CONST && y->imm == UINT64_MAX;
+}
+
+bool x86_fused_not(const struct fn *f, ref v) {
+    const struct ins *i = &f->ins.v[v];
+    return (i->flags & INS_FUSED) && (i->op == OP_I32_XOR || i->op == OP_I64_XOR);
+}
+
+/* ~x & y: andn. */
+static void fuse_not(struct fn *f, const uint32_t *uses, struct ins *i, ref first) {
+    if (f->ins.v[i->b].op == IR_CONST) return;
+    if (!is_not(f, &f->ins.v[i->a]) || !only_user(f, uses, i->a, first)) {
+        ref t = i->a;
+        i->a = i->b;
+        i->b = t;
+    }
+    if (is_not(f, &f->ins.v[i->a]) && only_user(f, uses, i->a, first)) f->ins.v[i->a].flags |= INS_FUSED;
+}
+
 static void fuse_loads(struct fn *f, const uint32_t *uses, ref v, ref first, ref barrier) {
     struct ins *i = &f->ins.v[v];
     switch (i->op) {
@@ -127,12 +149,16 @@ static void fuse_loads(struct fn *f, const uint32_t *uses, ref v, ref first, ref
         if ((f->ins.v[i->a].flags | f->ins.v[i->b].flags) & INS_FUSED) return; /* a lea already */
         fuse_binary(f, uses, i, first, barrier, i->op == OP_I32_ADD ? OP_I32_LOAD : OP_I64_LOAD, true);
         return;
-    case OP_I32_MUL:
     case OP_I32_AND:
+    case OP_I64_AND:
+        fuse_not(f, uses, i, first);
+        if (x86_fused_not(f, i->a)) return;
+        fuse_binary(f, uses, i, first, barrier, i->op == OP_I32_AND ? OP_I32_LOAD : OP_I64_LOAD, true);
+        return;
+    case OP_I32_MUL:
     case OP_I32_OR:
     case OP_I32_XOR: fuse_binary(f, uses, i, first, barrier, OP_I32_LOAD, true); return;
     case OP_I64_MUL:
-    case OP_I64_AND:
     case OP_I64_OR:
     case OP_I64_XOR: fuse_binary(f, uses, i, first, barrier, OP_I64_LOAD, true); return;
     case OP_I32_SUB: fuse_binary(f, uses, i, first, barrier, OP_I32_LOAD, false); return;
@@ -191,7 +217,8 @@ static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first,
     struct ins *i = &f->ins.v[c];
     if (!only_user(f, uses, c, first)) return;
     if (x86_is_int_compare(i->op) || x86_is_float_compare(i->op) || x86_simd_is_test(i->op) || i->op == OP_I32_AND) {
-        if (i->op == OP_I32_AND && x86_fused_load(f, i->b)) return; /* computed where its load may be */
+        /* computed where its load may be; andn is no test */
+        if (i->op == OP_I32_AND && (x86_fused_load(f, i->b) || x86_fused_not(f, i->a))) return;
         i->flags |= INS_FUSED;
         if (x86_is_int_compare(i->op)) fuse_compared_load(f, uses, i, first, barrier);
         return;
@@ -200,7 +227,8 @@ static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first,
     i->flags |= INS_FUSED;
     struct ins *x = &f->ins.v[i->a];
     if (x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) {
-        if (only_user(f, uses, i->a, first) && !(!x86_simd_is_test(x->op) && x86_fused_load(f, x->b)))
+        if (only_user(f, uses, i->a, first) &&
+            !(!x86_simd_is_test(x->op) && (x86_fused_load(f, x->b) || x86_fused_not(f, x->a))))
             x->flags |= INS_FUSED;
         return;
     }
@@ -306,6 +334,12 @@ void x86_memory_operands(const struct fn *f, const struct ins *i, struct operand
 
 static void binary(const struct fn *f, const struct ins *i, struct operands *o, bool wide) {
     int32_t imm;
+    if (x86_fused_not(f, i->a)) {
+        add_use(o, f->ins.v[i->a].a, USE_REG, 0);
+        add_use(o, i->b, USE_ANY, 0);
+        o->def = DEF_REG;
+        return;
+    }
     add_use(o, i->a, USE_REG, 0);
     bool has_imm = x86_imm(f, i->b, wide, &imm);
     if (!has_imm) use_or_load(f, i->b, o, USE_ANY);
