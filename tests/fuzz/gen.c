@@ -925,7 +925,8 @@ static void gen_condition(struct gen *g) {
 }
 
 static void gen_idiom32(struct gen *g) {
-    switch (pick(g, 8)) {
+    int l;
+    switch (pick(g, 9)) {
     case 0: gen_condition(g); return;
     case 1: gen_expr(g, VT_I64), op(g, OP_I32_WRAP_I64); return;
     case 2: /* a sum as for an address */
@@ -939,6 +940,14 @@ static void gen_idiom32(struct gen *g) {
         op(g, OP_I32_SHL + pick(g, 5));
         return;
     case 5: gen_expr(g, VT_I32), op_i32(g, chance(g, 2) ? 0xff : 0xffff), op(g, OP_I32_AND); return;
+    case 7: /* a complement; one bit less */
+        if (chance(g, 2) && (l = pick_local(g, VT_I32)) >= 0) {
+            op_u(g, OP_LOCAL_GET, (uint32_t)l), op_u(g, OP_LOCAL_GET, (uint32_t)l);
+            op_i32(g, UINT32_MAX), op(g, OP_I32_ADD), op(g, OP_I32_AND);
+            return;
+        }
+        gen_expr(g, VT_I32), gen_expr(g, VT_I32), op_i32(g, UINT32_MAX), op(g, OP_I32_XOR), op(g, OP_I32_AND);
+        return;
     case 6: /* corner cases of division, mostly without a trap */
         gen_expr(g, VT_I32), gen_expr(g, VT_I32), op_i32(g, chance(g, 8) ? 0 : 1), op(g, OP_I32_OR);
         op(g, OP_I32_DIV_S + pick(g, 4));
@@ -948,7 +957,8 @@ static void gen_idiom32(struct gen *g) {
 }
 
 static void gen_idiom64(struct gen *g) {
-    switch (pick(g, 8)) {
+    int l;
+    switch (pick(g, 9)) {
     case 0: gen_expr(g, VT_I32), op(g, OP_I64_EXTEND_I32_S); return;
     case 1: gen_expr(g, VT_I32), op(g, OP_I64_EXTEND_I32_U); return;
     case 2: gen_expr(g, VT_I64), op_i64(g, 0xffffffff), op(g, OP_I64_AND); return;
@@ -960,6 +970,14 @@ static void gen_idiom64(struct gen *g) {
         if (chance(g, 2)) op_i64(g, pick_int(g, 64)), op(g, OP_I64_ADD);
         return;
     case 5: gen_expr(g, VT_I64), op_i64(g, 1ull << pick(g, 64)), op(g, OP_I64_MUL); return;
+    case 7:
+        if (chance(g, 2) && (l = pick_local(g, VT_I64)) >= 0) {
+            op_u(g, OP_LOCAL_GET, (uint32_t)l), op_i64(g, UINT64_MAX), op(g, OP_I64_ADD);
+            op_u(g, OP_LOCAL_GET, (uint32_t)l), op(g, OP_I64_AND);
+            return;
+        }
+        gen_expr(g, VT_I64), op_i64(g, UINT64_MAX), op(g, OP_I64_XOR), gen_expr(g, VT_I64), op(g, OP_I64_AND);
+        return;
     case 6: gen_expr(g, VT_I64), gen_expr(g, VT_I64), op(g, OP_I64_SHL + pick(g, 5)); return;
     default:
         gen_expr(g, VT_I64), gen_expr(g, VT_I64), op_i64(g, chance(g, 8) ? 0 : 1), op(g, OP_I64_OR);

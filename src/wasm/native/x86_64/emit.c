@@ -277,8 +277,11 @@ static void tie(struct emitter *e) {
 static void alu(struct emitter *e, const struct ins *i, uint8_t op, bool wide) {
     int32_t imm;
     struct as *a = &e->a;
-    if (x86_fused_not(e->f, i->a)) { /* andn */
-        vex_rm(a, PP_NONE, 2, wide, 0xF2, e->as->def, e->as->use[0], use_rm(e, 1), 0);
+    if (x86_special_and(e->f, i)) {
+        if (e->o->n == 2) /* andn */
+            vex_rm(a, PP_NONE, 2, wide, 0xF2, e->as->def, e->as->use[0], use_rm(e, 1), 0);
+        else /* blsr */
+            vex_rm(a, PP_NONE, 2, wide, 0xF3, 1, e->as->def, use_rm(e, 0), 0);
         return;
     }
     if (x86_imm(e->f, i->b, wide, &imm)) {

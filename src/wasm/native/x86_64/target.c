@@ -125,20 +125,29 @@ static bool is_not(const struct fn *f, const struct ins *i) {
     return i->op == OP_I64_XOR && y->op == IR_CONST && y->imm == UINT64_MAX;
 }
 
-bool x86_fused_not(const struct fn *f, ref v) {
-    const struct ins *i = &f->ins.v[v];
-    return (i->flags & INS_FUSED) && (i->op == OP_I32_XOR || i->op == OP_I64_XOR);
+/* x - 1, where `other` is x. */
+static bool is_minus_one(const struct fn *f, const struct ins *i, ref other) {
+    const struct ins *y = &f->ins.v[i->b];
+    if (i->a != other || y->op != IR_CONST) return false;
+    return i->op == OP_I32_ADD ? (uint32_t)y->imm == UINT32_MAX : i->op == OP_I64_ADD && y->imm == UINT64_MAX;
 }
 
-/* ~x & y: andn. */
-static void fuse_not(struct fn *f, const uint32_t *uses, struct ins *i, ref first) {
+bool x86_special_and(const struct fn *f, const struct ins *i) {
+    return (i->op == OP_I32_AND || i->op == OP_I64_AND) && (f->ins.v[i->a].flags & INS_FUSED);
+}
+
+static void fuse_and(struct fn *f, const uint32_t *uses, struct ins *i, ref first) {
     if (f->ins.v[i->b].op == IR_CONST) return;
-    if (!is_not(f, &f->ins.v[i->a]) || !only_user(f, uses, i->a, first)) {
-        ref t = i->a;
+    for (unsigned way = 0; way < 2; way++) {
+        const ref a = i->a;
+        struct ins *x = &f->ins.v[a];
+        if (only_user(f, uses, a, first) && (is_not(f, x) || is_minus_one(f, x, i->b))) {
+            x->flags |= INS_FUSED;
+            return;
+        }
         i->a = i->b;
-        i->b = t;
+        i->b = a;
     }
-    if (is_not(f, &f->ins.v[i->a]) && only_user(f, uses, i->a, first)) f->ins.v[i->a].flags |= INS_FUSED;
 }
 
 static void fuse_loads(struct fn *f, const uint32_t *uses, ref v, ref first, ref barrier) {
@@ -151,8 +160,8 @@ static void fuse_loads(struct fn *f, const uint32_t *uses, ref v, ref first, ref
         return;
     case OP_I32_AND:
     case OP_I64_AND:
-        fuse_not(f, uses, i, first);
-        if (x86_fused_not(f, i->a)) return;
+        fuse_and(f, uses, i, first);
+        if (x86_special_and(f, i)) return;
         fuse_binary(f, uses, i, first, barrier, i->op == OP_I32_AND ? OP_I32_LOAD : OP_I64_LOAD, true);
         return;
     case OP_I32_MUL:
@@ -217,8 +226,8 @@ static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first,
     struct ins *i = &f->ins.v[c];
     if (!only_user(f, uses, c, first)) return;
     if (x86_is_int_compare(i->op) || x86_is_float_compare(i->op) || x86_simd_is_test(i->op) || i->op == OP_I32_AND) {
-        /* computed where its load may be; andn is no test */
-        if (i->op == OP_I32_AND && (x86_fused_load(f, i->b) || x86_fused_not(f, i->a))) return;
+        /* computed where its load may be; a special one is no test */
+        if (i->op == OP_I32_AND && (x86_fused_load(f, i->b) || x86_special_and(f, i))) return;
         i->flags |= INS_FUSED;
         if (x86_is_int_compare(i->op)) fuse_compared_load(f, uses, i, first, barrier);
         return;
@@ -228,7 +237,7 @@ static void fuse_condition(struct fn *f, const uint32_t *uses, ref c, ref first,
     struct ins *x = &f->ins.v[i->a];
     if (x->op == OP_I32_AND || x->op == OP_I64_AND || x86_simd_is_test(x->op)) {
         if (only_user(f, uses, i->a, first) &&
-            !(!x86_simd_is_test(x->op) && (x86_fused_load(f, x->b) || x86_fused_not(f, x->a))))
+            !(!x86_simd_is_test(x->op) && (x86_fused_load(f, x->b) || x86_special_and(f, x))))
             x->flags |= INS_FUSED;
         return;
     }
@@ -334,8 +343,8 @@ void x86_memory_operands(const struct fn *f, const struct ins *i, struct operand
 
 static void binary(const struct fn *f, const struct ins *i, struct operands *o, bool wide) {
     int32_t imm;
-    if (x86_fused_not(f, i->a)) {
-        add_use(o, f->ins.v[i->a].a, USE_REG, 0);
+    if (x86_special_and(f, i)) {
+        if (is_not(f, &f->ins.v[i->a])) add_use(o, f->ins.v[i->a].a, USE_REG, 0);
         add_use(o, i->b, USE_ANY, 0);
         o->def = DEF_REG;
         return;

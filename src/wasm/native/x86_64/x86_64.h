@@ -21,8 +21,8 @@ bool x86_is_float_compare(uint16_t op);
 bool x86_float_compare_swaps(uint16_t op);
 /* A load that its only user reads straight from memory. */
 bool x86_fused_load(const struct fn *f, ref v);
-/* A complement (xor with -1) that its only user, an `and`, makes itself; always that one's operand a. */
-bool x86_fused_not(const struct fn *f, ref v);
+/* An `and` that is an instruction of its own, because of what its operand a is: ~x & y (andn), x - 1 & x (blsr). */
+bool x86_special_and(const struct fn *f, const struct ins *i);
 bool x86_checked_access(const struct fn *f, uint32_t memory);
 bool x86_constant_address(const struct fn *f, const struct ins *i, int32_t *disp);
 void x86_memory_operands(const struct fn *f, const struct ins *i, struct operands *o);
