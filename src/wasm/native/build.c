@@ -1607,7 +1607,7 @@ bool ir_build(struct fn *f) {
     vec_reserve(f, &b.stack, sizeof *b.stack.v, 1);
     vec_reserve(f, &b.matrix, sizeof *b.matrix.v, 1);
     b.levels[0] = (struct level){.func = f->index, .outermost_loop_at = NONE32};
-    b.inline_left = INLINE_MOST + body->size / 2;
+    b.inline_left = 3 * INLINE_MOST + body->size / 2;
     if (read_locals(&b, f->type)) {
         scan(&b, b.p, end);
         b.epoch = b.scan_loops.n + 1;
