@@ -186,6 +186,7 @@ void overwritten(struct translator *t, uint32_t slot);
 struct memarg {
     struct memory *memory;
     uint64_t offset;
+    uint64_t least; /* bytes it has always */
     bool near_; /* memory 0 with 32-bit addresses: MEM32 will do */
     bool is64;
 };

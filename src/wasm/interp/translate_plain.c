@@ -1,5 +1,6 @@
 /* Numeric, memory, variable, table and reference instructions into slot code: everything that is not control flow. */
 #include "translate.h"
+#include "../limits.h"
 
 #include <string.h>
 
@@ -436,15 +437,17 @@ struct memarg read_memarg(struct translator *t) {
     struct memarg m = {.memory = t->instance->memories[index]};
     m.offset = leb_u64(&t->p);
     m.is64 = t->module->memories[index].is64;
+    m.least = t->module->memories[index].min << PAGE_SIZE_LOG2;
     m.near_ = m.memory == t->instance->memory0 && !m.is64;
     return m;
 }
 
-/* A constant address inside of memory as it is now: memories never shrink, so no check is needed. */
+/* A constant address inside of the memory's declared minimum: memories never shrink, so no check is needed. What it has
+ * now would be more, but a function translated again, for a backtrace, must give the same code. */
 static bool fixed_address(const struct memarg *m, struct entry address, uint32_t size, uint32_t *at) {
     if (address.where != IN_CONST || !m->near_) return false;
     const uint64_t ea = (uint64_t)(uint32_t)address.bits + m->offset;
-    if (ea > UINT32_MAX || ea + size > m->memory->size) return false;
+    if (ea > UINT32_MAX || ea + size > m->least) return false;
     *at = (uint32_t)ea;
     return true;
 }
