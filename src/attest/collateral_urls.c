@@ -72,7 +72,7 @@ static void intel_urls(struct list *l, struct attest_verifier *v, const struct a
         put(l, "https://api.trustedservices.intel.com/%s/certification/v4/tcb?fmspc=%s", td ? "tdx" : "sgx", fmspc);
         put(l, "https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl?ca=%s&encoding=der",
             strstr(issuer, "Platform") ? "platform" : "processor");
-    } else if (q.certification >= CERT_PPID_RSA3072 && q.certification_data.size >= 384 + 20) {
+    } else if (q.certification == CERT_PPID_RSA3072 && q.certification_data.size >= 384 + 20) {
         /* Needs an API subscription key; the query is what the quote offers. */
         const uint8_t *clear = q.certification_data.data + q.certification_data.size - 20;
         char ppid[769], cpusvn[33], pcesvn[5], pceid[5];

@@ -223,9 +223,35 @@ static size_t add_hex(struct endorsements *e, struct attest_bytes bytes) {
     return found;
 }
 
+/* Open Enclave's endorsements: LE32 version 1, type 2 (SGX), size of the rest, count; LE32 offsets of the elements from
+ * behind them; the elements (TCB info, QE identity, chains, lists), each to the next one's offset. */
+static size_t add_oe(struct endorsements *e, struct attest_bytes bytes) {
+    enum { ELEMENTS_MAX = 16 };
+    struct reader reader = reader_of(bytes), *r = &reader;
+    uint32_t version = read_le32(r), type = read_le32(r), size = read_le32(r), count = read_le32(r);
+    if (r->failed || version != 1 || type != 2 || size != r->left || count == 0 || count > ELEMENTS_MAX) return 0;
+    uint32_t offsets[ELEMENTS_MAX + 1];
+    for (uint32_t i = 0; i < count; i++)
+        offsets[i] = read_le32(r);
+    offsets[count] = (uint32_t)r->left;
+    size_t found = 0;
+    for (uint32_t i = 0; i < count && !r->failed; i++) {
+        if (offsets[i] > offsets[i + 1] || offsets[i + 1] > r->left) return 0;
+        struct attest_bytes element = {r->at + offsets[i], offsets[i + 1] - offsets[i]};
+        while (element.size && element.data[element.size - 1] == 0)
+            element.size--; /* C strings */
+        if (element.size == 0) continue;
+        size_t n = read_certificates(element, &e->certs, &e->crls);
+        if (n == 0) n = intel_json_add(e, element);
+        found += n;
+    }
+    return found;
+}
+
 size_t endorsements_add(struct endorsements *e, struct attest_bytes bytes) {
     if (bytes.size == 0) return 0;
     size_t found = snp_read_table(bytes, &e->certs, &e->crls);
+    if (found == 0) found = add_oe(e, bytes);
     if (found == 0) found = read_certificates(bytes, &e->certs, &e->crls);
     if (found == 0) found = intel_json_add(e, bytes);
     if (found == 0) found = add_hex(e, bytes);

@@ -186,6 +186,47 @@ static void test_open_enclave(void **state) {
     free((void *)evidence.data), free((void *)quote.data);
 }
 
+static void put_le32(uint8_t **at, size_t n) {
+    for (int i = 0; i < 4; i++)
+        *(*at)++ = (uint8_t)(n >> 8 * i);
+}
+
+/* All collateral of a platform in one file. */
+static void test_oe_endorsements(void **state) {
+    (void)state;
+    static const char *const names[] = {"tcb_info.json",   "tcb_signing_chain.pem", "pck_crl.der",
+                                        "root_ca_crl.der", "qe_identity.json",      "pck_crl_issuer_chain.pem"};
+    enum { COUNT = sizeof names / sizeof *names + 1 };
+    uint8_t *data = calloc(1, 1 << 17), *out = calloc(1, 1 << 17), *at = out;
+    size_t offsets[COUNT] = {0}, size = 4; /* element 0: its version */
+    data[0] = 1;
+    for (int i = 1; i < COUNT; i++) {
+        struct attest_bytes b = load(vector_path("sgx/icx-automata-b/collateral/%s", names[i - 1]));
+        offsets[i] = size;
+        memcpy(data + size, b.data, b.size);
+        size += b.size + 1; /* C strings */
+        free((void *)b.data);
+    }
+    put_le32(&at, 1), put_le32(&at, 2), put_le32(&at, size + 4 * COUNT), put_le32(&at, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        put_le32(&at, offsets[i]);
+    memcpy(at, data, size);
+    struct attest_bytes all = {out, (size_t)(at - out) + size};
+    struct attest_verifier *v = attest_verifier_new();
+    assert_true(attest_verifier_add(v, all));
+    appraise_file(v, vector_path("sgx/icx-automata-b/quote.bin"), NULL, parse_time("2025-08-30T00:00:00Z"), &result);
+    expect(result.accepted, "with Open Enclave's endorsements");
+    attest_verifier_free(v);
+    for (int i = 8; i < 16 + 4 * COUNT; i++) { /* sizes and offsets are the sender's */
+        out[i] ^= 0x80;
+        v = attest_verifier_new();
+        attest_verifier_add(v, all);
+        attest_verifier_free(v);
+        out[i] ^= 0x80;
+    }
+    free(data), free(out);
+}
+
 /* ---- SNP: certificates that fit equally well ---- */
 
 /* The VLEK of this report with another key in it: same names, same TCB. */
@@ -475,9 +516,11 @@ static void test_vtpm(void **state) {
 int main(void) {
     need_vectors();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_padding),   cmocka_unit_test(test_key_types),    cmocka_unit_test(test_td_bodies),
-        cmocka_unit_test(test_reasons),   cmocka_unit_test(test_open_enclave), cmocka_unit_test(test_several_vleks),
-        cmocka_unit_test(test_not_nitro), cmocka_unit_test(test_requests),     cmocka_unit_test(test_vtpm),
+        cmocka_unit_test(test_padding),       cmocka_unit_test(test_key_types),
+        cmocka_unit_test(test_td_bodies),     cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_open_enclave),  cmocka_unit_test(test_oe_endorsements),
+        cmocka_unit_test(test_several_vleks), cmocka_unit_test(test_not_nitro),
+        cmocka_unit_test(test_requests),      cmocka_unit_test(test_vtpm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,6 +138,7 @@ class Docs(unittest.TestCase):
 class Vendor(http.server.BaseHTTPRequestHandler):
     asked = []
     broken = None
+    intel = V / "sgx/icx-automata-b/collateral"  # what Intel serves
 
     def log_message(self, *_):
         pass
@@ -161,7 +162,8 @@ class Vendor(http.server.BaseHTTPRequestHandler):
             return
         if Vendor.broken == "html":
             return self.answer(b"<html>maintenance</html>")
-        case = V / "sgx/icx-automata-b/collateral"
+        case, tee = Vendor.intel, "tdx" if "tdx/" in str(Vendor.intel) else "sgx"
+        fmspc = json.loads((case / "tcb_info.json").read_text())["tcbInfo"]["fmspc"].lower()
         chain = lambda name: urllib.parse.quote((case / name).read_text())
         if url.path.startswith("/vcek/v1/"):
             product, rest = url.path.split("/")[3:5]
@@ -177,9 +179,9 @@ class Vendor(http.server.BaseHTTPRequestHandler):
                 want = {"blSPL": tcb[1], "teeSPL": tcb[2], "snpSPL": tcb[3], "ucodeSPL": tcb[7], "fmcSPL": tcb[0]} if turin else {"blSPL": tcb[0], "teeSPL": tcb[1], "snpSPL": tcb[6], "ucodeSPL": tcb[7]}
                 if chip.hex() == rest and {k: int(v[0]) for k, v in query.items()} == want and (report.parent / "vcek.der").exists():
                     return self.answer((report.parent / "vcek.der").read_bytes())
-        if url.path == "/sgx/certification/v4/tcb" and query["fmspc"] == ["00606a000000"]:
+        if url.path == f"/{tee}/certification/v4/tcb" and query["fmspc"] == [fmspc]:
             return self.answer((case / "tcb_info.json").read_bytes(), [("TCB-Info-Issuer-Chain", chain("tcb_signing_chain.pem"))])
-        if url.path == "/sgx/certification/v4/qe/identity":
+        if url.path == f"/{tee}/certification/v4/qe/identity":
             return self.answer((case / "qe_identity.json").read_bytes(), [("SGX-Enclave-Identity-Issuer-Chain", chain("tcb_signing_chain.pem"))])
         if url.path == "/sgx/certification/v4/pckcrl" and query == {"ca": ["platform"], "encoding": ["der"]}:
             return self.answer((case / "pck_crl.der").read_bytes(), [("SGX-PCK-CRL-Issuer-Chain", chain("pck_crl_issuer_chain.pem"))])
@@ -224,6 +226,13 @@ class Collateral(unittest.TestCase):
 
     def test_intel(self):
         self.fetch_and_verify(V / "sgx/icx-automata-b/quote.bin", "2025-08-30T00:00:00Z")
+
+    def test_intel_tdx(self):
+        sgx, Vendor.intel = Vendor.intel, V / "tdx/v5-td15-uptodate/collateral"
+        try:
+            self.fetch_and_verify(V / "tdx/v5-td15-uptodate/quote.bin", "2026-03-05T00:00:00Z")
+        finally:
+            Vendor.intel = sgx
 
     def test_urls(self):
         run = donjon("collateral", "fetch", "--dry-run", V / "tdx/v5-td15-uptodate/quote.bin")
