@@ -145,6 +145,11 @@ void attest_inspect(struct attest_verifier *v, const struct attest_evidence *e, 
     result_start(res, 0);
     describe_wrappers(res, e);
     res->tee = e->tee;
+    vtpm_describe(res, e);
+    for (size_t k = 0; k < e->chosen_count; k++) {
+        fact(res, "chosen_data_in", v_text(e->chosen[k].where));
+        fact_bytes(res, "chosen_data", e->chosen[k].data, CHOSEN_SIZE);
+    }
     if (e->tee == ATTEST_TEE_SNP) {
         struct snp_report report;
         if (!snp_parse(e->report, &report)) return;

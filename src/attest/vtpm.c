@@ -115,27 +115,47 @@ static bool signed_by_key(EVP_PKEY *key, const struct attest_evidence *e) {
     return ok;
 }
 
+/* PCR i as it was given, when the quote covers it; otherwise null. */
+static const uint8_t *covered_pcr(const struct attest_evidence *e, const struct vtpm_quote *q, size_t i) {
+    bool covered = (q->selected >> i & 1) && i < e->vtpm_pcrs.size / VTPM_PCR_SIZE;
+    return covered ? e->vtpm_pcrs.data + i * VTPM_PCR_SIZE : NULL;
+}
+
+static void describe(struct attest_result *res, const struct attest_evidence *e, const struct vtpm_quote *q) {
+    fact_bytes(res, "vtpm_nonce", q->nonce.data, q->nonce.size);
+    for (size_t i = 0; i < VTPM_PCRS; i++)
+        if (covered_pcr(e, q, i))
+            fact(res, v_format(res, "vtpm_pcr%zu", i).text, v_bytes(res, covered_pcr(e, q, i), VTPM_PCR_SIZE));
+}
+
+void vtpm_describe(struct attest_result *res, const struct attest_evidence *e) {
+    struct vtpm_quote q;
+    if (!e->vtpm_message.data) return;
+    const char *wrong = vtpm_quote_parse(e->vtpm_message, &q);
+    if (wrong)
+        fact(res, "vtpm_quote", v_text(wrong));
+    else
+        describe(res, e, &q);
+}
+
 static void check_pcrs(struct attest_result *res, const struct attest_evidence *e, const struct attest_policy *p,
                        const struct vtpm_quote *q) {
     uint8_t all[VTPM_PCRS * VTPM_PCR_SIZE], digest[32];
-    size_t size = 0, given = e->vtpm_pcrs.size / VTPM_PCR_SIZE;
+    size_t size = 0;
     bool complete = true;
     for (size_t i = 0; i < VTPM_PCRS; i++) {
-        if (!(q->selected >> i & 1)) continue;
-        complete &= i < given;
-        if (i < given) memcpy(all + size, e->vtpm_pcrs.data + i * VTPM_PCR_SIZE, VTPM_PCR_SIZE), size += VTPM_PCR_SIZE;
+        const uint8_t *value = covered_pcr(e, q, i);
+        complete &= value || !(q->selected >> i & 1);
+        if (value) memcpy(all + size, value, VTPM_PCR_SIZE), size += VTPM_PCR_SIZE;
     }
     bool ok = complete && sha256(all, size, digest) && memcmp(digest, q->digest.data, sizeof digest) == 0;
     check(res, ATTEST_RULE_VTPM_PCRS, ok, v_bytes(res, q->digest.data, q->digest.size),
           complete ? v_bytes(res, digest, sizeof digest) : v_text("values of selected PCRs are missing"));
     for (size_t i = 0; i < VTPM_PCRS; i++) {
-        bool covered = (q->selected >> i & 1) && i < given;
-        const uint8_t *value = covered ? e->vtpm_pcrs.data + i * VTPM_PCR_SIZE : NULL;
-        if (covered) fact(res, v_format(res, "vtpm_pcr%zu", i).text, v_bytes(res, value, VTPM_PCR_SIZE));
-        if (!p->vtpm.pcrs[i].count) continue;
-        if (covered)
+        const uint8_t *value = covered_pcr(e, q, i);
+        if (p->vtpm.pcrs[i].count && value)
             check_set(res, ATTEST_RULE_VTPM_POLICY, &p->vtpm.pcrs[i], value, VTPM_PCR_SIZE);
-        else
+        else if (p->vtpm.pcrs[i].count)
             check(res, ATTEST_RULE_VTPM_POLICY, false, v_format(res, "vTPM PCR%zu with an allowed value", i),
                   v_text("not in the quote"));
     }
@@ -161,6 +181,6 @@ void vtpm_check(struct attest_result *res, const struct attest_evidence *e, cons
                                     : "not valid"));
     EVP_PKEY_free(key);
     if (wrong) return;
-    fact_bytes(res, "vtpm_nonce", q.nonce.data, q.nonce.size);
+    describe(res, e, &q);
     check_pcrs(res, e, p, &q);
 }

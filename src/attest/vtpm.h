@@ -14,6 +14,8 @@ struct vtpm_quote {
 const char *vtpm_quote_parse(struct attest_bytes message, struct vtpm_quote *);
 /* Records vtpm.signature, vtpm.pcrs and the policy's vTPM rules. */
 void vtpm_check(struct attest_result *, const struct attest_evidence *, const struct attest_policy *);
+/* Facts: nonce and quoted PCRs. */
+void vtpm_describe(struct attest_result *, const struct attest_evidence *);
 /* What the tenant chose, out of the runtime data of an HCL report. */
 void hcl_read_runtime(struct attest_evidence *);
 
