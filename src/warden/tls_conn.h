@@ -7,9 +7,9 @@
  * of earlier writes is gone. So a peer that sends half a record keeps nobody from anything.
  *
  * Calls of the gate are what costs most in a virtual machine. So waiting brings along what has come (TLS_IN bytes for
- * each connection), and what a program writes while it has more than one ready connection before it is sent together,
- * when it waits next, or TLS_BATCH_NS after it began to serve them, whichever is first noticed. A program that has one
- * ready connection, or that does not use O_NONBLOCK, sends at once.
+ * each connection), and what a program writes while it has more than one ready connection before it is sent together
+ * when it waits next. A program that has one ready connection, or that does not use O_NONBLOCK, or that takes longer
+ * than TLS_BATCH_NS from one write to the next, sends at once.
  *
  * Memory of a connection: OpenSSL's own state, one record's buffer while a record is incomplete, and TLS_OUT bytes
  * while the socket does not take what was written. Never more: a write that does not fit is EAGAIN, or waits. */
