@@ -210,10 +210,13 @@ static int bio_read(BIO *b, char *data, size_t size, size_t *done) {
     BIO_clear_retry_flags(b);
     *done = 0;
     if (read_ahead(c, data, size, done)) return 1;
-    if (c->in_ended) BIO_set_flags(b, BIO_FLAGS_IN_EOF);
-    if (c->drained && !c->wait) BIO_set_retry_read(b); /* known without asking, once */
-    if (c->in_ended || (c->drained && !c->wait)) {
+    if (c->in_ended) {
+        BIO_set_flags(b, BIO_FLAGS_IN_EOF);
+        return 0;
+    }
+    if (c->drained && !c->wait) { /* known without asking, once */
         c->drained = false;
+        BIO_set_retry_read(b);
         return 0;
     }
     wasi_errno e = c->below->ops->recv(c->below, &v, 1, 0, c->wait ? 0 : WASI_FDFLAG_NONBLOCK, done, &flags);
@@ -693,6 +696,11 @@ static struct tls_conn *conn_new(struct tls *t, struct wasi_file *below, SSL_CTX
     return c;
 }
 
+struct wasi_file *tls_server_connection_new(struct tls *t, struct wasi_file *below, SSL_CTX *ctx) {
+    struct tls_conn *c = conn_new(t, below, ctx, true);
+    return c ? &c->file : NULL;
+}
+
 /* A DNS name goes into the greeting (SNI), an address does not (RFC 6066, section 3). */
 static bool expect_peer(SSL *ssl, const char *peer) {
     ASN1_OCTET_STRING *address = a2i_IPADDRESS(peer);
@@ -728,10 +736,8 @@ static wasi_errno listener_accept(struct wasi_file *f, uint16_t fdflags, uint16_
     if (e == WASI_SUCCESS) e = l->below->ops->accept(l->below, fdflags, child_fdflags, &below);
     if (e != WASI_SUCCESS) return e;
     if (l->fresh) l->fresh(l->fresh_ctx);
-    struct tls_conn *c = conn_new(l->tls, below, l->ctx, true);
-    if (!c) return WASI_ENOMEM;
-    *out = &c->file;
-    return WASI_SUCCESS;
+    *out = tls_server_connection_new(l->tls, below, l->ctx);
+    return *out ? WASI_SUCCESS : WASI_ENOMEM;
 }
 
 static void listener_close(struct wasi_file *f) {

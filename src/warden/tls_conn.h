@@ -67,6 +67,7 @@ void tls_init(struct tls *t, const struct tls_env *env);
  * certificate. `peer` is what a server's certificate must be for: a DNS name or an address. */
 struct wasi_file *tls_listener_new(struct tls *t, struct wasi_file *below, SSL_CTX *ctx, void (*fresh)(void *),
                                    void *fresh_ctx);
+struct wasi_file *tls_server_connection_new(struct tls *t, struct wasi_file *below, SSL_CTX *ctx);
 struct wasi_file *tls_connection_new(struct tls *t, struct wasi_file *below, SSL_CTX *ctx, const char *peer);
 
 /* struct wasi_host's `poll`, over these files' tokens and those of env.poll. */

@@ -318,6 +318,21 @@ class Blocking(unittest.TestCase):
             s.close()
 
 
+@unittest.skipUnless(os.environ.get("DONJON_SLOW"), "takes two thirds of the shortest life, a minute")
+class Renewal(unittest.TestCase):
+    def test_new_certificate_old_connection(self):
+        with Keep("web", LISTEN, more='[tls]\nlifetime = "60s"\n') as k:
+            with connect(k) as old:
+                before = old.getpeercert(True)
+                self.assertEqual(get(old, "/echo?before"), b"before")
+                time.sleep(42)
+                self.assertIn("the certificate was renewed", (connect(k).close(), k.said())[1])
+                with connect(k) as new:
+                    self.assertNotEqual(new.getpeercert(True), before)
+                    self.assertEqual(get(new, "/identity"), ssl.DER_cert_to_PEM_cert(new.getpeercert(True)).encode())
+                self.assertEqual(get(old, "/echo?after"), b"after")
+
+
 class SelfView(unittest.TestCase):
     """/run/donjon and the import, on a host that makes no evidence."""
 
