@@ -282,6 +282,15 @@ class Url(unittest.TestCase):
                 server.server_close()
             run = donjon("verify", "--url", "http://example.com")
             self.assertEqual(run.returncode, 125)
+            run = donjon("verify", "--url", "https://127.0.0.1:1")
+            self.assertEqual(run.returncode, 125)
+            self.assertIn("no connection", run.stderr)
+            server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)  # no TLS
+            threading.Thread(target=server.handle_request, daemon=True).start()
+            run = donjon("verify", "--url", f"https://127.0.0.1:{server.server_port}")
+            self.assertEqual(run.returncode, 125)
+            self.assertIn("the TLS handshake failed", run.stderr)
+            server.server_close()
 
 
 class KeepUrl(unittest.TestCase):

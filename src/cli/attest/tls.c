@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -25,6 +28,40 @@ static bool split_url(const char *url, char *host, size_t host_size, char *addre
     return n > 0 && (size_t)n < host_size && m > 0 && (size_t)m < address_size;
 }
 
+enum { PATIENCE = 20 /* seconds, for the connection and for each answer */ };
+
+/* Waits for the connection, but not for ever; what is refused is not tried again. */
+static bool connected(BIO *tcp) {
+    time_t end = time(NULL) + PATIENCE;
+    BIO_set_nbio(tcp, 1);
+    while (BIO_do_connect(tcp) <= 0)
+        if (!BIO_should_retry(tcp) || BIO_wait(tcp, end, 0) <= 0) return false;
+    return true;
+}
+
+static BIO *connect_to(const char *address) {
+    BIO *tcp = BIO_new_connect(address);
+    int fd = -1;
+    struct timeval patience = {.tv_sec = PATIENCE};
+    if (tcp && connected(tcp) && BIO_get_fd(tcp, &fd) >= 0 && BIO_socket_nbio(fd, 0) == 1 &&
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0)
+        return tcp;
+    BIO_free(tcp);
+    return NULL;
+}
+
+/* The server's certificates, its own first, in PEM. */
+static bool write_chain(BIO *pem, SSL *ssl) {
+    X509 *x = SSL_get1_peer_certificate(ssl);
+    bool ok = x && PEM_write_bio_X509(pem, x) == 1;
+    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
+    for (int i = 1; ok && i < sk_X509_num(chain); i++)
+        ok = PEM_write_bio_X509(pem, sk_X509_value(chain, i)) == 1;
+    X509_free(x);
+    return ok;
+}
+
 bool attest_fetch_certificate(const struct cli_verb *verb, const char *url, struct attest_bytes *out) {
     char host[256], address[300];
     if (!split_url(url, host, sizeof host, address, sizeof address)) {
@@ -32,19 +69,11 @@ bool attest_fetch_certificate(const struct cli_verb *verb, const char *url, stru
         return false;
     }
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-    BIO *bio = ctx ? BIO_new_ssl_connect(ctx) : NULL, *pem = BIO_new(BIO_s_mem());
-    SSL *ssl = NULL;
-    X509 *x = NULL;
-    bool ok = bio && pem && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) &&
-              BIO_set_conn_hostname(bio, address) == 1 && BIO_get_ssl(bio, &ssl) == 1 && ssl &&
-              SSL_set_tlsext_host_name(ssl, host) == 1 && BIO_do_connect(bio) == 1 && BIO_do_handshake(bio) == 1 &&
-              (x = SSL_get1_peer_certificate(ssl));
-    if (ok) {
-        ok = PEM_write_bio_X509(pem, x) == 1;
-        STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
-        for (int i = 1; ok && i < sk_X509_num(chain); i++)
-            ok = PEM_write_bio_X509(pem, sk_X509_value(chain, i)) == 1;
-    }
+    SSL *ssl = ctx && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) ? SSL_new(ctx) : NULL;
+    BIO *tcp = ssl ? connect_to(address) : NULL, *pem = BIO_new(BIO_s_mem());
+    const char *step = tcp ? "the TLS handshake failed" : "no connection";
+    if (tcp) SSL_set_bio(ssl, tcp, tcp);
+    bool ok = tcp && pem && SSL_set_tlsext_host_name(ssl, host) == 1 && SSL_connect(ssl) == 1 && write_chain(pem, ssl);
     char *text;
     long size = ok ? BIO_get_mem_data(pem, &text) : 0;
     uint8_t *copy = size > 0 ? malloc((size_t)size) : NULL;
@@ -52,12 +81,11 @@ bool attest_fetch_certificate(const struct cli_verb *verb, const char *url, stru
         memcpy(copy, text, (size_t)size);
     else {
         const char *reason = ERR_reason_error_string(ERR_peek_error());
-        cli_error(verb, "%s: cannot get a certificate: %s", url, reason ? reason : "no connection");
+        cli_error(verb, "%s: cannot get a certificate: %s%s%s", url, step, reason ? ": " : "", reason ? reason : "");
     }
     *out = (struct attest_bytes){copy, copy ? (size_t)size : 0};
-    X509_free(x);
     BIO_free(pem);
-    BIO_free_all(bio);
+    SSL_free(ssl);
     SSL_CTX_free(ctx);
     return copy;
 }
