@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The kvm keep beside the process keep, in one run: start, gate, compute, density, starts a second.
 
-    bench/kvm.py [BIN]      BIN: the build's bin directory (build/bin)
+    bench/kvm.py [BIN [PART...]]      BIN: the build's bin directory (build/bin); PART: starts gate calls compute density (all)
 
 Prints a table. Exits 77 where there are no kvm keeps."""
 import json, os, statistics, subprocess, sys, tempfile, time
@@ -150,7 +150,14 @@ def main():
         print("SKIP: no kvm keep here:", state["missing"])
         return 77
     print(f"{info['cpu']}, {info['kernel']}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    parts = sys.argv[2:] or ["starts", "gate", "calls", "compute", "density"]
     show("", *BACKENDS)
+    for part in parts:
+        PARTS[part]()
+    return 0
+
+
+def part_starts():
     with tempfile.NamedTemporaryFile(suffix=".wasm") as f:
         f.write(NOTHING)
         f.flush()
@@ -158,16 +165,24 @@ def main():
         spent = {b: sum(cpu_ms(DONJON, "run", "--backend", b, f.name) for _ in range(100)) / 100 for b in BACKENDS}
         show("CPU time of a whole run, ms", *(f"{spent[b]:.2f}" for b in BACKENDS))
         show("starts a second, 4 at a time", *(rate(b, f.name) for b in BACKENDS))
-    gate()
+
+
+def part_calls():
     print("-- system calls: an ordinary process, and the shim")
     inside()
+
+
+def part_compute():
     print("-- compute")
     compute()
+
+
+def part_density():
     print("-- density")
     both = [alive(b) for b in BACKENDS]
     show("keeps alive of 200", *(b[0] for b in both))
     show("memory of each (proportional set size)", *(b[1] for b in both))
-    return 0
 
 
+PARTS = {"starts": part_starts, "gate": gate, "calls": part_calls, "compute": part_compute, "density": part_density}
 sys.exit(main())

@@ -18,9 +18,16 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Long enough for the other side to wake up: two sides that both sleep would otherwise never meet again. */
+static uint32_t spin_again(const struct gate_spin *s) {
+    uint32_t half = s->most_ns / 2;
+    if (half > GATE_SPIN_AGAIN_NS) return half;
+    return s->most_ns < GATE_SPIN_AGAIN_NS ? s->most_ns : GATE_SPIN_AGAIN_NS;
+}
+
 void gate_spin_init(struct gate_spin *s, uint32_t most_ns) {
     s->most_ns = most_ns < GATE_SPIN_MOST_NS ? most_ns : GATE_SPIN_MOST_NS;
-    s->budget_ns = s->most_ns < GATE_SPIN_AGAIN_NS ? s->most_ns : GATE_SPIN_AGAIN_NS;
+    s->budget_ns = spin_again(s);
     s->pause = GATE_PAUSE_LEAST;
     s->pauses_left = 0;
 }
@@ -33,7 +40,7 @@ static void spin_paid(struct gate_spin *s) {
 static void spin_failed(struct gate_spin *s) {
     s->budget_ns /= 2;
     if (s->budget_ns >= GATE_SPIN_LEAST_NS) return;
-    s->budget_ns = s->most_ns < GATE_SPIN_AGAIN_NS ? s->most_ns : GATE_SPIN_AGAIN_NS;
+    s->budget_ns = spin_again(s);
     s->pauses_left = s->pause;
     s->pause = s->pause * 2 < GATE_PAUSE_MOST ? s->pause * 2 : GATE_PAUSE_MOST;
 }
@@ -64,9 +71,8 @@ bool gate_init(struct gate *g, struct gate_block *block, int bell, const _Atomic
     g->block = block;
     g->bell = bell;
     g->stop = stop;
-    uint32_t spin_ns = *(volatile uint32_t *)&block->spin_ns;
-    gate_spin_init(&g->quick, spin_ns);
-    gate_spin_init(&g->slow, spin_ns / 8);
+    gate_spin_init(&g->quick, *(volatile uint32_t *)&block->spin_ns);
+    gate_spin_init(&g->slow, *(volatile uint32_t *)&block->slow_spin_ns);
     return true;
 }
 

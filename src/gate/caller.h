@@ -11,8 +11,8 @@ struct gate_spin {
     uint32_t budget_ns, most_ns;
     uint32_t pause, pauses_left; /* in waits */
 };
-enum { GATE_SPIN_LEAST_NS = 2000, GATE_SPIN_AGAIN_NS = 16000, GATE_SPIN_MOST_NS = 50000 };
-enum { GATE_PAUSE_LEAST = 16, GATE_PAUSE_MOST = 1024 };
+enum { GATE_SPIN_LEAST_NS = 2000, GATE_SPIN_AGAIN_NS = 16000, GATE_SPIN_MOST_NS = 200000 };
+enum { GATE_PAUSE_LEAST = 16, GATE_PAUSE_MOST = 128 };
 void gate_spin_init(struct gate_spin *s, uint32_t most_ns);
 
 /* Spins until *word is no longer `old`: true, or the budget is used up: false. */

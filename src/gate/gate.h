@@ -233,6 +233,7 @@ struct gate_block {
     _Alignas(64) uint32_t magic; /* host, before the keep starts */
     uint32_t version;
     uint32_t spin_ns; /* how long the keep may usefully spin for a reply; 0 with one CPU. A hint: the keep bounds it */
+    uint32_t slow_spin_ns; /* the same for requests that may wait for the world: not longer than sleeping costs */
     _Alignas(64) _Atomic uint32_t asked;      /* keep */
     _Atomic uint32_t keep_sleeps;             /* keep raises, host takes down */
     _Alignas(64) _Atomic uint32_t answered;   /* host */

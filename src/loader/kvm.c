@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -35,6 +36,7 @@ struct keep {
     struct vm vm;
     pthread_t thread;
     int bell, keep_bell; /* two ends of one socket: the gate's, and the shim's through us */
+    int rings;           /* an eventfd: what the keep rings, in the kernel where that can be had */
     int warden, boot;    /* files */
     uint64_t plain_size; /* of the boot image, before its compiled code */
     uint64_t dense;      /* vm_create */
@@ -294,6 +296,11 @@ static void interrupt(struct keep *k) {
         arm(k, AGAIN_NS);
 }
 
+static void ring(struct keep *k) {
+    const uint64_t one = 1;
+    (void)!write(k->rings, &one, sizeof one);
+}
+
 static bool serve_exit(struct keep *k) {
     const struct kvm_run *run = k->vm.run;
     switch (run->exit_reason) {
@@ -301,7 +308,7 @@ static bool serve_exit(struct keep *k) {
         if (run->io.direction != KVM_EXIT_IO_OUT) break;
         if (run->io.port == SHIM_PORT) return serve_call(k);
         if (run->io.port != SHIM_PORT_BELL) break;
-        (void)!send(k->keep_bell, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ring(k);
         return true;
     case KVM_EXIT_INTR: return true;
     case KVM_EXIT_INTERNAL_ERROR:
@@ -331,6 +338,7 @@ static void *cpu_thread(void *arg) {
     }
     k->ended = true;
     shutdown(k->keep_bell, SHUT_RDWR);
+    ring(k);
     return NULL;
 }
 
@@ -354,10 +362,12 @@ static bool start_thread(struct keep *k) {
     return rc == 0;
 }
 
+/* How long each side may spin for the other: as long as sleeping, being rung for, and waking up takes. */
 static uint32_t spin_ns(void) {
+    enum { SPIN_NS = 150000 };
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return 0;
-    return GATE_SPIN_MOST_NS;
+    return SPIN_NS;
 }
 
 static bool start_machine(struct keep *k, char *error, size_t size) {
@@ -365,8 +375,11 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
     if (!what) {
         kvm_image_build(vm_memory(&k->vm), k->shim, &k->digests, k->mode, 0);
         tell(k);
-        gate_host_init(&k->gate, (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET), k->bell,
-                       spin_ns());
+        struct gate_block *block = (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET);
+        gate_host_init(&k->gate, block, k->bell, spin_ns());
+        k->gate.rings = k->rings;
+        vm_ring(&k->vm, k->rings);
+        block->slow_spin_ns = spin_ns(); /* sleeping takes two exits of the machine */
         what = vm_start(&k->vm, (const struct shim_header *)(const void *)k->shim, k->mode);
     }
     if (!what && !set_kick_mask(k)) what = "set the virtual CPU's signal mask";
@@ -383,6 +396,7 @@ static void free_keep(struct keep *k) {
     if (k->boot >= 0) close(k->boot);
     if (k->bell >= 0) close(k->bell);
     if (k->keep_bell >= 0) close(k->keep_bell);
+    if (k->rings >= 0) close(k->rings);
     if (k->have_timer) timer_delete(k->timer);
     free(k->shim);
     free(k);
@@ -424,12 +438,15 @@ static struct keep *kvm_start(const struct keep_image *image, char *error, size_
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) pair[0] = pair[1] = -1;
     k->bell = pair[0];
     k->keep_bell = pair[1];
+    k->rings = eventfd(0, EFD_CLOEXEC);
     k->warden = open(image->warden, O_RDONLY | O_CLOEXEC);
     k->boot = fcntl(image->boot_fd, F_DUPFD_CLOEXEC, 3);
     k->plain_size = image->boot_size - image->code_size;
     /* code: checked, read, installed, each a copy */
     k->dense = 3 * (uint64_t)image->code_size;
-    if (k->warden < 0)
+    if (k->rings < 0 || k->bell < 0)
+        snprintf(error, size, "cannot make a doorbell: %s", strerror(errno));
+    else if (k->warden < 0)
         snprintf(error, size, "cannot start the warden %s: %s", image->warden, strerror(errno));
     else if (find_shim(k, image->warden, error, size) && find_digests(k, image->warden, error, size)) {
         add_code(k, image);

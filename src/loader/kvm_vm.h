@@ -24,6 +24,8 @@ struct vm {
 const char *vm_create(struct vm *vm, uint64_t dense);
 /* The virtual CPU, about to enter the shim that is in memory. */
 const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode);
+/* Writes to SHIM_PORT_BELL count in an eventfd, without an exit, where KVM can do that. */
+void vm_ring(struct vm *vm, int eventfd);
 /* More private memory, behind what there is. False: the machine has no more. */
 bool vm_grow(struct vm *vm, uint64_t size);
 void vm_destroy(struct vm *vm);

@@ -47,9 +47,10 @@ static bool process_probe(char *missing, size_t size) {
 
 /* How long each side may spin for the other: not at all when they would share the only CPU. */
 static uint32_t spin_ns(void) {
+    enum { SPIN_NS = 50000 };
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return 0;
-    return GATE_SPIN_MOST_NS;
+    return SPIN_NS;
 }
 
 /* A descriptor moved above those that the keep will have. -1: failed; the old one is closed in any case. */
