@@ -452,7 +452,7 @@ def section_compile(modules):
 
 def section_curve():
     say("## Compile speed by the size of one function\n")
-    say("MiB of wasm per CPU second, machine code out/in in brackets; shapes: `bench/shapes.py`. `-`: beyond a limit for modules.\n")
+    say("MiB of wasm per CPU second, in brackets machine code and the compiler's peak memory, both against the module; shapes: `bench/shapes.py`. `-`: beyond a limit for modules.\n")
     sizes, rows = (64, 256, 1024, 4096), []
     with tempfile.NamedTemporaryFile(suffix=".wasm") as f:
         for name in shapes.NAMES:
@@ -465,7 +465,7 @@ def section_curve():
                 if r.code or len(out) < 6:
                     rows[-1].append("-")
                 else:
-                    rows[-1].append(f"{int(out[1]) / 2**20 / float(out[3]):.1f} ({int(out[4]) / int(out[1]):.1f})")
+                    rows[-1].append(f"{int(out[1]) / 2**20 / float(out[3]):.1f} ({int(out[4]) / int(out[1]):.1f}, {int(out[5]) / int(out[1]):.0f})")
     progress("")
     table(["shape"] + [f"{k} KiB" for k in sizes], rows)
 
