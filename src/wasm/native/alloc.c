@@ -490,6 +490,8 @@ static void resolve_edge(struct alloc *a, uint32_t e) {
         if (!(f->ins.v[phi].flags & INS_LIVE)) continue;
         uint8_t r = a->out->at[phi].def;
         uint32_t dest = r == REG_NONE ? LOC_SLOT | phi : LOC_REG | (uint32_t)r, source = loc(a, arg);
+        /* From slot to slot: mostly they will be the same one; what is left is found when slots are known. */
+        if (r == REG_NONE && (source & LOC_KIND) == LOC_SLOT) continue;
         if (dest != source) emit_move(a, dest, source, arg);
     }
     for (uint32_t k = 0; k < from.n; k++)
@@ -1010,17 +1012,33 @@ static bool stored_already(struct alloc *a, const struct move *m) {
            a->out->slot[m->value] == a->out->slot[m->to & ~LOC_KIND];
 }
 
-static void sequence(struct sequencer *q, uint32_t first, uint32_t n) {
+static void take_in(struct sequencer *q, struct move m) {
+    if (stored_already(q->a, &m)) return;
+    q->in.v[q->in.n++] = m;
+    if (readers(q, m.from)) ++*readers(q, m.from);
+    if (writer(q, m.to)) *writer(q, m.to) = q->in.n;
+}
+
+/* From slot to slot (resolve_edge): what no other move of the edge writes. */
+static void take_in_slots(struct sequencer *q, const struct edge *e) {
+    const struct fn *f = q->a->f;
+    const struct block *to = &f->blocks.v[e->to];
+    for (uint32_t k = 0; k < to->n_phis; k++) {
+        const ref phi = to->first + k, arg = f->args.v[e->args + k];
+        if (!(f->ins.v[phi].flags & INS_LIVE) || q->a->out->at[phi].def != REG_NONE || is_const(q->a, arg)) continue;
+        if (!*writer(q, LOC_SLOT | phi) && (f->ins.v[arg].flags & INS_SPILL))
+            take_in(q, (struct move){LOC_SLOT | phi, LOC_SLOT | arg, arg});
+    }
+}
+
+/* Puts moves that are made at once in order; those of an edge, if it is one. */
+static void sequence(struct sequencer *q, uint32_t first, uint32_t n, const struct edge *e) {
     struct alloc *a = q->a;
     q->in.n = 0;
-    if (!vec_reserve(a->f, &q->in, sizeof(struct move), n)) a->ok = false;
-    for (uint32_t k = 0; k < n && a->ok; k++) {
-        struct move m = a->f->moves.v[first + k];
-        if (stored_already(a, &m)) continue;
-        q->in.v[q->in.n++] = m;
-        if (readers(q, m.from)) ++*readers(q, m.from);
-        if (writer(q, m.to)) *writer(q, m.to) = q->in.n;
-    }
+    if (!vec_reserve(a->f, &q->in, sizeof(struct move), n + (e ? a->f->blocks.v[e->to].n_phis : 0))) a->ok = false;
+    for (uint32_t k = 0; k < n && a->ok; k++)
+        take_in(q, a->f->moves.v[first + k]);
+    if (e && a->ok) take_in_slots(q, e);
     for (uint32_t k = 0; k < q->in.n && a->ok; k++)
         if (q->in.v[k].to && !(readers(q, q->in.v[k].to) && *readers(q, q->in.v[k].to))) flush(q, k);
     /* What is left are cycles, in which each location is read once: keep one source aside. */
@@ -1052,7 +1070,7 @@ static void sequence_moves(struct alloc *a) {
             uint32_t first = a->out->moves_at[2 * i], n = a->out->moves_at[2 * i + 1] - first;
             a->out->moves_at[2 * i] = q.out.n;
             if (moves_are_parallel(&f->ins.v[i]))
-                sequence(&q, first, n);
+                sequence(&q, first, n, NULL);
             else
                 for (uint32_t k = 0; k < n; k++)
                     append_move(&q, f->moves.v[first + k]);
@@ -1062,7 +1080,7 @@ static void sequence_moves(struct alloc *a) {
             struct edge *e = &f->edges.v[blk->edges + k];
             uint32_t first = e->moves;
             e->moves = q.out.n;
-            sequence(&q, first, e->n_moves);
+            sequence(&q, first, e->n_moves, e);
             e->n_moves = q.out.n - e->moves;
         }
     }

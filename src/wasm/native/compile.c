@@ -13,6 +13,26 @@ static void release(struct fn *f) {
         p->realloc(p->ctx, all[k], 0);
 }
 
+/* Gives back what a big array has too much: from here on it does not grow. */
+static void trim(struct fn *f, void *vec, size_t item) {
+    VEC(char) *v = vec;
+    if ((v->cap - v->n) * item < 64 << 10) return;
+    void *less = f->platform->realloc(f->platform->ctx, v->v, (v->n + 1) * item);
+    if (!less) return;
+    f->memory_left += (v->cap - v->n - 1) * item;
+    v->v = less;
+    v->cap = v->n + 1;
+}
+
+static void trim_all(struct fn *f) {
+    trim(f, &f->ins, sizeof *f->ins.v);
+    trim(f, &f->blocks, sizeof *f->blocks.v);
+    trim(f, &f->edges, sizeof *f->edges.v);
+    trim(f, &f->args, sizeof *f->args.v);
+    trim(f, &f->preds, sizeof *f->preds.v);
+    trim(f, &f->calls, sizeof *f->calls.v);
+}
+
 /* Budgets (ir.h). Compiled programs take some 100 bytes and 20 counted steps a byte of code. */
 enum { MEMORY_LEAST = 64 << 20, MEMORY_A_BYTE = 512, MEMORY_MOST = 1 << 30, WORK_LEAST = 32 << 20, WORK_A_BYTE = 1024 };
 
@@ -21,6 +41,7 @@ static bool within(uint64_t memory, uint64_t work, struct fn *f, struct compile_
     f->memory_left = memory;
     f->work_left = work;
     bool ok = ir_build(f);
+    if (ok) trim_all(f);
     if (ok) ir_select(f);
     if (ok && opt->dump) ir_dump(f, opt);
     ok = ok && !f->failed && allocate(f, &al);
