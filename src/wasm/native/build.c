@@ -81,8 +81,9 @@ struct level {
     uint32_t at, mark, next_loop;
 };
 enum {
-    INLINE_MOST = 96,      /* bytes of a function's body */
-    INLINE_RECURSIONS = 2, /* of a function in itself */
+    INLINE_MOST = 48,        /* bytes of a function's body; */
+    INLINE_MOST_ITSELF = 96, /* of one that calls itself */
+    INLINE_RECURSIONS = 2,   /* of a function in itself */
     INLINE_LOCALS = 32,
 };
 
@@ -93,8 +94,9 @@ struct builder {
     uint32_t at, mark; /* the instruction: byte offset, and as in struct ins */
     struct level levels[INLINE_DEPTH + 1];
     uint32_t level;
-    uint32_t inline_left;  /* bytes that may still be inlined */
-    uint32_t known_locals; /* how many have had their arrays' entries initialised */
+    uint32_t inline_left;    /* bytes that may still be inlined; */
+    uint32_t recursion_left; /* of functions in themselves */
+    uint32_t known_locals;   /* how many have had their arrays' entries initialised */
 
     bool dead;     /* code here is not reached */
     ref fuel;      /* the current block's charge; 0 before its first instruction */
@@ -1100,14 +1102,21 @@ static bool can_inline(const struct builder *b, const uint8_t *p, const uint8_t 
     return true;
 }
 
+/* How often the function is being built already. */
+static uint32_t recursions_of(const struct builder *b, uint32_t func) {
+    uint32_t n = 0;
+    for (uint32_t k = 0; k <= b->level; k++)
+        n += b->levels[k].func == func;
+    return n;
+}
+
 static bool wants_inlining(const struct builder *b, uint32_t func) {
     const struct module *m = b->m;
     if (b->f->fuel || b->memory_locals || func < m->n_func_imports || b->level == INLINE_DEPTH) return false;
     const struct func_body *body = &m->bodies[func - m->n_func_imports];
-    uint32_t recursions = 0;
-    for (uint32_t k = 0; k <= b->level; k++)
-        recursions += b->levels[k].func == func;
-    if (body->size > INLINE_MOST || body->size > b->inline_left || recursions > INLINE_RECURSIONS) return false;
+    const uint32_t recursions = recursions_of(b, func);
+    if (body->size > (recursions ? INLINE_MOST_ITSELF : INLINE_MOST) || recursions > INLINE_RECURSIONS) return false;
+    if (body->size > (recursions ? b->recursion_left : b->inline_left)) return false;
     const uint8_t *p = m->data + body->offset;
     return can_inline(b, p, p + body->size);
 }
@@ -1129,7 +1138,8 @@ static void inline_call(struct builder *b, uint32_t func, const struct functype 
                             .mark = b->mark,
                             .next_loop = b->next_loop};
     b->p = b->m->data + body->offset;
-    b->inline_left -= body->size;
+    uint32_t *left = recursions_of(b, func) ? &b->recursion_left : &b->inline_left;
+    *left -= body->size;
     if (!vec_push(f, f->inlined, ((struct inlined){func, b->mark})) || !read_locals(b, t)) return;
     b->levels[++b->level] = l;
     b->next_loop = b->scan_loops.n;
@@ -1607,7 +1617,8 @@ bool ir_build(struct fn *f) {
     vec_reserve(f, &b.stack, sizeof *b.stack.v, 1);
     vec_reserve(f, &b.matrix, sizeof *b.matrix.v, 1);
     b.levels[0] = (struct level){.func = f->index, .outermost_loop_at = NONE32};
-    b.inline_left = 3 * INLINE_MOST + body->size / 2;
+    b.inline_left = INLINE_MOST + body->size / 3;
+    b.recursion_left = 3 * INLINE_MOST_ITSELF;
     if (read_locals(&b, f->type)) {
         scan(&b, b.p, end);
         b.epoch = b.scan_loops.n + 1;
