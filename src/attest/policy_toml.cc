@@ -60,42 +60,12 @@ bool walk(Reader &r, const toml::table &table, const std::string &prefix) {
 
 } // namespace
 
-namespace {
-
-enum : size_t { policy_max = 1 << 20 };
-
-bool refuse(Reader &r, std::string_view text, size_t offset, const char *what) {
-    auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
-    std::snprintf(r.error, r.error_size, "line %ld: %s", static_cast<long>(line), what);
-    return false;
-}
-
-bool read(Reader &r, std::string_view text) {
-    if (text.size() > policy_max) return refuse(r, text, 0, "expected at most 1 MiB of TOML");
-    size_t at = toml_hardened::forbidden(text);
-    if (at != std::string_view::npos) return refuse(r, text, at, "a control character, which TOML does not allow");
-    at = toml_hardened::key_scan{text}.too_deep();
-    if (at != std::string_view::npos) return refuse(r, text, at, "a key of too many parts");
-    toml::parse_result parsed = toml::parse(text);
-    if (parsed) return walk(r, parsed.table(), "");
-    std::snprintf(r.error, r.error_size, "line %u: %s", static_cast<unsigned>(parsed.error().source().begin.line),
-                  std::string(parsed.error().description()).c_str());
-    return false;
-}
-
-} // namespace
-
 extern "C" bool attest_policy_read(struct attest_policy *policy, const char *text, size_t size, char *error,
                                    size_t error_size) {
     attest_policy_strict(policy);
     Reader r{policy, error, error_size};
-    try {
-        if (read(r, std::string_view(text, size))) return true;
-    } catch (const toml_assertion &) {
-        std::snprintf(error, error_size, "not TOML");
-    } catch (...) {
-        std::snprintf(error, error_size, "out of memory");
-    }
+    if (toml_hardened::read({text, size}, error, error_size, [&](const toml::table &t) { return walk(r, t, ""); }))
+        return true;
     attest_policy_free(policy);
     return false;
 }

@@ -33,6 +33,8 @@ struct blob {
 void blob_free(struct blob *);
 /* Room for at least `size` bytes more; false above `most`, or without memory. */
 bool blob_append(struct blob *, size_t *capacity, const void *data, size_t size, uint64_t most);
+/* A new file of this name, whole; errno says why not. */
+bool write_new(int dir, const char *name, const void *data, size_t size);
 bool digest_of(const void *data, size_t size, char digest[PACKAGE_DIGEST]);
 /* "sha256:" and 64 lower-case hexadecimal digits, nothing else. */
 bool digest_valid(const char *);

@@ -44,19 +44,11 @@ static bool read_at(int dir, const char *name, uint64_t most, struct blob *out, 
 static bool write_at(int dir, const char *name, const void *data, size_t size, char *error) {
     char part[128];
     snprintf(part, sizeof part, ".%.80s.%ld", name, (long)getpid());
-    int fd = openat(dir, part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    bool ok = fd >= 0;
-    for (size_t done = 0; ok && done < size;) {
-        ssize_t put = write(fd, (const uint8_t *)data + done, size - done);
-        ok = put > 0;
-        if (ok) done += (size_t)put;
-    }
-    ok = ok && !fsync(fd);
-    if (fd >= 0) close(fd);
-    ok = ok && !renameat(dir, part, dir, name);
-    if (!ok) package_fail(error, "%s: %s", name, strerror(errno));
-    if (!ok && fd >= 0) unlinkat(dir, part, 0);
-    return ok;
+    bool made = write_new(dir, part, data, size);
+    if (made && !renameat(dir, part, dir, name)) return true;
+    package_fail(error, "%s: %s", name, strerror(errno));
+    if (made) unlinkat(dir, part, 0);
+    return false;
 }
 
 /* ---- The index ---- */

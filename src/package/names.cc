@@ -43,27 +43,14 @@ struct Walk {
     }
 };
 
-bool read(Walk &w, std::string_view text) {
-    if (toml_hardened::forbidden(text) != std::string_view::npos ||
-        toml_hardened::key_scan{text}.too_deep() != std::string_view::npos)
-        return package_fail(w.error, "the configuration is not TOML");
-    toml::parse_result parsed = toml::parse(text);
-    if (parsed) return w.table(parsed.table(), false);
-    return package_fail(w.error, "the configuration: line %u: %s",
-                        static_cast<unsigned>(parsed.error().source().begin.line),
-                        std::string(parsed.error().description()).c_str());
-}
-
 } // namespace
 
 extern "C" bool config_names(const char *text, size_t size, bool (*each)(void *, const char *, bool), void *context,
                              char *error) {
     Walk w{each, context, error};
-    try {
-        return read(w, std::string_view(text, size));
-    } catch (const toml_assertion &) {
-        return package_fail(error, "the configuration is not TOML");
-    } catch (...) {
-        return package_fail(error, "out of memory");
-    }
+    char why[200] = "";
+    bool ok =
+        toml_hardened::read({text, size}, why, sizeof why, [&](const toml::table &t) { return w.table(t, false); });
+    if (*why) package_fail(error, "the configuration: %s", why); /* `each` has said its own */
+    return ok;
 }

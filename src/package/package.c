@@ -138,15 +138,8 @@ static bool write_below(int root, const char *path, const void *data, size_t siz
         close(dir);
         dir = inner;
     }
-    int fd = dir < 0 ? -1 : openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    bool ok = fd >= 0;
-    for (size_t done = 0; ok && done < size;) {
-        ssize_t put = write(fd, (const uint8_t *)data + done, size - done);
-        ok = put > 0;
-        if (ok) done += (size_t)put;
-    }
+    bool ok = dir >= 0 && write_new(dir, path, data, size);
     if (!ok) package_fail(error, "%s: %s", path, strerror(errno));
-    if (fd >= 0) close(fd);
     if (dir >= 0) close(dir);
     return ok;
 }

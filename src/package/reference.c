@@ -1,5 +1,7 @@
 /* References, digests, names. */
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +38,22 @@ bool blob_append(struct blob *b, size_t *capacity, const void *data, size_t size
     if (size) memcpy(b->data + b->size, data, size);
     b->size += size;
     return true;
+}
+
+bool write_new(int dir, const char *name, const void *data, size_t size) {
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    bool ok = fd >= 0;
+    for (size_t done = 0; ok && done < size;) {
+        ssize_t put = write(fd, (const uint8_t *)data + done, size - done);
+        ok = put > 0;
+        if (ok) done += (size_t)put;
+    }
+    ok = ok && !fsync(fd);
+    int why = errno;
+    if (fd >= 0) close(fd);
+    if (!ok && fd >= 0) unlinkat(dir, name, 0);
+    errno = why;
+    return ok;
 }
 
 bool digest_of(const void *data, size_t size, char digest[PACKAGE_DIGEST]) {

@@ -255,11 +255,12 @@ static void url_for(const struct registry *r, const char *kind, const char *what
              r->store.reference->name, kind, what);
 }
 
-static bool get_manifest(struct store *s, const char *target, struct blob *out, bool *missing, char *error) {
-    struct registry *r = (struct registry *)s;
+/* A GET whose answer, of at most `most` bytes, becomes *out. */
+static bool fetch(struct registry *r, const char *kind, const char *what, const char *accept, uint64_t most,
+                  struct blob *out, bool *missing, char *error) {
     char url[URL_MAX];
-    url_for(r, "manifests", target, url);
-    struct exchange x = {.method = "GET", .url = url, .accept = MEDIA_MANIFEST, .most = PACKAGE_MANIFEST_MAX};
+    url_for(r, kind, what, url);
+    struct exchange x = {.method = "GET", .url = url, .accept = accept, .most = most};
     bool ok = ask(r, &x, error);
     *missing = ok && x.status == 404;
     if (ok && x.status != 200) ok = refused(&x, error);
@@ -270,18 +271,13 @@ static bool get_manifest(struct store *s, const char *target, struct blob *out, 
     return ok;
 }
 
+static bool get_manifest(struct store *s, const char *target, struct blob *out, bool *missing, char *error) {
+    return fetch((struct registry *)s, "manifests", target, MEDIA_MANIFEST, PACKAGE_MANIFEST_MAX, out, missing, error);
+}
+
 static bool get_blob(struct store *s, const char *digest, uint64_t size, struct blob *out, char *error) {
-    struct registry *r = (struct registry *)s;
-    char url[URL_MAX];
-    url_for(r, "blobs", digest, url);
-    struct exchange x = {.method = "GET", .url = url, .most = size};
-    bool ok = ask(r, &x, error);
-    if (ok && x.status != 200) ok = refused(&x, error);
-    if (ok)
-        *out = x.answer;
-    else
-        blob_free(&x.answer);
-    return ok;
+    bool missing;
+    return fetch((struct registry *)s, "blobs", digest, NULL, size, out, &missing, error);
 }
 
 /* Where the upload goes: the Location, which may be relative, with the digest. */

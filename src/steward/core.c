@@ -109,7 +109,7 @@ static void describe_grant(json_t *entry, const struct steward_grant *g) {
     json_object_set_new(entry, "tee", json_string(attest_tee_names[g->result.tee]));
 }
 
-static json_t *reasons_json(const struct steward_decision *d) {
+json_t *steward_reasons_json(const struct steward_decision *d) {
     json_t *list = json_array();
     for (size_t i = 0; i < d->reason_count; i++) {
         /* Certificates put anything into texts. */
@@ -132,7 +132,7 @@ static void refuse(struct steward *s, const struct steward_request *r, const cha
     s->refused++;
     if (d->outcome == STEWARD_UNABLE || !r->x) return;
     json_t *entry = describe(r, "refused", peer);
-    json_object_set_new(entry, "reasons", reasons_json(d));
+    json_object_set_new(entry, "reasons", steward_reasons_json(d));
     if (!steward_audit_append(&s->audit, now, entry)) unable(d, "audit", s->audit.broken);
 }
 
@@ -250,7 +250,7 @@ char *steward_appraise(struct steward *s, struct attest_bytes bytes, const char 
     describe_grant(entry, &grant);
     if (EVP_Digest(token, *size, digest, NULL, EVP_sha256(), NULL) == 1)
         set_digest(entry, "token", digest, sizeof digest);
-    if (!grant.result.accepted) json_object_set_new(entry, "reasons", reasons_json(d));
+    if (!grant.result.accepted) json_object_set_new(entry, "reasons", steward_reasons_json(d));
     if (steward_audit_append(&s->audit, now, entry)) {
         s->appraised++;
         d->outcome = STEWARD_ISSUED;

@@ -128,16 +128,8 @@ static enum MHD_Result answer_json(struct MHD_Connection *c, unsigned status, co
 /* RFC 9457. */
 static enum MHD_Result problem(struct MHD_Connection *c, unsigned status, const char *title,
                                const struct steward_decision *d) {
-    json_t *json = json_pack("{s:s, s:i}", "title", title, "status", (int)status), *reasons = json_array();
-    for (size_t i = 0; d && i < d->reason_count; i++) {
-        json_t *text = json_string(d->reasons[i].text);
-        json_array_append_new(reasons, json_pack("{s:s, s:o}", "rule", d->reasons[i].rule, "text",
-                                                 text ? text : json_string("(not UTF-8)")));
-    }
-    if (d)
-        json_object_set_new(json, "reasons", reasons);
-    else
-        json_decref(reasons);
+    json_t *json = json_pack("{s:s, s:i}", "title", title, "status", (int)status);
+    if (d) json_object_set_new(json, "reasons", steward_reasons_json(d));
     return answer_json(c, status, "application/problem+json", json);
 }
 

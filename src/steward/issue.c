@@ -4,22 +4,11 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
 #include "steward.h"
 
-enum { BACKDATED = 60 /* clocks of clients that are a little slow */, LIFE_MIN = 60, SERIAL = 16 };
-
-static bool set_serial(X509 *x) {
-    uint8_t bytes[SERIAL];
-    BIGNUM *number = NULL;
-    bool ok = RAND_bytes(bytes, sizeof bytes) == 1;
-    bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40); /* RFC 5280, 4.1.2.2: positive; and always of the same length */
-    ok = ok && (number = BN_bin2bn(bytes, sizeof bytes, NULL)) && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x));
-    BN_free(number);
-    return ok;
-}
+enum { BACKDATED = 60 /* clocks of clients that are a little slow */, LIFE_MIN = 60 };
 
 static int64_t seconds(const ASN1_TIME *t) {
     struct tm tm;
@@ -56,7 +45,7 @@ static X509 *begin(struct steward *s, EVP_PKEY *key, int64_t now, int64_t until,
     X509 *x = X509_new();
     int64_t from = now - BACKDATED, ca_from = seconds(X509_get0_notBefore(s->ca));
     if (from < ca_from) from = ca_from;
-    bool ok = x && X509_set_version(x, X509_VERSION_3) && set_serial(x) &&
+    bool ok = x && X509_set_version(x, X509_VERSION_3) && steward_set_serial(x) &&
               ASN1_TIME_set(X509_getm_notBefore(x), from) && ASN1_TIME_set(X509_getm_notAfter(x), until) &&
               set_subject(x, name) && X509_set_issuer_name(x, X509_get_subject_name(s->ca)) && X509_set_pubkey(x, key);
     if (ok) return x;

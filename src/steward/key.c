@@ -107,21 +107,26 @@ static bool add_extension(X509 *x, int nid, const char *value) {
     return ok;
 }
 
+bool steward_set_serial(X509 *x) {
+    uint8_t bytes[16];
+    BIGNUM *number = NULL;
+    bool ok = RAND_bytes(bytes, sizeof bytes) == 1;
+    bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40);
+    ok = ok && (number = BN_bin2bn(bytes, sizeof bytes, NULL)) && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x));
+    BN_free(number);
+    return ok;
+}
+
 X509 *steward_authority_make(EVP_PKEY *key, const char *name, int64_t now, int64_t lifetime) {
     X509 *x = X509_new();
-    uint8_t serial[16];
-    BIGNUM *number = NULL;
-    bool ok = x && RAND_bytes(serial, sizeof serial) == 1;
-    serial[0] = (uint8_t)((serial[0] & 0x7f) | 0x40); /* positive, and of full length */
-    ok = ok && (number = BN_bin2bn(serial, sizeof serial, NULL)) &&
-         BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x)) && X509_set_version(x, X509_VERSION_3) &&
-         ASN1_TIME_set(X509_getm_notBefore(x), now) && ASN1_TIME_set(X509_getm_notAfter(x), now + lifetime) &&
-         X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_UTF8, (const uint8_t *)name, -1, -1, 0) &&
-         X509_set_issuer_name(x, X509_get_subject_name(x)) && X509_set_pubkey(x, key) &&
-         add_extension(x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
-         add_extension(x, NID_key_usage, "critical,keyCertSign,cRLSign,digitalSignature") && /* the last: EAR */
-         add_extension(x, NID_subject_key_identifier, "hash") && X509_sign(x, key, steward_key_digest(key)) > 0;
-    BN_free(number);
+    bool ok =
+        x && steward_set_serial(x) && X509_set_version(x, X509_VERSION_3) &&
+        ASN1_TIME_set(X509_getm_notBefore(x), now) && ASN1_TIME_set(X509_getm_notAfter(x), now + lifetime) &&
+        X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_UTF8, (const uint8_t *)name, -1, -1, 0) &&
+        X509_set_issuer_name(x, X509_get_subject_name(x)) && X509_set_pubkey(x, key) &&
+        add_extension(x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+        add_extension(x, NID_key_usage, "critical,keyCertSign,cRLSign,digitalSignature") && /* the last: EAR */
+        add_extension(x, NID_subject_key_identifier, "hash") && X509_sign(x, key, steward_key_digest(key)) > 0;
     ERR_clear_error();
     if (ok) return x;
     X509_free(x);

@@ -52,35 +52,10 @@ bool walk(Reader &r, const toml::table &table, const std::string &prefix) {
     return true;
 }
 
-bool refuse(Reader &r, std::string_view text, size_t offset, const char *what) {
-    auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
-    std::snprintf(r.error, SETTINGS_ERROR, "line %ld: %s", static_cast<long>(line), what);
-    return false;
-}
-
-bool read(Reader &r, std::string_view text) {
-    if (text.size() > SETTINGS_BYTES_MAX) return refuse(r, text, 0, "expected at most 1 MiB of TOML");
-    size_t at = toml_hardened::forbidden(text);
-    if (at != std::string_view::npos) return refuse(r, text, at, "a control character, which TOML does not allow");
-    at = toml_hardened::key_scan{text}.too_deep();
-    if (at != std::string_view::npos) return refuse(r, text, at, "a key of too many parts");
-    toml::parse_result parsed = toml::parse(text);
-    if (parsed) return walk(r, parsed.table(), "");
-    std::snprintf(r.error, SETTINGS_ERROR, "line %u: %s", static_cast<unsigned>(parsed.error().source().begin.line),
-                  std::string(parsed.error().description()).c_str());
-    return false;
-}
-
 } // namespace
 
 extern "C" bool steward_toml_walk(steward_settings *settings, const char *text, size_t size, char *error) {
     Reader r{settings, error};
-    try {
-        return read(r, std::string_view(text, size));
-    } catch (const toml_assertion &) {
-        std::snprintf(error, SETTINGS_ERROR, "not TOML");
-    } catch (...) {
-        std::snprintf(error, SETTINGS_ERROR, "out of memory");
-    }
-    return false;
+    return toml_hardened::read({text, size}, error, SETTINGS_ERROR,
+                               [&](const toml::table &t) { return walk(r, t, ""); });
 }

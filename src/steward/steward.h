@@ -108,6 +108,8 @@ bool steward_key_load(struct steward_key *, const char *path_or_uri, const char 
 void steward_key_free(struct steward_key *);
 /* The digest to sign with; null for keys that bring their own. */
 const EVP_MD *steward_key_digest(const EVP_PKEY *);
+/* A random serial number: positive (RFC 5280, 4.1.2.2), and always of the same length. */
+bool steward_set_serial(X509 *);
 /* A self-signed authority for `key`. */
 X509 *steward_authority_make(EVP_PKEY *key, const char *name, int64_t now, int64_t lifetime);
 
@@ -149,6 +151,7 @@ struct steward_decision {
 void steward_certify(struct steward *, struct attest_bytes request, const char *peer, int64_t now,
                      struct steward_decision *);
 void steward_decision_free(struct steward_decision *);
+struct json_t *steward_reasons_json(const struct steward_decision *); /* [{"rule":..., "text":...}] */
 
 /* Appraises evidence by the policy of one rule (or, null, by the first that accepts it) and gives an EAR. The evidence
  * must have this report data (64 bytes, or empty: then the token says nothing of freshness). `nonce` is repeated in the

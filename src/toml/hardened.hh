@@ -1,5 +1,5 @@
-// toml++ as hostile text needs it. Every file that parses TOML includes this and nothing else of the library, so that all of
-// them agree on its configuration, and looks with forbidden() and key_scan before it parses.
+// toml++ as hostile text needs it. Every file that parses TOML includes this and nothing else of the library, so that
+// all of them agree on its configuration, and looks with forbidden() and key_scan before it parses.
 #ifndef DONJON_TOML_HARDENED_HH
 #define DONJON_TOML_HARDENED_HH
 
@@ -26,6 +26,7 @@ struct toml_assertion {};
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -88,6 +89,33 @@ inline size_t forbidden(string_view text) {
         if ((ch < 0x20 && ch != '\t' && ch != '\n' && ch != '\r') || ch == 0x7f) return i;
     }
     return string_view::npos;
+}
+
+// All of the above, and the parsing: hands the tables to `walk` and returns what it does, or false with `error`, which
+// names the line. Never throws, whatever `walk` does.
+template <class Walk> bool read(string_view text, char *error, size_t error_size, Walk walk) noexcept {
+    constexpr size_t size_max = 1 << 20;
+    auto refuse = [&](size_t offset, const char *what) {
+        auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
+        std::snprintf(error, error_size, "line %ld: %s", static_cast<long>(line), what);
+        return false;
+    };
+    try {
+        if (text.size() > size_max) return refuse(0, "expected at most 1 MiB of TOML");
+        size_t at = forbidden(text);
+        if (at != string_view::npos) return refuse(at, "a control character, which TOML does not allow");
+        at = key_scan{text}.too_deep();
+        if (at != string_view::npos) return refuse(at, "a key of too many parts");
+        toml::parse_result parsed = toml::parse(text);
+        if (parsed) return walk(parsed.table());
+        std::snprintf(error, error_size, "line %u: %s", static_cast<unsigned>(parsed.error().source().begin.line),
+                      std::string(parsed.error().description()).c_str());
+    } catch (const toml_assertion &) {
+        std::snprintf(error, error_size, "not TOML");
+    } catch (...) {
+        std::snprintf(error, error_size, "out of memory");
+    }
+    return false;
 }
 
 } // namespace toml_hardened
