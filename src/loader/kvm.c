@@ -379,7 +379,7 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
         gate_host_init(&k->gate, block, k->bell, spin_ns());
         k->gate.rings = k->rings;
         vm_ring(&k->vm, k->rings);
-        block->slow_spin_ns = spin_ns(); /* sleeping takes two exits of the machine */
+        block->slow_spin_ns = spin_ns() / 3; /* sleeping takes two exits of the machine */
         what = vm_start(&k->vm, (const struct shim_header *)(const void *)k->shim, k->mode);
     }
     if (!what && !set_kick_mask(k)) what = "set the virtual CPU's signal mask";
@@ -450,6 +450,7 @@ static struct keep *kvm_start(const struct keep_image *image, char *error, size_
         snprintf(error, size, "cannot start the warden %s: %s", image->warden, strerror(errno));
     else if (find_shim(k, image->warden, error, size) && find_digests(k, image->warden, error, size)) {
         add_code(k, image);
+        if (k->digests.warden_size > LARGE) k->dense += 2 * k->digests.warden_size; /* copied, then loaded */
         if (k->debug) k->digests.flags |= SHIM_MAY_DEBUG;
         if (open_debugger(k, image, error, size) && start_machine(k, error, size)) return k;
     }
