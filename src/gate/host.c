@@ -40,8 +40,10 @@ static bool drain_rings(struct gate_host *h) {
     enum { MOST = 1 << 16 };
     uint64_t n;
     uint8_t byte;
+    if (h->gone) return false;
     if (read(h->rings, &n, sizeof n) == sizeof n) h->owed -= n < MOST ? (int)n : MOST;
-    return recv(h->bell, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
+    h->gone = recv(h->bell, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    return !h->gone;
 }
 
 static int ring_fd(const struct gate_host *h) {
@@ -72,8 +74,8 @@ enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns) {
         set_sleeping(h, 1, up);
         if (atomic_load(&b->asked) != h->taken) break;
         uint64_t now = deadline_ns == UINT64_MAX ? 0 : gate_now_ns();
-        if (now >= deadline_ns) {
-            result = GATE_LATE;
+        if (h->gone || now >= deadline_ns) {
+            result = h->gone ? GATE_GONE : GATE_LATE;
             break;
         }
         if (deadline_ns != UINT64_MAX) {
@@ -93,6 +95,10 @@ enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns) {
 int gate_host_poll(struct gate_host *h, struct pollfd *fds, unsigned n, uint64_t timeout_ns) {
     struct timespec t = {.tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
     for (;;) {
+        if (h->gone) {
+            errno = EINTR;
+            return -1;
+        }
         fds[0] = (struct pollfd){.fd = ring_fd(h), .events = POLLIN};
         int ready = ppoll(fds, n, timeout_ns == UINT64_MAX ? NULL : &t, NULL);
         if (ready <= 0 || fds[0].revents == 0) return ready;

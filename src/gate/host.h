@@ -10,6 +10,7 @@ struct gate_host {
     int bell;                 /* our end of a socket pair */
     int rings;                /* an eventfd that counts the keep's rings instead, or -1. Who ends the keep shuts its end
                                  of the pair down, then rings */
+    bool gone;                /* with `rings`: it was seen once that the keep has ended; nothing rings after that */
     uint32_t taken;           /* the number of the request taken last */
     int owed;                 /* bytes that the keep rang for requests found by looking: not yet read */
     struct gate_spin spin;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -346,12 +347,49 @@ static void test_speed(void **state) {
     pair_delete(p);
 }
 
+/* A keep that counts its rings in an eventfd: each counts once, and its end is seen by whoever waits next, too. */
+static void test_counted_rings(void **state) {
+    (void)state;
+    for (int first = 0; first < 3; first++) { /* who sees the end: a poll, a wait, a wait with a deadline */
+        int bells[2];
+        const uint64_t one = 1;
+        struct gate_host h;
+        struct gate_request q;
+        struct pollfd fds[1];
+        struct gate_block *block = aligned_alloc(GATE_HEAD_SIZE, GATE_BLOCK_SIZE);
+        memset(block, 0, GATE_BLOCK_SIZE);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, bells), 0);
+        gate_host_init(&h, block, bells[0], 0);
+        h.rings = eventfd(0, 0);
+        assert_true(h.rings >= 0);
+        block->asked = 1;
+        block->host_sleeps = 0;
+        assert_int_equal(write(h.rings, &one, sizeof one), sizeof one);
+        assert_int_equal(gate_host_wait(&h, UINT64_MAX), GATE_ASKED);
+        assert_true(gate_host_take(&h, &q));
+        assert_false(gate_host_take(&h, &q));
+        shutdown(bells[1], SHUT_RDWR);
+        assert_int_equal(write(h.rings, &one, sizeof one), sizeof one);
+        uint64_t late = gate_now_ns() + UINT64_C(60000000000);
+        if (first == 0) assert_int_equal(gate_host_poll(&h, fds, 1, UINT64_MAX), -1);
+        if (first == 1) assert_int_equal(gate_host_wait(&h, UINT64_MAX), GATE_GONE);
+        if (first == 2) assert_int_equal(gate_host_wait(&h, late), GATE_GONE);
+        assert_int_equal(gate_host_wait(&h, late), GATE_GONE);
+        assert_int_equal(gate_host_wait(&h, UINT64_MAX), GATE_GONE);
+        assert_int_equal(gate_host_poll(&h, fds, 1, UINT64_MAX), -1);
+        close(h.rings);
+        close(bells[0]);
+        close(bells[1]);
+        free(block);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_version), cmocka_unit_test(test_requests),  cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_dirents), cmocka_unit_test(test_calls),     cmocka_unit_test(test_waits),
-        cmocka_unit_test(test_stop),    cmocka_unit_test(test_host_dies), cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_counted_rings), cmocka_unit_test(test_version), cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_replies),       cmocka_unit_test(test_dirents), cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_waits),         cmocka_unit_test(test_stop),    cmocka_unit_test(test_host_dies),
+        cmocka_unit_test(test_deadline),      cmocka_unit_test(test_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
