@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""A deployed HTTPS service: agent, donjon-keep, warden, tenant; its certificate by itself and by a steward. To curl it is
+an ordinary server of that steward's CA. What the host saw and wrote does not hold what was said."""
+import json, os, re, shutil, subprocess, sys, time, unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "deploy")]
+import host
+import test_tls as base
+
+WORD = "ArdathBay"
+
+
+class Deployed(unittest.TestCase):
+    def setUp(self):
+        self.agent = host.Agent(keep=None)
+        self.addCleanup(self.agent.close)
+        self.tenant = host.Tenant(self.agent)
+        self.port = base.free_port()
+        self.soft = ["--dev-root", f"{self.agent.state}/dev-root.pem", "--set", "allow_software=true"]
+
+    def deploy(self, head="", tls=""):
+        app = os.path.join(base.tmp, f"app{self.port}")
+        os.makedirs(app, exist_ok=True)
+        shutil.copy(base.programs["web"], f"{app}/main.wasm")
+        base.write(f"{app}/Donjon.toml", head + base.LISTEN.replace("PORT", str(self.port)) + tls)
+        return self.tenant.deploy("--backend", base.BACKEND, "--detach", app)
+
+    def started(self, p):
+        self.assertEqual(p.returncode, 0, p.stderr)
+        for _ in range(200):
+            r = self.curl("/echo?up", "-k")
+            if r.stdout == "up":
+                return
+            time.sleep(0.05)
+        self.fail(r.stderr)
+
+    def curl(self, path, *args):
+        return subprocess.run(["curl", "-sS", *args, f"https://localhost:{self.port}{path}"], capture_output=True, text=True)
+
+    def verify(self, *args):
+        return subprocess.run([base.DONJON, "verify", *args], capture_output=True, text=True)
+
+    def test_by_itself(self):
+        self.started(self.deploy())
+        url = f"https://127.0.0.1:{self.port}"
+        r = self.verify("--url", url, *self.soft)
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        self.assertNotEqual(self.verify("--url", url).returncode, 0)
+        with open(os.path.join(base.tmp, "e.cbor"), "wb") as f:
+            f.write(subprocess.run(["curl", "-sSk", url + "/evidence"], capture_output=True).stdout)
+        r = self.verify(f.name, *self.soft)
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+
+    def test_by_a_steward(self):
+        directory = os.path.join(base.tmp, "steward" + self.id())
+        subprocess.run([base.DONJON, "steward", "init", directory], check=True, capture_output=True)
+        self.started(self.deploy())  # once without, for its measurement
+        report = json.loads(self.verify("--url", f"https://127.0.0.1:{self.port}", "--json", *self.soft).stdout)
+        text = json.dumps(report)
+        measurement = re.search(r'"measurement": ?"([0-9a-f]{96})"', text) or re.search(r'"measurement"[^{}]*?([0-9a-f]{96})', text)
+        self.assertTrue(measurement, text)
+        self.port = base.free_port()
+        base.write(f"{directory}/policy.toml",
+                   f'allow_software = true\ntees = ["software"]\n[snp]\nmeasurements = ["{measurement[1]}"]\n')
+        with open(f"{directory}/steward.toml") as f:
+            settings = f.read()
+        base.write(f"{directory}/steward.toml", settings.replace("127.0.0.1:7475", "127.0.0.1:0").replace(
+            '# development-root = "dev-root.pem"', f'development-root = "{self.agent.state}/dev-root.pem"'))
+        steward = subprocess.Popen([base.DONJON, "steward", "--config", f"{directory}/steward.toml"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, text=True)
+        try:
+            url = re.search(r"listening on (https?://127.0.0.1:\d+)", steward.stdout.readline())[1]
+            shutil.copy(f"{directory}/ca.pem", os.path.join(base.tmp, "steward-ca.pem"))
+            self.started(self.deploy(f'steward = "{url}"\n', '[tls]\nsteward-ca = "../steward-ca.pem"\n'))
+            r = self.curl(f"/echo?{WORD}", "--cacert", f"{directory}/ca.pem")
+            self.assertEqual(r.stdout, WORD, r.stderr)
+            r = self.verify("--url", f"https://127.0.0.1:{self.port}", *self.soft)
+            self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        finally:
+            steward.kill()
+            steward.wait()
+            steward.stdout.close()
+        for place, _, files in os.walk(self.agent.state):
+            for name in filter(lambda n: os.path.isfile(os.path.join(place, n)), files):
+                with open(os.path.join(place, name), "rb") as f:
+                    self.assertNotIn(WORD.encode(), f.read(), name)
+
+
+if __name__ == "__main__":
+    host.needs()
+    base.main(sys.modules["__main__"])
