@@ -80,6 +80,7 @@ static bool waits_for_the_world(const struct gate_request *q) {
     switch (q->op) {
     case GATE_READ:
     case GATE_POLL:
+    case GATE_POLL_RECV:
     case GATE_RECV: return q->args[0] != 0;
     case GATE_ACCEPT: return q->args[1] != 0;
     default: return false;

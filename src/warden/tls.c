@@ -188,7 +188,7 @@ void tls_start(struct warden *w) {
     for (uint32_t i = 0; i < c->n_files; i++) {
         const struct config_file *f = &c->files[i];
         if ((f->kind != CONFIG_LISTEN && f->kind != CONFIG_CONNECT) || f->prot != CONFIG_TLS) continue;
-        t.contexts[i] = tls_context_for(f, &t.identity, env_log, w, error, sizeof error);
+        t.contexts[i] = tls_context_for(c, f, &t.identity, env_log, w, error, sizeof error);
         if (!t.contexts[i]) report_failure(w, GATE_EXIT_REFUSED, "%s", error);
     }
 }

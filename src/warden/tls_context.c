@@ -49,10 +49,13 @@ static bool set_peers(SSL_CTX *ctx, const struct config_file *f, char *error, si
     return true;
 }
 
-SSL_CTX *tls_context_for(const struct config_file *f, const struct identity *id, void (*log)(void *, const char *),
-                         void *log_ctx, char *error, size_t size) {
+SSL_CTX *tls_context_for(const struct config *c, const struct config_file *f, const struct identity *id,
+                         void (*log)(void *, const char *), void *log_ctx, char *error, size_t size) {
     SSL_CTX *ctx = tls_context_new();
     if (ctx && identity_use(id, ctx)) {
+        enum { HOUR = 3600 }; /* tickets: whoever comes back later, or after the certificate's life, looks at it anew */
+        uint64_t life = c->tls_lifetime / CONFIG_SECOND;
+        SSL_CTX_set_timeout(ctx, life < HOUR ? (long)life : HOUR);
         if (set_peers(ctx, f, error, size) && (!*f->peer_policy || set_policy(ctx, f, log, log_ctx, error, size)))
             return ctx;
     } else {
