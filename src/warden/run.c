@@ -215,10 +215,8 @@ static void free_code(struct warden *w, wasm_store_t *store, const wasm_module_t
 /* A trap that comes out of the engine; does not come back. */
 static _Noreturn void trapped(struct warden *w, struct wasi *wasi, const wasm_trap_t *trap) {
     uint32_t code;
-    if (wasi_exited(wasi, &code)) {
-        tls_finish(w);
-        report_exit(w, GATE_EXIT_PROGRAM, code, NULL);
-    }
+    tls_finish(w);
+    if (wasi_exited(wasi, &code)) report_exit(w, GATE_EXIT_PROGRAM, code, NULL);
     if (w->stop) {
         char limit[CONFIG_QUANTITY_MAX];
         report_format(&report, "wall time limit of %s exceeded",

@@ -518,6 +518,7 @@ static void look(struct tls_conn *c, struct wasi_poll *item) {
 
 static wasi_errno conn_poll(struct wasi_file *f, struct wasi_poll *out) {
     struct tls_conn *c = conn_of(f);
+    tls_send_held(c->tls); /* a round is over, also where nothing will have to be waited for */
     bool something = c->error || c->ended || (c->shaken && (c->in || c->in_ended || SSL_has_pending(c->ssl)));
     if (something && (out->interest & WASI_POLL_READ || c->error)) look(c, out);
     if (!out->ready) out->token = (uint64_t)(uintptr_t)c; /* never as small as the gate's */
