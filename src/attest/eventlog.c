@@ -96,20 +96,21 @@ static const char *ccel_replay(struct attest_bytes log, struct event_log_replay 
 /* ---- dstack JSON ---- */
 
 static int hex_member(const json_t *event, const char *key, uint8_t *out, size_t room) {
-    const char *text = json_string_value(json_object_get(event, key));
+    const json_t *value = json_object_get(event, key);
+    const char *text = json_string_value(value);
     size_t n = 0;
-    if (!text) return -1;
+    if (!text || strlen(text) != json_string_length(value)) return -1;
     if (!*text) return 0;
     return OPENSSL_hexstr2buf_ex(out, room, &n, text, '\0') == 1 ? (int)n : -1;
 }
 
 /* SHA-384(LE32 type || ":" || name || ":" || payload) */
-static bool runtime_digest(uint32_t type, const char *name, const uint8_t *payload, size_t size,
+static bool runtime_digest(uint32_t type, const json_t *name, const uint8_t *payload, size_t size,
                            uint8_t out[RTMR_SIZE]) {
     uint8_t le[4] = {(uint8_t)type, (uint8_t)(type >> 8), (uint8_t)(type >> 16), (uint8_t)(type >> 24)};
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool ok = md && EVP_DigestInit_ex(md, EVP_sha384(), NULL) && EVP_DigestUpdate(md, le, sizeof le) &&
-              EVP_DigestUpdate(md, ":", 1) && EVP_DigestUpdate(md, name, strlen(name)) &&
+              EVP_DigestUpdate(md, ":", 1) && EVP_DigestUpdate(md, json_string_value(name), json_string_length(name)) &&
               EVP_DigestUpdate(md, ":", 1) && EVP_DigestUpdate(md, payload, size) && EVP_DigestFinal_ex(md, out, NULL);
     EVP_MD_CTX_free(md);
     return ok;
@@ -132,7 +133,7 @@ static const char *json_event(const json_t *event, struct event_log_replay *out)
         size_t room = strlen(payload_text) / 2 + 1;
         uint8_t *payload = malloc(room);
         int size = payload ? hex_member(event, "event_payload", payload, room) : -1;
-        bool ok = size >= 0 && runtime_digest(kind, name, payload, (size_t)size, computed);
+        bool ok = size >= 0 && runtime_digest(kind, json_object_get(event, "event"), payload, (size_t)size, computed);
         free(payload);
         if (!ok) return "a runtime event's payload is not hexadecimal";
         if (given == 0)
@@ -150,7 +151,8 @@ static const char *json_event(const json_t *event, struct event_log_replay *out)
 }
 
 static const char *json_replay(struct attest_bytes log, struct event_log_replay *out) {
-    json_t *list = json_loadb((const char *)log.data, log.size, JSON_REJECT_DUPLICATES, NULL);
+    /* Firmware's events have names of zero bytes. */
+    json_t *list = json_loadb((const char *)log.data, log.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     const char *wrong = json_is_array(list) && json_array_size(list) ? NULL : "not a JSON list of events";
     for (size_t i = 0; !wrong && i < json_array_size(list); i++)
         wrong = json_event(json_array_get(list, i), out);

@@ -433,7 +433,8 @@ static size_t add_strings(struct endorsements *e, const json_t *value) {
 }
 
 size_t intel_json_add(struct endorsements *e, struct attest_bytes bytes) {
-    json_t *doc = json_loadb((const char *)bytes.data, bytes.size, JSON_REJECT_DUPLICATES, NULL);
+    /* Bundles hold chains as C strings with their zero; what Intel signed is parsed again without that leniency. */
+    json_t *doc = json_loadb((const char *)bytes.data, bytes.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     size_t found = 0;
     uint8_t signature[64];
     struct attest_bytes inner;

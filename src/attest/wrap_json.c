@@ -298,7 +298,8 @@ static bool open_value(struct opening *o, const json_t *value) {
 }
 
 bool open_json(struct opening *o, struct attest_bytes text) {
-    json_t *doc = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, NULL);
+    /* Event logs beside the evidence have names of zero bytes; here, every text comes with its length. */
+    json_t *doc = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (!doc) return false;
     bool is_record = json_is_array(doc) && json_is_string(json_array_get(doc, 0));
     bool found = !is_record && json_is_object(doc);

@@ -325,6 +325,85 @@ static void test_requests(void **state) {
     free(plain), free(url), free((void *)quote.data);
 }
 
+static json_t *numbers(const char *file) {
+    struct attest_bytes b = load(vector_path("sgx/icx-automata-b/collateral/%s", file));
+    json_t *list = json_array();
+    for (size_t i = 0; i < b.size; i++)
+        json_array_append_new(list, json_integer(b.data[i]));
+    free((void *)b.data);
+    return list;
+}
+
+/* The inner text and its signature as numbers, as Rust programs write them. */
+static void add_signed(json_t *bundle, const char *file, const char *member, const char *text_key,
+                       const char *signature_key) {
+    struct attest_bytes b = load(vector_path("sgx/icx-automata-b/collateral/%s", file));
+    json_t *doc = json_loadb((const char *)b.data, b.size, 0, NULL), *list = json_array();
+    const char *hex = json_string_value(json_object_get(doc, "signature")),
+               *from = strchr((const char *)b.data + strlen(member), '{'), *end = strstr(from, ",\"signature\"");
+    for (size_t i = 0; i < 64; i++) {
+        unsigned n;
+        sscanf(hex + 2 * i, "%2x", &n);
+        json_array_append_new(list, json_integer((json_int_t)n));
+    }
+    json_object_set_new(bundle, text_key, json_stringn(from, (size_t)(end - from)));
+    json_object_set_new(bundle, signature_key, list);
+    json_decref(doc), free((void *)b.data);
+}
+
+/* Evidence with its collateral: chains as C strings, everything else as numbers. */
+static void test_collateral_beside(void **state) {
+    (void)state;
+    struct attest_bytes quote = load(vector_path("sgx/icx-automata-b/quote.bin")),
+                        chain = load(vector_path("sgx/icx-automata-b/collateral/tcb_signing_chain.pem"));
+    char *plain = encoded(quote, false);
+    json_t *bundle = json_object();
+    add_signed(bundle, "tcb_info.json", "{\"tcbInfo\"", "tcb_info", "tcb_info_signature");
+    add_signed(bundle, "qe_identity.json", "{\"enclaveIdentity\"", "qe_identity", "qe_identity_signature");
+    json_object_set_new(bundle, "root_ca_crl", numbers("root_ca_crl.der"));
+    json_object_set_new(bundle, "pck_crl", numbers("pck_crl.der"));
+    struct attest_bytes c_string = joined(chain, "", 1);
+    json_object_set_new(bundle, "tcb_info_issuer_chain", json_stringn((const char *)c_string.data, c_string.size));
+    appraise_json(json_pack("{s:{s:s, s:O}}", "Sgx", "quote", plain, "collateral", bundle), NULL,
+                  "2025-08-30T00:00:00Z");
+    expect(result.accepted, "collateral beside the quote");
+    /* The signed text is as strict as ever. */
+    const char *text = json_string_value(json_object_get(bundle, "tcb_info"));
+    json_object_set_new(bundle, "tcb_info", json_stringn(text, strlen(text) + 1));
+    appraise_json(json_pack("{s:{s:s, s:O}}", "Sgx", "quote", plain, "collateral", bundle), NULL,
+                  "2025-08-30T00:00:00Z");
+    expect(!result.genuine && failed_rule(&result, "intel.tcb_info"), "a zero byte in signed text");
+    json_decref(bundle);
+    free((void *)c_string.data), free((void *)chain.data), free((void *)quote.data), free(plain);
+}
+
+/* dstack's log beside its quote, with a firmware event whose name is a zero byte. */
+static void test_zero_byte_names(void **state) {
+    (void)state;
+    json_t *list = load_json(vector_path("tdx-eventlog/dstack/event_log.json"));
+    json_object_set_new(json_array_get(list, 0), "event", json_stringn("\0x", 2));
+    struct attest_bytes quote = load(vector_path("tdx/v4-dstack-eventlog/quote.bin"));
+    char *plain = encoded(quote, false);
+    json_t *doc = json_pack("{s:{s:s, s:{s:o}}}", "Dstack", "quote", plain, "tcb_info", "event_log", list);
+    appraise_json(json_incref(doc), NULL, "2025-08-30T00:00:00Z");
+    expect(passed(ATTEST_RULE_EVENT_LOG) && !failed_rule(&result, "eventlog.replay"), "a name of zero bytes");
+    /* A runtime event's name is hashed whole. */
+    json_t *event, *runtime = NULL;
+    size_t i;
+    json_array_foreach(list, i, event) {
+        if (json_integer_value(json_object_get(event, "event_type")) == 0x08000001) runtime = event;
+    }
+    assert_non_null(runtime);
+    const char *name = json_string_value(json_object_get(runtime, "event"));
+    char longer[200];
+    size_t size = strlen(name) + 3;
+    snprintf(longer, sizeof longer, "%s%cab", name, 0);
+    json_object_set_new(runtime, "event", json_stringn(longer, size));
+    appraise_json(doc, NULL, "2025-08-30T00:00:00Z");
+    expect(failed_rule(&result, "eventlog.data") || failed_rule(&result, "eventlog.replay"), "a name with more in it");
+    free(plain), free((void *)quote.data);
+}
+
 /* ---- Azure: a vTPM's quote ---- */
 
 static struct attest_signer *signer;
@@ -516,11 +595,12 @@ static void test_vtpm(void **state) {
 int main(void) {
     need_vectors();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_padding),       cmocka_unit_test(test_key_types),
-        cmocka_unit_test(test_td_bodies),     cmocka_unit_test(test_reasons),
-        cmocka_unit_test(test_open_enclave),  cmocka_unit_test(test_oe_endorsements),
-        cmocka_unit_test(test_several_vleks), cmocka_unit_test(test_not_nitro),
-        cmocka_unit_test(test_requests),      cmocka_unit_test(test_vtpm),
+        cmocka_unit_test(test_padding),         cmocka_unit_test(test_key_types),
+        cmocka_unit_test(test_td_bodies),       cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_open_enclave),    cmocka_unit_test(test_oe_endorsements),
+        cmocka_unit_test(test_several_vleks),   cmocka_unit_test(test_not_nitro),
+        cmocka_unit_test(test_requests),        cmocka_unit_test(test_collateral_beside),
+        cmocka_unit_test(test_zero_byte_names), cmocka_unit_test(test_vtpm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
