@@ -14,7 +14,7 @@ tmp="$(mktemp -d)"; trap 'rm -rf "$tmp"' EXIT
 wasm_cc() { local o="$1"; shift; clang-14 --target=wasm32-wasi -O2 -g -c "$@" -o "$tmp/o.o" && clang-14 --target=wasm32-wasi -Wl,-z,stack-size=1048576 "$tmp/o.o" -o "$o"; }
 
 build_c() {
-  for f in wordcount escape crash spin http web evidence; do wasm_cc "$out/$f.wasm" "$here/c/$f.c"; done
+  for f in wordcount escape crash spin http web evidence vault; do wasm_cc "$out/$f.wasm" "$here/c/$f.c"; done
 }
 build_cxx() {
   clang++-14 --target=wasm32-wasi -std=c++17 -O2 -fno-exceptions -I/usr/include/wasm32-wasi/c++/v1 -c "$here/cxx/frequency.cc" -o "$tmp/cxx.o"

@@ -40,4 +40,4 @@ trap - EXIT
 step "7. What this machine can offer:"
 show "$donjon" platform info
 
-printf '\n%s\n' "${bold}Keeps of this release protect this machine from the program, not the program from this machine. docs/caveats.md says what each backend protects from.${plain}"
+printf '\n%s\n' "${bold}So far the keep protected this machine from the program. Next: the program from a machine that is not its owner's.${plain}"

@@ -105,6 +105,38 @@ class Deploy(unittest.TestCase):
         p = self.deploy(app)
         self.assertEqual((p.returncode, p.stdout), (0, b"delivered\n"), p.stderr)
 
+    def test_dry_run(self):
+        p = self.tenant.run("deploy", "--dry-run", module("hello"))
+        self.assertEqual(p.returncode, 0, p.stderr)
+        workload, measurement = re.search(r"workload +([0-9a-f]{64})\nmeasurement +([0-9a-f]{96})\n", p.stdout.decode()).groups()
+        measured = self.tenant.run("measure", "--warden", f"{BIN}/donjon-warden-tls", f"{BIN}/donjon-shim")
+        self.assertIn(measurement, measured.stdout.decode(), measured.stderr)
+        policy = f"{self.tenant.home}/policy.toml"
+        for digest, code in ((workload, 0), ("0" * 64, 125)):
+            with open(policy, "w") as f:
+                f.write(f'tees = ["software"]\nallow_software = true\nworkloads = ["{digest}"]\n[snp]\n'
+                        f'measurements = ["{measurement}"]\nallow_smt = true\n')
+            p = self.deploy("--policy", policy, module("hello"))
+            self.assertEqual(p.returncode, code, p.stderr)
+
+    def test_package(self):
+        app, oci = f"{self.tenant.home}/app", f"{self.tenant.home}/oci"
+        os.mkdir(app)
+        shutil.copy(module("hello"), f"{app}/main.wasm")
+        p = self.tenant.run("pack", "-q", "-o", oci, app)
+        digest = p.stdout.decode().strip()
+        self.assertRegex(digest, "^sha256:", p.stderr)
+        for reference in (f"oci:{oci}", f"oci:{oci}@{digest}"):
+            p = self.deploy("--json", reference)
+            self.assertEqual((p.returncode, p.stdout), (0, b"hello\n"), p.stderr)
+            self.assertIn(digest, p.stderr.decode())
+        p = self.deploy(f"oci:{oci}@sha256:" + "0" * 64)
+        self.assertEqual(p.returncode, 125)
+        self.tenant.run("sign", "-q", "--new-key", f"{self.tenant.home}/key")
+        p = self.deploy("--verify-key", f"{self.tenant.home}/key.pub", f"oci:{oci}")
+        self.assertEqual(p.returncode, 125)
+        self.assertIn(b"sign", p.stderr)
+
     def test_interrupt(self):
         p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
                               module("ticker"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)

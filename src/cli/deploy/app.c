@@ -172,7 +172,7 @@ static bool read_module(struct app *a, size_t *size) {
     return false;
 }
 
-bool app_load(struct app *a, struct cli_args *second) {
+static bool load(struct app *a, struct cli_args *second) {
     size_t module, wire;
     a->run.deployed = true;
     if (!config_init(&a->run.c)) return fail(a, a->run.app, "out of memory");
@@ -188,6 +188,45 @@ bool app_load(struct app *a, struct cli_args *second) {
                                             .secrets = a->secrets,
                                             .n_secrets = a->n_secrets};
     return channel_delivery_digest(&a->delivery, a->digest) || fail(a, a->run.app, "cannot compute its digest");
+}
+
+/* The key of an encrypted package: PACKAGE_KEY bytes. */
+static bool read_key(struct app *a, char **key) {
+    size_t size;
+    if (!a->decrypt_key) return true;
+    bool ok = cli_read_file(a->decrypt_key, PACKAGE_KEY, key, &size);
+    if (ok && size == PACKAGE_KEY) {
+        a->package.key = (const uint8_t *)*key;
+        return true;
+    }
+    return fail(a, a->decrypt_key, ok || errno == EFBIG ? "expected the 32 bytes of a package's key" : strerror(errno));
+}
+
+static bool unpack(struct app *a, char directory[PACKAGE_PATH]) {
+    char error[PACKAGE_ERROR] = "", *key = NULL;
+    a->package.verify_keys = a->verify_keys;
+    bool ok = read_key(a, &key);
+    struct package *p = ok ? package_open(a->run.app, &a->package, error) : NULL;
+    if (ok && !p) fail(a, a->run.app, error);
+    if (a->package.key) OPENSSL_cleanse(key, PACKAGE_KEY);
+    a->package.key = NULL;
+    free(key);
+    if (!p) return false;
+    snprintf(a->pinned, sizeof a->pinned, "%s", p->pinned);
+    ok = package_unpack_temporary(p, directory, error);
+    package_free(p);
+    return ok || fail(a, a->run.app, error);
+}
+
+bool app_load(struct app *a, struct cli_args *second) {
+    char directory[PACKAGE_PATH];
+    if (!package_is_reference(a->run.app)) return load(a, second);
+    if (!unpack(a, directory)) return false;
+    a->run.app = directory;
+    bool ok = load(a, second); /* everything is in memory then */
+    package_remove(directory);
+    a->run.app = a->pinned;
+    return ok;
 }
 
 uint64_t app_size(const struct app *a) {

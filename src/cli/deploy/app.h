@@ -6,6 +6,7 @@
 #include "verbs.h"
 
 #include "channel/client.h"
+#include "package/package.h"
 
 struct app {
     struct run run; /* the configuration, built as for `donjon run` */
@@ -16,6 +17,11 @@ struct app {
     struct channel_secret secrets[CHANNEL_SECRETS_MAX];
     size_t n_secrets;
     bool took_stdin; /* a secret came from there: it is no longer the program's */
+    /* APP may be a package (package/package.h): it is resolved once, checked, and unpacked for as long as reading
+     * takes. */
+    struct package_options package;
+    const char *verify_keys[PACKAGE_KEYS_MAX], *decrypt_key;
+    char pinned[PACKAGE_PATH]; /* its reference by digest; empty: APP is none */
     struct channel_delivery delivery;
     uint8_t digest[CHANNEL_DIGEST];
 };

@@ -25,7 +25,7 @@ struct deploy {
     struct steps steps;
     const char *backend, *policy, *root, *reference, *into;
     uint64_t memory;
-    bool detach, json, quiet, restart, host_given;
+    bool detach, json, quiet, restart, host_given, dry;
     bool says_tee; /* the agent: evidence decides, this only chooses words */
     bool created;  /* this very run has asked for the keep: it is ours to clean up */
     struct attest_result result;
@@ -91,6 +91,14 @@ static int take_option(struct deploy *x, struct cli_args *a, int id, const char 
         break;
     case DEPLOY_JSON: x->json = true; break;
     case DEPLOY_QUIET: x->quiet = true; break;
+    case DEPLOY_DRY: x->dry = true; break;
+    case DEPLOY_VERIFY_KEY:
+        if (x->app.package.verify_key_count == PACKAGE_KEYS_MAX) return wrong(a, "--verify-key", "more than 16");
+        x->app.verify_keys[x->app.package.verify_key_count++] = value;
+        break;
+    case DEPLOY_DECRYPT_KEY: x->app.decrypt_key = value; break;
+    case DEPLOY_PLAIN_HTTP: x->app.package.plain_http = true; break;
+    case DEPLOY_CA_FILE: x->app.package.ca_file = value; break;
     case OPT_CONFIG: x->app.run.config = value; break;
     case OPT_ARGV0: x->app.run.argv0 = value; break;
     default: break;
@@ -113,7 +121,7 @@ static int read_options(struct deploy *x, struct cli_args *a) {
         if (code) return code;
     }
     x->app.run.app = value;
-    if (!x->into && !x->host_given) return cli_usage_error(a, "where? Expected --host HOST");
+    if (!x->into && !x->host_given && !x->dry) return cli_usage_error(a, "where? Expected --host HOST");
     if (x->into && x->host_given) return cli_usage_error(a, "--into knows its host: expected no --host");
     struct trust *t = &x->d.trust;
     if (x->root && !t->allow_no_tee)
@@ -316,6 +324,16 @@ static int deploy(struct deploy *x) {
     return session_report(x->verb, x->app.run.app, &x->end, x->json);
 }
 
+/* What a policy, or a steward's rule, has to name for this very deployment. */
+static int show_digests(const struct deploy *x) {
+    printf("workload     ");
+    for (size_t i = 0; i < CHANNEL_DIGEST; i++)
+        printf("%02x", x->app.digest[i]);
+    printf("\nmeasurement  %s\n", *x->d.trust.measurement ? x->d.trust.measurement : "(the policy's)");
+    if (*x->app.pinned) printf("package      %s\n", x->app.pinned);
+    return CLI_YES;
+}
+
 int main_deploy(struct cli_args *a) {
     struct cli_args second = *a;
     static struct deploy x;
@@ -325,8 +343,9 @@ int main_deploy(struct cli_args *a) {
     steps_init(&x.steps, x.json, x.quiet);
     if (!code) code = read_into(&x);
     if (!code && !app_load(&x.app, &second)) code = CLI_FAILED;
-    if (!code) code = deploy(&x);
-    if (!code && x.detach) printf("%s\n", x.d.id);
+    if (!code && *x.app.pinned) steps_say(&x.steps, "package", true, "package %s", x.app.pinned);
+    if (!code) code = x.dry ? show_digests(&x) : deploy(&x);
+    if (!code && x.detach && !x.dry) printf("%s\n", x.d.id);
     free(second.keys_copy);
     app_free(&x.app);
     deployment_free(&x.d);

@@ -40,6 +40,13 @@ static const struct cli_option deploy_options[] = {
      "When the program fails or the keep dies: deliver again. With --detach the host builds a fresh keep, which waits "
      "for `deploy --into`."},
     {DEPLOY_INTO, 0, "into", "ID", "Deliver into a keep that waits for its tenant again, instead of asking for one."},
+    {DEPLOY_DRY, 'n', "dry-run", NULL,
+     "Deploy nothing: print the workload's digest and the keep's measurement, for policies."},
+    {DEPLOY_VERIFY_KEY, 0, "verify-key", "FILE",
+     "APP is a package: a public key that must have signed it. May be repeated: one of them."},
+    {DEPLOY_DECRYPT_KEY, 0, "decrypt-key", "FILE", "APP is an encrypted package: its key."},
+    {DEPLOY_PLAIN_HTTP, 0, "plain-http", NULL, "APP is in a registry without TLS (loopback may be so anyway)."},
+    {DEPLOY_CA_FILE, 0, "ca-file", "FILE", "Trust anchors (PEM) of the registry, instead of the system's."},
     {DEPLOY_JSON, 0, "json", NULL, "Each step and the end as a line of JSON on standard error."},
     {DEPLOY_QUIET, 'q', "quiet", NULL, "Show no steps, also on a terminal. The warning about missing hardware stays."},
     {0},
@@ -54,18 +61,17 @@ const struct cli_verb verb_deploy = {
     .name = "deploy",
     .operands = "APP [--] [ARGS...]",
     .summary = "Run a program in a keep on somebody else's machine, once that has proved what it is",
-    .text =
-        "Asks the agent on HOST for a keep, and the keep for evidence over this very connection; appraises it, and "
-        "only "
-        "then sends it "
-        "APP (a module, or a directory with main.wasm and Donjon.toml), its configuration, files and secrets, inside a "
-        "channel that ends "
-        "in the keep. The host carries ciphertext.\n\n"
-        "Attached, standard input, output and error are the program's, Ctrl-C ends it, and its exit code becomes "
-        "donjon's, as with `donjon "
-        "run`. A host directory of the config's [[mounts]] is delivered as a copy.\n\n"
-        "A keep that no hardware protects is refused unless --allow-no-tee says otherwise.\n\n"
-        "Exit code 125: refused, or lost; nothing was delivered unless the last step says so.",
+    .text = "Asks the agent on HOST for a keep, and the keep for evidence over this very connection; appraises it, and "
+            "only "
+            "then sends it "
+            "APP (a module, a directory with main.wasm and Donjon.toml, or a package such as "
+            "`registry.example/shop@sha256:...`), its configuration, files and secrets, inside a channel that ends "
+            "in the keep. The host carries ciphertext.\n\n"
+            "Attached, standard input, output and error are the program's, Ctrl-C ends it, and its exit code becomes "
+            "donjon's, as with `donjon "
+            "run`. A host directory of the config's [[mounts]] is delivered as a copy.\n\n"
+            "A keep that no hardware protects is refused unless --allow-no-tee says otherwise.\n\n"
+            "Exit code 125: refused, or lost; nothing was delivered unless the last step says so.",
     .options = deploy_options,
     .examples = deploy_examples,
     .operand_ends_options = true,

@@ -38,6 +38,11 @@ enum deploy_option {
     DEPLOY_NONCE,
     DEPLOY_OUTPUT,
     DEPLOY_QUIET,
+    DEPLOY_DRY,
+    DEPLOY_VERIFY_KEY,
+    DEPLOY_DECRYPT_KEY,
+    DEPLOY_PLAIN_HTTP,
+    DEPLOY_CA_FILE,
     DEPLOY_OPTIONS_END
 };
 _Static_assert((int)DEPLOY_OPTIONS_END < (int)KEY_LIMITS, "ids below those of limits");
