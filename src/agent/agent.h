@@ -97,6 +97,7 @@ struct keep *keep_find(struct agent *, const struct tenant *, const char *id);
 int keep_connect(struct keep *, char *error, size_t size);
 void keep_stop(struct keep *);
 json_t *keep_describe(const struct keep *);
+const struct tenant *keep_tenant(const struct keep *);
 /* Takes over, or cleans up behind, what an agent before us left. */
 void keeps_adopt(struct agent *);
 void keeps_reap(struct agent *); /* after SIGCHLD */

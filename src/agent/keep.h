@@ -9,10 +9,10 @@
  *   --memory    bytes the keep may have, all together; without: 2 GiB
  *   --signer    the software signer's PEM (attest_signer_load), used where the backend has no TEE
  *   --idle      ends by itself when no tenant has fed it for so long; 0: never; without: 60
- *   --listen    ports that the workload may listen on, "20000-20999" or "none"; without: any. Where it asks for port 0 it
- *               gets one of these
- *   --connect   where it may connect to: "any" (without), "public" (the Internet, not this machine or private networks),
- *               "none"
+ *   --listen    ports that the workload may listen on, "20000-20999" or "none"; without: any. Where it asks for port 0
+ * it gets one of these
+ *   --connect   where it may connect to: "any" (without), "public" (the Internet, not this machine or private
+ * networks), "none"
  *   --warden    the warden's file; without: donjon-warden-tls beside this program
  *   The agent starts it in a session of its own, standard input, output and error on /dev/null (error is the agent's
  *   with --debug). It outlives the agent, ignores SIGPIPE and SIGHUP, and ends with the keep in it when it is killed.

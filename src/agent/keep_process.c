@@ -99,11 +99,12 @@ bool keep_process_start(struct keep_process *p) {
     snprintf(signer, sizeof signer, "%s/dev-signer.pem", p->state);
     snprintf(memory, sizeof memory, "%llu", (unsigned long long)p->memory);
     snprintf(idle, sizeof idle, "%u", p->idle);
-    char *argv[16] = {"donjon-keep", "--dir",    dir,    "--status-fd", "3",  "--memory",
-                      memory,        "--signer", signer, "--idle",      idle, NULL};
+    char *argv[20] = {"donjon-keep",      "--dir", dir,      "--status-fd", "3",        "--memory",        memory,
+                      "--signer",         signer,  "--idle", idle,          "--listen", (char *)p->listen, "--connect",
+                      (char *)p->connect, NULL};
     if (*p->backend) {
-        argv[11] = "--backend";
-        argv[12] = (char *)p->backend;
+        argv[15] = "--backend";
+        argv[16] = (char *)p->backend;
     }
     if (pipe2(status, O_CLOEXEC) != 0) return false;
     if (pipe2(go, O_CLOEXEC) != 0) {

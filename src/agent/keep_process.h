@@ -8,6 +8,7 @@
 
 struct keep_process {
     const char *program, *state, *id, *backend; /* backend "": the strongest */
+    const char *listen, *connect;               /* keep.h */
     uint64_t memory;
     unsigned idle;
     bool debug;

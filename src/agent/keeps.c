@@ -22,6 +22,11 @@
 const char *const keep_state_names[] = {"building", "waiting", "running", "exited", "ended"};
 #define RECORD "record.json"
 
+const struct tenant *keep_tenant(const struct keep *k) {
+    const struct tenant *t = settings_tenant(&k->agent->settings, k->tenant);
+    return t ? t : &k->agent->local;
+}
+
 static bool alive(const struct keep *k) {
     return k->state != KEEP_ENDED;
 }
@@ -251,15 +256,15 @@ static void status_ready(struct watch *w, uint32_t events) {
 /* Directory and process for a keep that has its id, tenant and wishes. Nothing is left when it fails. */
 static bool build(struct keep *k, unsigned idle, char *error, size_t size) {
     struct agent *a = k->agent;
-    const struct tenant *t = &a->local;
-    for (uint32_t i = 0; i < a->settings.n_tenants; i++)
-        if (!strcmp(a->settings.tenants[i].name, k->tenant)) t = &a->settings.tenants[i];
+    const struct tenant *t = keep_tenant(k);
     struct keep_process p = {.program = a->keep_program,
                              .state = a->state.path,
                              .id = k->id,
                              .backend = k->wanted_backend,
                              .memory = k->memory,
                              .idle = idle,
+                             .listen = t->listen,
+                             .connect = t->connect,
                              .debug = a->debug,
                              .procs_fd = cgroups_make(k->id, k->memory, t->cpu)};
     bool ok = mkdirat(a->state.keeps, k->id, 0700) == 0 && keep_process_start(&p);

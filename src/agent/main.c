@@ -101,7 +101,9 @@ static bool read_settings(struct arguments *x, struct agent *a) {
     char *text, error[400];
     size_t size;
     settings_init(&a->settings);
-    tenant_defaults(&a->local, "local");
+    tenant_defaults(&a->local, "local"); /* who is on this machine already may do in its network what he likes */
+    strcpy(a->local.listen, "1-65535");
+    strcpy(a->local.connect, "any");
     if (!x->config) return true;
     if (!cli_read_file(x->config, 1 << 20, &text, &size)) {
         cli_error(x->a->verb, "cannot read %s: %s", x->config, strerror(errno));

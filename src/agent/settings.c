@@ -18,6 +18,24 @@ void settings_free(struct settings *s) {
 void tenant_defaults(struct tenant *t, const char *name) {
     *t = (struct tenant){.keeps = 64, .memory = 64 * CONFIG_GIB, .keep_memory = 2 * CONFIG_GIB, .cpu = 0};
     snprintf(t->name, sizeof t->name, "%s", name);
+    strcpy(t->listen, "1024-65535");
+    strcpy(t->connect, "public");
+}
+
+const struct tenant *settings_tenant(const struct settings *s, const char *name) {
+    for (uint32_t i = 0; i < s->n_tenants; i++)
+        if (!strcmp(s->tenants[i].name, name)) return &s->tenants[i];
+    return NULL;
+}
+
+bool settings_steward(const struct settings *s, const char *url) {
+    for (uint32_t i = 0; i < s->n_stewards; i++) {
+        size_t n = strlen(s->stewards[i]);
+        while (n && s->stewards[i][n - 1] == '/')
+            n--;
+        if (!strncmp(url, s->stewards[i], n) && (url[n] == '/' || !url[n])) return true;
+    }
+    return false;
 }
 
 bool tenant_name_fine(const char *s, size_t n) {

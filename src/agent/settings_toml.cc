@@ -2,6 +2,9 @@
 #include "toml/hardened.hh"
 
 #include "config/config.h"
+extern "C" {
+#include "loader/reach.h"
+}
 #include "settings.h"
 
 #include <cstdio>
@@ -81,6 +84,14 @@ struct Reader {
         if (key == "memory") return bytes(node, "memory", t.memory);
         if (key == "keep-memory") return bytes(node, "keep-memory", t.keep_memory);
         if (key == "cpu") return number(node, "cpu", 1, 1000000, t.cpu);
+        struct reach reach;
+        if (key == "listen")
+            return word(node, "listen", t.listen) &&
+                   (reach_parse_listen(t.listen, &reach) ||
+                    fail(node, "listen: expected ports such as \"20000-20999\", or \"none\""));
+        if (key == "connect")
+            return word(node, "connect", t.connect) &&
+                   (reach_parse_connect(t.connect, &reach) || fail(node, "connect: expected any, public or none"));
         return fail(node, "unknown key \"" + std::string(key) + "\" in [[tenants]]");
     }
 
@@ -110,6 +121,7 @@ struct Reader {
         if (key == "listen") return words(node, "listen", s->listen, s->n_listen);
         if (key == "connections") return number(node, "connections", 8, 100000, s->connections);
         if (key == "backends") return words(node, "backends", s->backends, s->n_backends);
+        if (key == "stewards") return words(node, "stewards", s->stewards, s->n_stewards);
         if (key != "tenants") return fail(node, "unknown key \"" + std::string(key) + "\"");
         auto list = node.as_array();
         if (!list || list->size() > TENANTS_MAX) return fail(node, "tenants: expected at most 1024 [[tenants]] tables");

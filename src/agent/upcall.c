@@ -5,10 +5,12 @@
  *
  * libcurl's multi interface over the agent's loop: no thread, no waiting. */
 #include "agent.h"
+#include "loader/reach.h"
 #include "log.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <curl/curl.h>
 #include <openssl/evp.h>
@@ -184,6 +186,14 @@ static size_t on_answer(char *data, size_t one, size_t n, void *ctx) {
     return n * one;
 }
 
+/* A keep reaches no further into the host's network through us than its programs do (loader/reach.h). */
+static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a) {
+    struct reach reach;
+    (void)purpose;
+    bool ok = reach_parse_connect(ctx, &reach) && reach_may_connect(&reach, &a->addr);
+    return ok ? socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol) : CURL_SOCKET_BAD;
+}
+
 static bool set_options(struct call *c, const char *url, size_t body) {
     CURL *h = c->curl;
     bool ok = curl_easy_setopt(h, CURLOPT_URL, url) == CURLE_OK &&
@@ -196,6 +206,9 @@ static bool set_options(struct call *c, const char *url, size_t body) {
               curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_answer) == CURLE_OK &&
               curl_easy_setopt(h, CURLOPT_WRITEDATA, c) == CURLE_OK &&
               curl_easy_setopt(h, CURLOPT_PRIVATE, c) == CURLE_OK;
+    if (ok && !settings_steward(&c->all->agent->settings, url))
+        ok = curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
+             curl_easy_setopt(h, CURLOPT_OPENSOCKETDATA, (void *)keep_tenant(c->keep)->connect) == CURLE_OK;
     if (!ok) return false;
     /* A nonce can be had as JSON or as it is: a keep has no use for JSON. */
     c->headers = curl_slist_append(NULL, "Accept: application/octet-stream, */*");

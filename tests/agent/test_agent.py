@@ -179,6 +179,22 @@ class Protocol(unittest.TestCase):
 
 
 class Tenants(unittest.TestCase):
+    def test_reach(self):
+        """A tenant from elsewhere gets nowhere in the host's network through the agent's requests to stewards."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        port, url = listener.getsockname()[1], "http://127.0.0.1:%d" % listener.getsockname()[1]
+        threading.Thread(target=lambda: [c.sendall(b"HTTP/1.1 204 No\r\n\r\n") or c.close() for c in
+                                         iter(lambda: listener.accept()[0], None)], daemon=True).start()
+        for more, stewards, reached in (("", "", False), ('connect = "none"', "", False), ('connect = "any"', "", True),
+                                        ("", f'stewards = ["{url}/"]\n', True),
+                                        ("", f'stewards = ["http://127.0.0.1:{port // 10}"]\n', False)):
+            with Agent(config=stewards + tenants(acme=more)) as agent:
+                keep, s = agent.create(token=TOKENS["acme"])
+                s.sendall(b"upcall %s/v1/nonce " % url.encode() + b"QUJD")
+                self.assertEqual("status" in read_line(s), reached, (more, stewards))
+                s.close()
+                agent.ask("stop", token=TOKENS["acme"], id=keep["id"])
+
     def test_tokens_and_quotas(self):
         with Agent(config=tenants(acme='keeps = 2\nmemory = "3 GiB"\nkeep-memory = "1 GiB"')) as agent:
             acme, zeta = TOKENS["acme"], TOKENS["zeta"]
@@ -219,7 +235,8 @@ class Tenants(unittest.TestCase):
         for text, says in [("x = 1", "unknown key"), ("[[tenants]]\nname='a'", "token-sha256"),
                            ("[[tenants]]\nname='../a'\ntoken-sha256='" + "0" * 64 + "'", "name"), ("= 1", "line 1"),
                            ("connections = 1", "from 8"), ("listen = []", "list"),
-                           ("[[tenants]]\nmemory='x'", "size")]:
+                           ("[[tenants]]\nmemory='x'", "size"),
+                           ("[[tenants]]\nlisten='x'", "ports"), ("[[tenants]]\nconnect='some'", "public")]:
             p = subprocess.run([f"{BIN}/donjon-agent", "--config", "/dev/stdin", "--state", "/nowhere"], input=text,
                                capture_output=True, text=True)
             self.assertEqual(p.returncode, 125, text)
