@@ -80,8 +80,9 @@ struct keep {
     char why[256]; /* of a keep that could not be built, or died: in words of ours */
 
     bool acknowledged, stopping;
+    bool finishing;      /* its process is being ended; `process` says when that is done */
     struct conn *waiter; /* the connection whose request is building it; NULL: none, or gone */
-    struct watch status, control;
+    struct watch status, control, process;
     char line[KEEP_STATUS_MAX];
     size_t line_used;
     struct keep_lines *lines; /* control.c */

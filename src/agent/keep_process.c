@@ -41,12 +41,16 @@ bool keep_process_is(pid_t pid, uint64_t started) {
     return pid > 0 && read_stat(pid, &s) && s.started == started;
 }
 
-void keep_process_kill(pid_t pid, uint64_t started) {
-    /* The descriptor names one process: between looking and killing the number cannot become another's. */
+int keep_process_open(pid_t pid, uint64_t started) {
     int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (fd < 0) return;
-    if (keep_process_is(pid, started)) syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+    /* The descriptor names one process: looked at after it was opened, the number cannot have become another's. */
+    if (fd < 0 || keep_process_is(pid, started)) return fd;
     close(fd);
+    return -1;
+}
+
+void keep_process_kill(int pidfd) {
+    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 }
 
 static void add_usage(const struct stat_line *s, struct keep_usage *u) {

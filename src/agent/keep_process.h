@@ -28,8 +28,9 @@ void keep_process_abandon(struct keep_process *);
 
 /* Whether `pid` is still the process that started at `started`: numbers are given anew. */
 bool keep_process_is(pid_t pid, uint64_t started);
-/* SIGKILL, if it is still that process. */
-void keep_process_kill(pid_t pid, uint64_t started);
+/* A descriptor of that process (pidfd_open(2)), readable once it has ended; -1: it is gone already. */
+int keep_process_open(pid_t pid, uint64_t started);
+void keep_process_kill(int pidfd);
 
 struct keep_usage {
     uint64_t cpu_ms, memory; /* of it and its children */

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,15 +149,16 @@ static bool build_again(struct keep *k) {
     return true;
 }
 
-/* The keep's process has ended, or has to: nothing of it is left behind but a line for its tenant to ask about. */
-static void finish(struct keep *k) {
+/* The keep's process is gone: nothing of it is left behind but a line for its tenant to ask about. */
+static void clean_up(struct keep *k) {
     struct agent *a = k->agent;
-    if (k->state == KEEP_ENDED) return;
-    close_status(k);
-    control_close(k);
     loop_clear(&k->deadline);
-    upcalls_forget(a->upcalls, k);
-    keep_process_kill(k->pid, k->started);
+    if (k->process.fd >= 0) {
+        loop_forget(&a->loop, &k->process);
+        close(k->process.fd);
+    }
+    k->process.fd = -1;
+    k->finishing = false;
     cgroups_remove(k->id, true);
     state_remove(a->state.keeps, k->id);
     if (!*k->outcome) snprintf(k->outcome, sizeof k->outcome, "%s", k->stopping ? "stopped" : "killed");
@@ -175,6 +177,48 @@ static void finish(struct keep *k) {
     forget_old(a);
 }
 
+static void process_gone(struct watch *w, uint32_t events) {
+    (void)events;
+    clean_up(OWNER_OF(w, struct keep, process));
+}
+
+static void process_stuck(struct deadline *d) {
+    clean_up(OWNER_OF(d, struct keep, deadline));
+}
+
+/* Lets go of the keep's process and ends it. False: it is gone; true: ->process tells when it is. */
+static bool begin_finish(struct keep *k) {
+    k->finishing = true;
+    close_status(k);
+    control_close(k);
+    loop_clear(&k->deadline);
+    upcalls_forget(k->agent->upcalls, k);
+    k->process = (struct watch){.fd = keep_process_open(k->pid, k->started), .ready = process_gone};
+    if (k->process.fd >= 0) keep_process_kill(k->process.fd);
+    return k->process.fd >= 0;
+}
+
+/* The keep's process has ended, or has to. Cleaned up is behind it only when it has: a process that dies may still be
+ * writing. */
+static void finish(struct keep *k) {
+    if (k->state == KEEP_ENDED || k->finishing) return;
+    if (begin_finish(k) && loop_want(&k->agent->loop, &k->process, EPOLLIN)) {
+        k->deadline.passed = process_stuck;
+        loop_set(&k->agent->loop, &k->deadline, STOP_MS);
+        return;
+    }
+    clean_up(k);
+}
+
+/* The same, waiting for it: when the agent begins and when it ends. */
+static void finish_now(struct keep *k) {
+    if (k->state == KEEP_ENDED) return;
+    bool living = k->finishing ? k->process.fd >= 0 : begin_finish(k);
+    struct pollfd p = {k->process.fd, POLLIN, 0};
+    if (living) poll(&p, 1, STOP_MS);
+    clean_up(k);
+}
+
 void keep_lost(struct keep *k) {
     finish(k);
 }
@@ -186,7 +230,7 @@ static void out_of_patience(struct deadline *d) {
 }
 
 void keep_stop(struct keep *k) {
-    if (!alive(k) || k->stopping) return;
+    if (!alive(k) || k->stopping || k->finishing) return;
     k->stopping = true;
     if (!k->lines || !control_send(k, json_pack("{s:s}", "op", "stop"))) {
         finish(k);
@@ -352,7 +396,7 @@ struct keep *keep_create(struct agent *a, const struct tenant *t, const struct r
     k->restart = r->restart;
     k->created = time(NULL);
     k->waiter = waiter;
-    k->status.fd = -1;
+    k->status.fd = k->process.fd = -1;
     snprintf(k->name, sizeof k->name, "%s", r->name);
     snprintf(k->tenant, sizeof k->tenant, "%s", t->name);
     snprintf(k->wanted_backend, sizeof k->wanted_backend, "%s", backend);
@@ -376,11 +420,9 @@ struct keep *keep_find(struct agent *a, const struct tenant *t, const char *id) 
 
 int keep_connect(struct keep *k, char *error, size_t size) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    if (k->state == KEEP_ENDED || k->state == KEEP_BUILDING) {
-        snprintf(error, size, k->state == KEEP_ENDED ? "the keep has ended: %s" : "the keep is being built%s",
-                 k->state == KEEP_ENDED ? k->outcome : "");
-        return -1;
-    }
+    if (k->state == KEEP_ENDED || k->finishing)
+        return snprintf(error, size, "the keep has ended: %s", *k->outcome ? k->outcome : "killed"), -1;
+    if (k->state == KEEP_BUILDING) return snprintf(error, size, "the keep is being built"), -1;
     snprintf(a.sun_path, sizeof a.sun_path, "%s/keeps/%s/" KEEP_SOCKET, k->agent->state.path, k->id);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a) == 0) return fd;
@@ -430,7 +472,7 @@ static void adopt(struct agent *a, const char *id) {
     struct keep *k = calloc(1, sizeof *k);
     if (!k) return;
     k->agent = a;
-    k->status.fd = -1;
+    k->status.fd = k->process.fd = -1;
     snprintf(k->id, sizeof k->id, "%s", id);
     bool known = read_record(k, &ready);
     k->next = a->keeps;
@@ -445,12 +487,12 @@ static void adopt(struct agent *a, const char *id) {
     if (!known) k->pid = 0;
     if (ready) {
         read_end(k);
-        finish(k);
+        finish_now(k);
         return;
     }
     k->restart = false;
     k->stopping = true;
-    finish(k);
+    finish_now(k);
     remove_keep(k);
 }
 
@@ -468,7 +510,7 @@ void keeps_reap(struct agent *a) {
             if (k->pid == pid) {
                 k->pid = 0;
                 /* What it still had to say comes first: its line ends by itself, now that the process is gone. */
-                if (!k->lines && k->status.fd < 0) finish(k);
+                if (!k->lines && k->status.fd < 0 && !k->finishing) finish(k);
                 break;
             }
 }
@@ -477,9 +519,9 @@ void keeps_release(struct agent *a, bool end) {
     for (struct keep *k = a->keeps, *next; k; k = next) {
         next = k->next;
         k->restart = false;
-        if (alive(k) && (end || k->state == KEEP_BUILDING)) {
+        if (alive(k) && (end || k->finishing || k->state == KEEP_BUILDING)) {
             k->stopping = true;
-            finish(k);
+            finish_now(k);
         }
         control_close(k);
         close_status(k);

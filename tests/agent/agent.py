@@ -1,5 +1,5 @@
 """A running agent on loopback, and a tenant who speaks its protocol: for the tests of agent and deploy."""
-import json, os, shutil, signal, socket, ssl, subprocess, tempfile, threading, time
+import json, os, select, shutil, signal, socket, ssl, subprocess, tempfile, threading, time
 
 BIN = os.environ.get("DONJON_BIN", "build/bin")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -131,6 +131,31 @@ def read_line(s):
             raise EOFError(f"closed after {data!r}")
         data += d
     return json.loads(data)
+
+
+def exchange(s, data):
+    """Sends `data` and receives as many bytes meanwhile. In one thread: an SSLSocket is not for two."""
+    s.setblocking(False)
+    got, sent, end = bytearray(), 0, time.monotonic() + 60
+    while len(got) < len(data):
+        assert time.monotonic() < end, f"{sent} sent, {len(got)} received"
+        before = sent, len(got)
+        try:
+            if sent < len(data):
+                sent += s.send(data[sent:sent + 16384])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        try:
+            d = s.recv(65536)
+            if not d:
+                raise EOFError(f"closed after {len(got)} of {len(data)} bytes")
+            got += d
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        if (sent, len(got)) == before:
+            select.select([s], [s] if sent < len(data) else [], [], 1)
+    s.setblocking(True)
+    return bytes(got)
 
 
 def read_exactly(s, n):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The agent from outside, with a double of donjon-keep: protocol, tenants and quotas, relay, crashes, adoption."""
 import base64, hashlib, http.server, json, os, resource, signal, socket, subprocess, sys, threading, time, unittest
-from agent import Agent, BIN, FAKE, read_exactly, read_line
+from agent import Agent, BIN, FAKE, exchange, read_exactly, read_line
 
 TOKENS = {"acme": "a" * 32, "zeta": "z" * 40}
 
@@ -47,10 +47,7 @@ class Protocol(unittest.TestCase):
         answer, second = self.agent.ask("channel", keep_open=True, id=keep["id"])
         self.assertTrue(answer["ok"])
         data = bytes(range(97, 123)) * 40000  # a megabyte, both ways at once
-        writer = threading.Thread(target=second.sendall, args=(data,))
-        writer.start()
-        self.assertEqual(read_exactly(second, len(data)), data.upper())
-        writer.join()
+        self.assertEqual(exchange(second, data), data.upper())
         self.assertEqual(self.agent.keep(keep["id"])["name"], "web")
         self.assertTrue(self.agent.ask("stop", id=keep["id"])["ok"])
         self.agent.wait_state(keep["id"], "ended")

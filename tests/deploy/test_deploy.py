@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """donjon deploy end to end on loopback: agent, donjon-keep, warden, channel, tenant. test_deploy.py BACKEND [TEST...]"""
-import json, os, re, shutil, signal, subprocess, sys, tempfile, time, unittest
+import json, os, random, re, shutil, signal, subprocess, sys, tempfile, time, unittest
 import host
 from host import Agent, BIN, DONJON, Tenant, module
 
@@ -396,6 +396,63 @@ class Deploy(unittest.TestCase):
             p = self.tenant.run(verb, "--help")
             self.assertEqual(p.returncode, 0)
             self.assertIn(f"donjon {verb}", p.stdout.decode())
+
+
+class RandomKills(unittest.TestCase):
+    """kill -9 of agent and keep at random points: what was acknowledged is there, or is said to be dead; nothing else is.
+    KILLS=N rounds; the seed is printed."""
+
+    def keeps_running(self, agent):
+        """Processes of donjon-keep that belong to this agent's state."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    words = f.read().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"donjon-keep") and agent.state.encode() in b" ".join(words):
+                found[words[words.index(b"--dir") + 1].decode().rsplit("/", 1)[1]] = int(pid)
+        return found
+
+    def test_random_kills(self):
+        seed = int(os.environ.get("SEED", time.time_ns() & 0xffffff))
+        chance, lost = random.Random(seed), set()
+        print(f"seed {seed}", file=sys.stderr)
+        agent = Agent(keep=None)
+        self.addCleanup(agent.close)
+        agent.options[agent.options.index("--listen") + 1] = f"127.0.0.1:{agent.port}"  # the same after each start
+        tenant, acknowledged = Tenant(agent), set()
+        for round_ in range(int(os.environ.get("KILLS", 12))):
+            starting = [tenant.start("deploy", "--host", tenant.host, "--allow-no-tee", "--backend", BACKEND, "--detach",
+                                     module("ticker"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)]
+            time.sleep(chance.uniform(0, 0.6))
+            if chance.random() < 0.3 and acknowledged - lost:
+                victim = chance.choice(sorted(acknowledged - lost))
+                os.kill(self.keeps_running(agent)[victim], signal.SIGKILL)
+                lost.add(victim)
+            agent.kill()
+            for p in starting:
+                out, _ = p.communicate(timeout=60)
+                if p.returncode == 0:
+                    acknowledged.add(out.decode().strip())
+            agent.start()
+            wait(lambda: set(os.listdir(f"{agent.state}/keeps")) == set(self.keeps_running(agent)), 80)
+            there = {k["id"]: k for k in agent.ask("list")["keeps"]}
+            for id in acknowledged - lost:
+                self.assertEqual(there[id]["state"], "running", (round_, id))
+            running = set(self.keeps_running(agent))
+            self.assertLessEqual(acknowledged - lost, running)
+            self.assertFalse(lost & running)
+            for id in running - acknowledged:  # delivered, but its tenant was not told: it is his to stop
+                self.assertIn(there[id]["state"], ("running", "waiting"))
+        for id in list(acknowledged - lost)[:3]:
+            self.assertIn(b"tick", tenant.run("logs", id).stdout)
+        for id in self.keeps_running(agent):
+            agent.ask("stop", id=id)
+        wait(lambda: not self.keeps_running(agent))
+        self.assertEqual(os.listdir(f"{agent.state}/keeps"), [])
+        print(f"{len(acknowledged)} acknowledged, {len(lost)} killed", file=sys.stderr)
 
 
 class Many(unittest.TestCase):
