@@ -174,7 +174,6 @@ static void clean_up(struct keep *k) {
     k->deadline.passed = sweep_again;
     if (k->waiter) conn_keep_built(k->waiter, NULL, *k->why ? k->why : "the keep's process ended while it was built");
     k->waiter = NULL;
-    forget_old(a);
 }
 
 static void process_gone(struct watch *w, uint32_t events) {
@@ -380,6 +379,7 @@ static bool new_id(char id[KEEP_ID + 1]) {
 struct keep *keep_create(struct agent *a, const struct tenant *t, const struct request *r, struct conn *waiter,
                          char *error, size_t size) {
     uint64_t memory = r->memory ? r->memory : t->keep_memory;
+    forget_old(a);
     if (a->draining) return snprintf(error, size, "the agent is stopping"), NULL;
     if (!within_quota(a, t, memory, error, size)) return NULL;
     /* With a list of what may be, its first is what is built for those who do not choose. */
@@ -516,8 +516,8 @@ void keeps_reap(struct agent *a) {
 }
 
 void keeps_release(struct agent *a, bool end) {
-    for (struct keep *k = a->keeps, *next; k; k = next) {
-        next = k->next;
+    while (a->keeps) {
+        struct keep *k = a->keeps;
         k->restart = false;
         if (alive(k) && (end || k->finishing || k->state == KEEP_BUILDING)) {
             k->stopping = true;
@@ -525,8 +525,6 @@ void keeps_release(struct agent *a, bool end) {
         }
         control_close(k);
         close_status(k);
-        loop_clear(&k->deadline);
-        free(k);
+        remove_keep(k);
     }
-    a->keeps = NULL;
 }
