@@ -103,5 +103,5 @@ void exception_c(struct shim_regs *r) {
         crash(r, 0, reason);
     }
     warden_exception(r);
-    if (!signal_deliver(r)) threads_after(r);
+    threads_after(r);
 }

@@ -198,8 +198,8 @@ struct thread {
 };
 extern struct thread *current;
 void threads_init(uint64_t xsave_size, uint64_t park, uint64_t resume);
-/* At the end of a call or an exception: a thread that waits, or whose slice is over, makes room. True: registers have
- * changed. */
+/* At the end of a call or an exception: signals are delivered; a thread that waits, or whose slice is over, makes room.
+ * True: registers have changed. */
 bool threads_after(struct shim_regs *r);
 /* The two calls of user.S. False: it was not one of them. */
 bool threads_call(struct shim_regs *r);

@@ -245,5 +245,5 @@ int syscall_c(struct shim_regs *r) {
     default: r->rax = (uint64_t)call(r);
     }
     bool stepped = r->rflags & FLAG_TF; /* not before the warden's next instruction */
-    return signal_deliver(r) || threads_after(r) || stepped;
+    return threads_after(r) || stepped;
 }

@@ -150,6 +150,11 @@ static bool park(struct shim_regs *r) {
 }
 
 bool threads_after(struct shim_regs *r) {
+    if (current->state == WAITS && signal_due()) { /* it need not even begin to wait */
+        wake(current, -EINTR);
+        r->rax = current->regs.rax;
+    }
+    if (signal_deliver(r)) return true;
     bool way = give_way;
     if (current->phase != THREAD_PLAIN) return false;
     give_way = false;
