@@ -189,7 +189,7 @@ def case_secrets_refused():
 def case_detached():
     with Keep() as k:
         assert k.tenant("logs").returncode == 120
-        run = k.tenant("deploy", *config("cat", "say", "begin", "tick", "40", "exit", "3"), "--detach")
+        run = k.tenant("deploy", *config("cat", "say", "begin", "tick", "200", "exit", "3"), "--detach")
         assert run.returncode == 0 and run.stdout == b"", run
         digest = re.search("workload (.*)", run.stderr.decode()).group(1)
         said(k.tenant("deploy", *config("say", "x")), "has a workload already")
@@ -200,7 +200,7 @@ def case_detached():
         assert k.tenant("identify").returncode == 0
         assert k.tenant("logs").stdout.startswith(b"begin\n")
         followers = [k.start("logs", "--follow") for _ in range(3)] + [k.start("attach", "--replay")]
-        whole = b"begin\n" + b"".join(b"tick %d\n" % i for i in range(40))
+        whole = b"begin\n" + b"".join(b"tick %d\n" % i for i in range(200))
         for f in followers:
             out, err = f.communicate(timeout=WAIT)
             assert out == whole and f.returncode == 3, (out, err)
