@@ -200,7 +200,7 @@ def wasm2c_prepare(program):
 
 def engines(chosen):
     node_wasi = f"--no-warnings {HERE}/peer-node.mjs run {{wasm}} {{n}}"
-    donjon = f"{BIN}/donjon run"
+    donjon = f"{BIN}/donjon run --backend process"  # where a program's CPU clock is one
     e = [Engine("donjon", f"{donjon} {{wasm}} {{n}}"),
          Engine("donjon-interp", f"{donjon} -W interpret {{wasm}} {{n}}", slow=True)]
     def want(label):
