@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef NODE_SCRIPT
@@ -15,6 +16,7 @@
 
 static struct {
     int to, from;
+    pid_t pid;
     bool running;
     unsigned features;
 } node;
@@ -48,8 +50,7 @@ bool node_start(unsigned *features) {
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_adddup2(&fa, in[0], 0);
     posix_spawn_file_actions_adddup2(&fa, out[1], 1);
-    pid_t pid;
-    int e = posix_spawnp(&pid, argv[0], &fa, NULL, argv, environ);
+    int e = posix_spawnp(&node.pid, argv[0], &fa, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&fa);
     close(in[0]), close(out[1]);
     if (e) return false;
@@ -70,9 +71,19 @@ static bool request(const uint8_t *module, size_t size, uint32_t flag, struct ou
     return text < sizeof o->error && read_all(o->error, text);
 }
 
+/* After thousands of modules a Node may be out of memory: what it dies of counts only if a fresh one dies of it, too. */
+static bool ask(const uint8_t *module, size_t size, uint32_t flag, struct outcome *o) {
+    unsigned features;
+    if (request(module, size, flag, o)) return true;
+    close(node.to), close(node.from);
+    waitpid(node.pid, NULL, 0);
+    node.running = false;
+    return node_start(&features) && request(module, size, flag, o);
+}
+
 bool outcome_node(const uint8_t *module, size_t size, struct outcome *o) {
-    return request(module, size, 0, o);
+    return ask(module, size, 0, o);
 }
 bool outcome_node_valid(const uint8_t *module, size_t size, struct outcome *o) {
-    return request(module, size, 1u << 31, o);
+    return ask(module, size, 1u << 31, o);
 }
