@@ -1,6 +1,7 @@
 /* A generated module in Node's engine: one process for all of them, modules and outcomes over its pipes. */
 #include "gen.h"
 #include "outcome.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -24,6 +25,7 @@ static struct {
 static bool write_all(const void *p, size_t n) {
     for (const char *at = p; n;) {
         ssize_t w = write(node.to, at, n);
+        if (w < 0 && errno == EINTR) continue; /* libFuzzer's own alarm */
         if (w <= 0) return false;
         at += w, n -= (size_t)w;
     }
@@ -32,6 +34,7 @@ static bool write_all(const void *p, size_t n) {
 static bool read_all(void *p, size_t n) {
     for (char *at = p; n;) {
         ssize_t r = read(node.from, at, n);
+        if (r < 0 && errno == EINTR) continue;
         if (r <= 0) return false;
         at += r, n -= (size_t)r;
     }
