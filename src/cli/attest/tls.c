@@ -62,8 +62,20 @@ static bool write_chain(BIO *pem, SSL *ssl) {
     return ok;
 }
 
+/* ": why", as far as OpenSSL knows; of a failed connection the resolver's or the system's words. */
+static const char *last_reason(char *out, size_t size) {
+    const char *data = NULL;
+    int flags = 0;
+    unsigned long code = ERR_peek_last_error_all(NULL, NULL, NULL, &data, &flags);
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    bool said = data && *data && flags & ERR_TXT_STRING;
+    snprintf(out, size, "%s%s%s%s", reason || said ? ": " : "", reason ? reason : "", reason && said ? ": " : "",
+             said ? data : "");
+    return out;
+}
+
 bool attest_fetch_certificate(const struct cli_verb *verb, const char *url, struct attest_bytes *out) {
-    char host[256], address[300];
+    char host[256], address[300], why[256];
     if (!split_url(url, host, sizeof host, address, sizeof address)) {
         cli_error(verb, "%s: expected https://HOST[:PORT]", url);
         return false;
@@ -80,8 +92,7 @@ bool attest_fetch_certificate(const struct cli_verb *verb, const char *url, stru
     if (copy)
         memcpy(copy, text, (size_t)size);
     else {
-        const char *reason = ERR_reason_error_string(ERR_peek_error());
-        cli_error(verb, "%s: cannot get a certificate: %s%s%s", url, step, reason ? ": " : "", reason ? reason : "");
+        cli_error(verb, "%s: cannot get a certificate: %s%s", url, step, last_reason(why, sizeof why));
     }
     *out = (struct attest_bytes){copy, copy ? (size_t)size : 0};
     BIO_free(pem);
