@@ -717,7 +717,10 @@ static void lose_all(struct alloc *a) {
 
 static void allocate_call(struct alloc *a, const struct ins *x) {
     call_moves(a, &a->f->calls.v[x->imm]);
-    lose_all(a);
+    if (x->op == IR_CALL)
+        lose_all(a);
+    else
+        clear_state(a); /* what comes later in the code does not come after a return */
 }
 
 /* A call's result number imm: in its register, or to be loaded from where the callee left it. */
