@@ -146,6 +146,16 @@ class Deploy(unittest.TestCase):
         p.stdout.close(), p.stderr.close()
         self.nothing_left()
 
+    def test_interrupt_at_any_time(self):
+        """Whatever it was doing: nothing is remembered of what does not run."""
+        for delay in (0.02, 0.06, 0.1, 0.15, 0.2, 0.3):
+            p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
+                                  module("ticker"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            p.send_signal(signal.SIGTERM)
+            self.assertIn(p.wait(20), (-signal.SIGTERM, 125))
+            self.assertEqual(self.tenant.remembered(), [])
+
     def test_reader_goes(self):
         p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
                               module("yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -377,6 +387,17 @@ class Deploy(unittest.TestCase):
         self.assertIn("waiting for its tenant", self.tenant.run("ps").stdout.decode())
         p = self.tenant.run("deploy", "--into", id[:8], "--allow-no-tee", module("hello"))
         self.assertEqual((p.returncode, p.stdout), (0, b"hello\n"), p.stderr)
+        self.nothing_left()
+
+    def test_restart_attached(self):
+        p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND, "--restart",
+                              "on-failure", module("fails"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2):
+            self.assertEqual(p.stdout.readline(), b"done\n")
+        p.send_signal(signal.SIGINT)
+        _, err = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, -signal.SIGINT)
+        self.assertIn(b"deployed again in 1 s", err)
         self.nothing_left()
 
     # ---- the command line ----

@@ -10,8 +10,10 @@
 #include "gate/gate.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ struct deploy {
     uint64_t memory;
     bool detach, json, quiet, restart, host_given, dry;
     bool says_tee; /* the agent: evidence decides, this only chooses words */
+    int fd;        /* of the link, while something is delivered */
     bool created;  /* this very run has asked for the keep: it is ours to clean up */
     struct attest_result result;
     struct session_result end;
@@ -233,9 +236,43 @@ static int appraise(struct deploy *x, struct channel_client *c) {
                      why ? attest_rules[why->rule].remedy : "");
 }
 
+/* ---- signals ---- */
+
+/* From the moment a deployment is remembered to that at which it is forgotten, whoever interrupts us waits until what
+ * has to be cleaned up is. */
+static sigset_t interrupts(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    return set;
+}
+
+static void hold_interrupts(bool on) {
+    sigset_t set = interrupts();
+    fflush(NULL);
+    sigprocmask(on ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+static bool interrupted(void) {
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) || sigismember(&pending, SIGHUP);
+}
+
+/* Sleeps, unless somebody interrupts: his signal, or 0. */
+static int wait_seconds(unsigned seconds) {
+    sigset_t set = interrupts();
+    struct timespec t = {.tv_sec = seconds};
+    int got = sigtimedwait(&set, NULL, &t);
+    return got > 0 ? got : 0;
+}
+
 static void progress(void *ctx, uint64_t done, uint64_t all) {
     struct deploy *x = ctx;
     steps_delivering(&x->steps, done, all);
+    if (interrupted()) shutdown(x->fd, SHUT_RDWR); /* the delivery fails then */
 }
 
 static int deliver(struct deploy *x, struct channel_client *c) {
@@ -287,6 +324,8 @@ static int deploy_once(struct deploy *x, bool *ran) {
     *ran = false;
     if (!code && !(c = channel_client_new(&io))) code = cli_error(x->verb, "out of memory");
     if (!code) code = appraise(x, c);
+    if (!code) hold_interrupts(true);
+    x->fd = l.fd;
     if (!code) code = deliver(x, c);
     if (!code && !x->detach) {
         *ran = true;
@@ -314,7 +353,8 @@ static int deploy(struct deploy *x) {
         cli_warning(x->verb, "the program failed; it is deployed again in %u s", wait);
         if (x->end.end == SESSION_LOST) give_up_keep(x);
         free(x->end.text);
-        sleep(wait);
+        x->end = (struct session_result){.end = SESSION_LEFT, .signal = wait_seconds(wait)};
+        if (x->end.signal) break;
         *x->d.id = 0;
         code = deploy_once(x, &ran);
     }
@@ -346,6 +386,7 @@ int main_deploy(struct cli_args *a) {
     if (!code && *x.app.pinned) steps_say(&x.steps, "package", true, "package %s", x.app.pinned);
     if (!code) code = x.dry ? show_digests(&x) : deploy(&x);
     if (!code && x.detach && !x.dry) printf("%s\n", x.d.id);
+    hold_interrupts(false);
     free(second.keys_copy);
     app_free(&x.app);
     deployment_free(&x.d);

@@ -160,8 +160,12 @@ static int exit_code(const struct session_result *r) {
 }
 
 static void die_by(int signal_number) {
+    sigset_t set;
     prctl(PR_SET_DUMPABLE, 0);
     signal(signal_number, SIG_DFL);
+    sigemptyset(&set);
+    sigaddset(&set, signal_number);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
     raise(signal_number);
 }
 
