@@ -333,7 +333,8 @@ static int deploy_once(struct deploy *x, bool *ran) {
     }
     channel_client_free(c);
     link_close(&l);
-    if (code || (*ran && x->end.end != SESSION_LOST)) give_up_keep(x);
+    /* Where only the connection was lost the program may go on, unless we were just about to end it. */
+    if (code || (*ran && (x->end.end != SESSION_LOST || x->end.signal))) give_up_keep(x);
     return code;
 }
 

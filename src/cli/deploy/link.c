@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -169,10 +170,12 @@ static bool check_agent(struct link *l, const struct target *t) {
 
 bool link_open(struct link *l, const struct target *t) {
     *l = (struct link){.fd = -1};
+    signal(SIGPIPE, SIG_IGN); /* an agent that goes away is an error like others, not our end */
     return connect_any(l, t) && start_tls(l, t) && check_agent(l, t);
 }
 
 void link_close(struct link *l) {
+    signal(SIGPIPE, SIG_IGN);
     if (l->ssl) SSL_shutdown(l->ssl);
     SSL_free(l->ssl);
     SSL_CTX_free(l->ctx);
@@ -182,6 +185,7 @@ void link_close(struct link *l) {
     l->ctx = NULL;
     l->stash = NULL;
     l->fd = -1;
+    signal(SIGPIPE, SIG_DFL);
 }
 
 /* ---- bytes ---- */
