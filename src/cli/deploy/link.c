@@ -170,12 +170,11 @@ static bool check_agent(struct link *l, const struct target *t) {
 
 bool link_open(struct link *l, const struct target *t) {
     *l = (struct link){.fd = -1};
-    signal(SIGPIPE, SIG_IGN); /* an agent that goes away is an error like others, not our end */
+    signal(SIGPIPE, SIG_IGN); /* from here on: an agent that goes away is an error like others, not our end */
     return connect_any(l, t) && start_tls(l, t) && check_agent(l, t);
 }
 
 void link_close(struct link *l) {
-    signal(SIGPIPE, SIG_IGN);
     if (l->ssl) SSL_shutdown(l->ssl);
     SSL_free(l->ssl);
     SSL_CTX_free(l->ctx);
@@ -185,7 +184,6 @@ void link_close(struct link *l) {
     l->ctx = NULL;
     l->stash = NULL;
     l->fd = -1;
-    signal(SIGPIPE, SIG_DFL);
 }
 
 /* ---- bytes ---- */
@@ -349,12 +347,15 @@ json_t *link_ask(struct link *l, const struct target *t, json_t *request) {
 
 json_t *link_ask_once(const struct target *t, json_t *request, char *error, size_t size) {
     struct link l;
+    struct sigaction pipe;
     json_t *reply = NULL;
+    sigaction(SIGPIPE, NULL, &pipe); /* of another link, that may be open */
     if (link_open(&l, t))
         reply = link_ask(&l, t, request);
     else
         json_decref(request);
     if (!reply) snprintf(error, size, "%s", l.error);
     link_close(&l);
+    sigaction(SIGPIPE, &pipe, NULL);
     return reply;
 }
