@@ -28,12 +28,18 @@ const struct tenant *settings_tenant(const struct settings *s, const char *name)
     return NULL;
 }
 
+/* Nothing that would lead out of the steward's part of its host, however it is written: dots, escapes, queries. */
+static bool plain_path(const char *s) {
+    return !strstr(s, "..") && !strstr(s, "/./") &&
+           !s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/-_.~")];
+}
+
 bool settings_steward(const struct settings *s, const char *url) {
     for (uint32_t i = 0; i < s->n_stewards; i++) {
         size_t n = strlen(s->stewards[i]);
         while (n && s->stewards[i][n - 1] == '/')
             n--;
-        if (!strncmp(url, s->stewards[i], n) && (url[n] == '/' || !url[n])) return true;
+        if (!strncmp(url, s->stewards[i], n) && (url[n] == '/' || !url[n])) return plain_path(url + n);
     }
     return false;
 }

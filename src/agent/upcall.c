@@ -18,15 +18,16 @@
 enum {
     BODY_MAX = 64 * 1024,
     URL_MAX = 1024,
-    CALLS_MAX = 64,    /* at once, all keeps together */
-    CALLS_OF_KEEP = 4, /* at once */
+    CALLS_MAX = 64, /* at once, all keeps together */
+    CALLS_OF_TENANT = 16,
+    CALLS_OF_KEEP = 4,
     TIMEOUT_MS = 20000,
 };
 
 struct call {
     struct call *next;
     struct upcalls *all;
-    struct keep *keep; /* NULL: it has ended */
+    struct keep *keep;
     json_int_t id;
     CURL *curl;
     struct curl_slist *headers;
@@ -48,7 +49,6 @@ static void answer_error(struct keep *k, json_int_t id, const char *error) {
 
 static void answer(struct call *c, CURLcode result) {
     long status = 0;
-    if (!c->keep) return;
     curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
     if (result != CURLE_OK) {
         answer_error(c->keep, c->id, curl_easy_strerror(result));
@@ -172,8 +172,10 @@ void upcalls_delete(struct upcalls *u) {
 }
 
 void upcalls_forget(struct upcalls *u, struct keep *k) {
-    for (struct call *c = u->calls; c; c = c->next)
-        if (c->keep == k) c->keep = NULL;
+    for (struct call *c = u->calls, *next; c; c = next) {
+        next = c->next;
+        if (c->keep == k) drop(c);
+    }
 }
 
 /* ---- one call ---- */
@@ -205,9 +207,14 @@ static bool set_options(struct call *c, const char *url, size_t body) {
               curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, 0L) == CURLE_OK &&
               curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_answer) == CURLE_OK &&
               curl_easy_setopt(h, CURLOPT_WRITEDATA, c) == CURLE_OK &&
-              curl_easy_setopt(h, CURLOPT_PRIVATE, c) == CURLE_OK;
+              curl_easy_setopt(h, CURLOPT_PRIVATE, c) == CURLE_OK &&
+              /* Every request has a connection of its own: what another may reach, open_socket has not been asked. */
+              curl_easy_setopt(h, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
+              curl_easy_setopt(h, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK;
+    /* No proxy of the agent's environment either, which could reach what open_socket does not see. */
     if (ok && !settings_steward(&c->all->agent->settings, url))
-        ok = curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
+        ok = curl_easy_setopt(h, CURLOPT_NOPROXY, "*") == CURLE_OK &&
+             curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
              curl_easy_setopt(h, CURLOPT_OPENSOCKETDATA, (void *)keep_tenant(c->keep)->connect) == CURLE_OK;
     if (!ok) return false;
     /* A nonce can be had as JSON or as it is: a keep has no use for JSON. */
@@ -237,13 +244,15 @@ static const char *start(struct upcalls *u, struct keep *k, const json_t *m, jso
     const char *kind = json_string_value(json_object_get(m, "upcall")),
                *url = json_string_value(json_object_get(m, "url")),
                *body = json_string_value(json_object_get(m, "body"));
-    unsigned mine = 0;
-    for (struct call *c = u->calls; c; c = c->next)
+    unsigned mine = 0, tenants = 0;
+    for (struct call *c = u->calls; c; c = c->next) {
         mine += c->keep == k;
+        tenants += !strcmp(c->keep->tenant, k->tenant);
+    }
     if (!kind || strcmp(kind, "steward") != 0) return "this agent knows only upcalls to a steward";
     if (!url || strlen(url) > URL_MAX || (strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0))
         return "expected an https:// URL";
-    if (u->n >= CALLS_MAX || mine >= CALLS_OF_KEEP) return "too many requests at once";
+    if (u->n >= CALLS_MAX || mine >= CALLS_OF_KEEP || tenants >= CALLS_OF_TENANT) return "too many requests at once";
     struct call *c = calloc(1, sizeof *c);
     if (!c) return "out of memory";
     *c = (struct call){.next = u->calls, .all = u, .keep = k, .id = id, .curl = curl_easy_init()};

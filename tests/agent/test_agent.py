@@ -192,6 +192,41 @@ class Tenants(unittest.TestCase):
                 s.close()
                 agent.ask("stop", token=TOKENS["acme"], id=keep["id"])
 
+    def test_reach_of_requests(self):
+        """What one request may reach, another does not get through its connection, nor around its path."""
+        class Inside(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                paths.append(self.path)
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"in")
+
+            log_message = lambda *_: None
+
+        paths = []
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inside)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url, acme, zeta = "http://127.0.0.1:%d" % server.server_port, TOKENS["acme"], TOKENS["zeta"]
+        with Agent(config=f'stewards = ["{url}/steward"]\n' + tenants(zeta='connect = "any"')) as agent:
+            mine, other = agent.create(token=acme)[0], agent.create(token=zeta)[0]
+            for token, keep, path, reached in ((zeta, other, "/any", True), (acme, mine, "/steward/v1/nonce", True),
+                                               (acme, mine, "/secret", False), (acme, mine, "/steward", True),
+                                               (acme, mine, "/steward/../secret", False),
+                                               (acme, mine, "/steward/%2e%2e/secret", False),
+                                               (acme, mine, "/steward/./../secret?x", False)):
+                _, s = agent.ask("channel", keep_open=True, token=token, id=keep["id"])
+                s.sendall(f"upcall {url}{path} QUJD".encode())
+                self.assertEqual("status" in read_line(s), reached, path)
+                s.close()
+            self.assertEqual(paths, ["/any", "/steward/v1/nonce", "/steward"])
+            for token, keep in ((acme, mine), (zeta, other)):
+                agent.ask("stop", token=token, id=keep["id"])
+        server.shutdown(), server.server_close()
+
     def test_tokens_and_quotas(self):
         with Agent(config=tenants(acme='keeps = 2\nmemory = "3 GiB"\nkeep-memory = "1 GiB"')) as agent:
             acme, zeta = TOKENS["acme"], TOKENS["zeta"]
