@@ -81,13 +81,26 @@ static void peer_text(struct MHD_Connection *c, char out[INET6_ADDRSTRLEN + 8]) 
     if (!from || !inet_ntop(a->sa_family, from, out, INET6_ADDRSTRLEN)) snprintf(out, 8, "?");
 }
 
-/* A token bucket per IPv4 address or IPv6 /64, found by a keyed hash. Addresses that meet in one share it. */
+/* What stands for an address: all of IPv4, also where it comes mapped into IPv6, of IPv6 a /64. */
+static void bucket_name(const struct sockaddr *a, uint8_t out[8]) {
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    memset(out, 0, 8);
+    if (a && a->sa_family == AF_INET) {
+        memcpy(&v4, a, sizeof v4);
+        memcpy(out, &v4.sin_addr, 4);
+    } else if (a && a->sa_family == AF_INET6) {
+        memcpy(&v6, a, sizeof v6);
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr);
+        memcpy(out, &v6.sin6_addr.s6_addr[mapped ? 12 : 0], mapped ? 4 : 8);
+    }
+}
+
+/* A token bucket for each, found by a keyed hash. Addresses that meet in one share it. */
 static bool within_rate(struct daemon *d, struct MHD_Connection *c) {
     uint8_t bytes[16 + 8] = {0}, digest[32];
-    const struct sockaddr *a = address_of(c);
     memcpy(bytes, d->seed, 16);
-    if (a && a->sa_family == AF_INET) memcpy(bytes + 16, &((const struct sockaddr_in *)a)->sin_addr, 4);
-    if (a && a->sa_family == AF_INET6) memcpy(bytes + 16, &((const struct sockaddr_in6 *)a)->sin6_addr, 8);
+    bucket_name(address_of(c), bytes + 16);
     if (EVP_Digest(bytes, sizeof bytes, digest, NULL, EVP_sha256(), NULL) != 1) return false;
     struct bucket *b = &d->buckets[(digest[0] | digest[1] << 8) % BUCKETS];
     double most = (double)d->settings->requests_per_minute;

@@ -13,7 +13,7 @@ def run(*args, **kw):
 class Steward:
     """A steward in a directory of its own, over TLS with a certificate of its own authority."""
 
-    def __init__(self, extra="", tls=True, init=(), **env):
+    def __init__(self, extra="", tls=True, init=(), listen="127.0.0.1:0", **env):
         self.dir = tempfile.mkdtemp(prefix="steward-")
         self.ca = f"{self.dir}/ca.pem"
         made = run(DONJON, "steward", "init", *init, self.dir, env={**os.environ, **env})
@@ -21,7 +21,7 @@ class Steward:
         os.unlink(f"{self.dir}/policy.toml")
         assert run(KEEP, "init", self.dir).returncode == 0
         text = open(f"{self.dir}/steward.toml").read()
-        text = text.replace("127.0.0.1:7475", "127.0.0.1:0").replace("# development-root", "development-root")
+        text = text.replace("127.0.0.1:7475", listen).replace("# development-root", "development-root")
         self.tls = tls
         if tls:
             text = text.replace("# [tls]\n# names", "[tls]\nnames").replace("steward.example", "127.0.0.1")
@@ -33,7 +33,7 @@ class Steward:
         self.process = subprocess.Popen([DONJON, "steward", "--config", f"{self.dir}/steward.toml"], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=self.env)
         line = self.process.stdout.readline()
-        found = re.search(r"listening on (https?)://127.0.0.1:(\d+)", line)
+        found = re.search(r"listening on (https?)://(?:127\.0\.0\.1|\[::\]):(\d+)", line)
         assert found, line + self.process.stderr.read()
         self.port = int(found[2])
         return self
@@ -207,6 +207,30 @@ class Rate(unittest.TestCase):
             statuses = [s.ask("GET", "/healthz")[0] for _ in range(8)]
             self.assertEqual(statuses[:5], [200] * 5)
             self.assertEqual(statuses[-1], 429)
+        finally:
+            s.close()
+
+
+    def test_mapped(self):
+        """Where one socket serves both families, IPv4's addresses are not all one."""
+        try:
+            socket.create_server(("::", 0), family=socket.AF_INET6).close()
+        except OSError:
+            self.skipTest("no IPv6 here")
+        s = Steward("[limits]\nrequests-per-minute = 5\n", listen="[::]:0")
+
+        def ask(source):
+            context = ssl.create_default_context(cafile=s.ca)
+            c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=10, context=context, source_address=(source, 0))
+            c.request("GET", "/healthz")
+            status = c.getresponse().status
+            c.close()
+            return status
+
+        try:
+            s.start()
+            self.assertEqual([ask("127.0.0.2") for _ in range(8)][-1], 429)
+            self.assertEqual(ask("127.0.0.3"), 200)
         finally:
             s.close()
 
