@@ -91,12 +91,14 @@ static int next_byte(struct gdb *g, int end) {
     return recv(g->conn, &c, 1, 0) == 1 ? c : -1;
 }
 
-/* The next packet's data, terminated; its length. -1: the debugger has gone, or the keep is to end. */
+/* The next packet's data, terminated; its length. -1: the debugger has gone, or is none, or the keep is to end.
+ */
 static ssize_t receive(struct gdb *g, int end, char packet[PACKET + 1]) {
     for (;;) {
         int c, n = 0;
+        /* Between packets a debugger says nothing else: this is something that was led here, a browser perhaps. */
         while ((c = next_byte(g, end)) != '$')
-            if (c < 0) return -1;
+            if (c != '+' && c != '-' && c != BREAK) return -1;
         while ((c = next_byte(g, end)) != '#') {
             if (c < 0) return -1;
             if (n < PACKET) packet[n++] = (char)c;

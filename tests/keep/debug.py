@@ -124,6 +124,15 @@ def by_protocol():
         r.send("k")
         err = p.stderr.read().decode(errors="replace")
         check("killed", p.wait(60) == 125 and "killed by the debugger" in err, err)
+    with tempfile.NamedTemporaryFile(suffix=".wasm") as f:
+        p, port = start(NOTHING, f)
+        r = Remote(port)
+        r.s.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 8\r\n\r\n+$?#3f$k#6b")
+        try:
+            said = r.f.read()
+        except ConnectionResetError:  # what it had not read
+            said = b""
+        check("a browser is no debugger", said == b"" and p.wait(60) == 0, said)
 
 
 def by_gdb():
