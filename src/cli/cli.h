@@ -103,8 +103,8 @@ void cli_warning(const struct cli_verb *verb, const char *format, ...) __attribu
 const char *cli_last_error(void);
 /* Whether colours may be used on `fd`: a terminal, NO_COLOR unset, TERM not dumb. */
 bool cli_colours(int fd);
-/* Copies `s` with control characters, which could drive a terminal, as '?'; newlines too unless `lines`. Returns `buf`.
- */
+/* Copies `s` with control characters, which could drive a terminal, and what is not UTF-8 as '?'; newlines too unless
+ * `lines`. Returns `buf`. */
 const char *cli_printable(const char *s, char *buf, size_t size, bool lines);
 
 /* A whole file in memory from malloc. False with errno: EFBIG for more than `most` bytes, EISDIR for a directory. "-":

@@ -9,12 +9,29 @@ bool cli_colours(int fd) {
     return isatty(fd) && !(no && *no) && !(term && !strcmp(term, "dumb"));
 }
 
+/* The length of a character that is more than ASCII; 0: it is none of UTF-8's, or one of the control characters
+ * U+0080 to U+009F, of which U+009B does what ESC [ does. */
+static size_t character(const unsigned char *s) {
+    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4 || (s[0] == 0xc2 && s[1] < 0xa0)) return 0;
+    for (size_t i = 1; i < n; i++)
+        if (s[i] >> 6 != 2) return 0;
+    return n;
+}
+
 const char *cli_printable(const char *s, char *buf, size_t size, bool lines) {
     size_t n = 0;
-    for (; *s && n + 1 < size; s++) {
+    while (*s && n + 1 < size) {
         unsigned char ch = (unsigned char)*s;
-        bool fine = (ch >= 0x20 && ch != 0x7f) || (lines && (ch == '\n' || ch == '\t'));
-        buf[n++] = fine ? (char)ch : '?';
+        bool fine = (ch >= 0x20 && ch < 0x7f) || (lines && (ch == '\n' || ch == '\t'));
+        size_t whole = ch < 0x80 ? 0 : character((const unsigned char *)s);
+        if (whole && n + whole >= size) break;
+        if (whole)
+            memcpy(buf + n, s, whole);
+        else
+            buf[n] = fine ? (char)ch : '?';
+        s += whole ? whole : 1;
+        n += whole ? whole : 1;
     }
     buf[n] = 0;
     return buf;

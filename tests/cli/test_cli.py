@@ -138,6 +138,9 @@ class Options(Base):
         self.says(donjon(module("hello")), FAILED, f"to run it: `donjon run {module('hello')}`")
         self.says(donjon("help", "rum"), FAILED, "did you mean `donjon run`?")
         self.says(donjon("\033[31mx"), FAILED, "?[31mx")
+        self.says(donjon("\x9b31mx"), FAILED, '"??31mx"')  # ESC [ in one character
+        self.says(donjon(b"\x9b31m\xc3"), FAILED, '"?31m?"')
+        self.says(donjon("d\u00e9j\u00e0 \u20ac \U0001f3f0"), FAILED, '"d\u00e9j\u00e0 \u20ac \U0001f3f0"')
 
     def test_mistyped_options(self):
         m = module("hello")
