@@ -36,7 +36,8 @@ struct agent {
     unsigned n_listeners;
     struct conn *conns;
     unsigned n_conns;
-    bool full; /* listeners are not looked at: as many connections as may be */
+    bool full;             /* listeners are not looked at: as many connections as may be, or no descriptor left */
+    struct deadline again; /* in the latter case, they are once more */
 
     struct keep *keeps; /* alive, and `ended` ones tenants can still ask about */
     struct watch signals;

@@ -27,6 +27,8 @@ enum {
     REQUEST_MS = 10000, /* from accept to a whole request */
     REPLY_MS = 10000,   /* for the tenant to take the reply */
     GOODBYE_MS = 5000,  /* from the keep's end to the tenant's */
+    AGAIN_MS = 1000,    /* from a lack of descriptors to the next try */
+    UNKNOWN_MIN = 8,    /* connections that one address may have before it says whose it is */
 };
 
 enum stage { HANDSHAKE, READING, BUILDING, REPLYING, RELAY, GOODBYE };
@@ -48,10 +50,20 @@ struct conn {
     char *text;         /* request, then reply */
     size_t text_used, text_room;
     struct keep *building;
+    const struct tenant *owner; /* of a relay, or what will be one */
     struct relay *relay;
     struct deadline deadline;
+    unsigned char from[16]; /* the peer's address; of IPv6 its first half */
     char peer[80];
 };
+
+static void listen_again(struct agent *a) {
+    if (!a->full) return;
+    a->full = false;
+    loop_clear(&a->again);
+    for (unsigned i = 0; i < a->n_listeners; i++)
+        loop_want(&a->loop, &a->listeners[i], EPOLLIN);
+}
 
 static void conn_close(struct conn *c) {
     struct agent *a = c->agent;
@@ -70,11 +82,7 @@ static void conn_close(struct conn *c) {
     *c->at = c->next;
     if (c->next) c->next->at = c->at;
     a->n_conns--;
-    if (a->full) { /* there is room again */
-        a->full = false;
-        for (unsigned i = 0; i < a->n_listeners; i++)
-            loop_want(&a->loop, &a->listeners[i], EPOLLIN);
-    }
+    listen_again(a); /* there is room */
     free(c);
     if (a->draining && !a->conns) a->loop.stop = true;
 }
@@ -173,6 +181,16 @@ static const struct tenant *authenticate(struct conn *c, const struct request *r
     return *r->token ? found : NULL;
 }
 
+/* Beyond an equal share a tenant's relays have to leave a quarter of all connections to the others. */
+static bool has_share(const struct conn *c, const struct tenant *t) {
+    const struct agent *a = c->agent;
+    uint32_t all = a->settings.connections, n = 0;
+    if (a->settings.n_tenants < 2 || a->n_conns <= all - all / 4) return true;
+    for (const struct conn *o = a->conns; o; o = o->next)
+        n += o->owner == t;
+    return n < all / a->settings.n_tenants;
+}
+
 /* Reply with the keep, then relay: the socket to it is there before anything is promised. */
 static void connect_keep(struct conn *c, struct keep *k) {
     char error[300];
@@ -232,6 +250,12 @@ static void serve(struct conn *c, const struct request *r) {
                                             : "no tenants are configured here: only this machine itself is served");
         return;
     }
+    bool relays = r->op == REQUEST_CREATE || r->op == REQUEST_CHANNEL;
+    if (relays && !has_share(c, t)) {
+        refuse(c, "as many connections as this agent has for one tenant", "end others, or wait");
+        return;
+    }
+    c->owner = relays ? t : NULL;
     if (r->op == REQUEST_CREATE) {
         on_create(c, t, r);
     } else if (r->op == REQUEST_LIST) {
@@ -462,6 +486,10 @@ static void tenant_ready(struct watch *w, uint32_t events) {
     }
 }
 
+static void no_more_pause(struct deadline *d) {
+    listen_again(OWNER_OF(d, struct agent, again));
+}
+
 static void pause_listening(struct agent *a) {
     a->full = true;
     for (unsigned i = 0; i < a->n_listeners; i++)
@@ -469,12 +497,41 @@ static void pause_listening(struct agent *a) {
     log_event(LOG_WARN, "as many connections as may be: the next waits", NULL);
 }
 
+static void address_bytes(const struct sockaddr_storage *a, unsigned char out[16]) {
+    const unsigned char *six = ((const struct sockaddr_in6 *)a)->sin6_addr.s6_addr;
+    memset(out, 0, 16);
+    if (a->ss_family == AF_INET) {
+        out[10] = out[11] = 0xff; /* as it comes mapped into IPv6 */
+        memcpy(out + 12, &((const struct sockaddr_in *)a)->sin_addr, 4);
+    } else if (a->ss_family == AF_INET6) {
+        memcpy(out, six, IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)a)->sin6_addr) ? 16 : 8);
+    }
+}
+
+/* One address alone does not take all places with connections that do not say whose they are. */
+static bool too_many_unknown(const struct agent *a, const unsigned char from[16]) {
+    uint32_t n = 0, most = a->settings.connections / 2;
+    if (a->n_conns < UNKNOWN_MIN || a->n_conns < most) return false;
+    for (const struct conn *c = a->conns; c; c = c->next)
+        n += (c->stage == HANDSHAKE || c->stage == READING) && !memcmp(c->from, from, sizeof c->from);
+    return n >= most;
+}
+
 void conn_accept(struct agent *a, int listener) {
     struct sockaddr_storage peer;
     socklen_t n = sizeof peer;
     int on = 1, fd = accept4(listener, (struct sockaddr *)&peer, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE) pause_listening(a);
+        if (errno != EMFILE && errno != ENFILE) return;
+        pause_listening(a);
+        a->again.passed = no_more_pause;
+        loop_set(&a->loop, &a->again, AGAIN_MS);
+        return;
+    }
+    unsigned char from[16];
+    address_bytes(&peer, from);
+    if (too_many_unknown(a, from)) {
+        close(fd);
         return;
     }
     struct conn *c = calloc(1, sizeof *c);
@@ -491,6 +548,7 @@ void conn_accept(struct agent *a, int listener) {
     c->ssl = ssl;
     c->keep.fd = -1;
     c->tenant = (struct watch){.fd = fd, .ready = tenant_ready};
+    memcpy(c->from, from, sizeof c->from);
     c->loopback = address_is_loopback(&peer);
     address_text(&peer, c->peer, sizeof c->peer);
     c->next = a->conns;

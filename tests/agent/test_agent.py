@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The agent from outside, with a double of donjon-keep: protocol, tenants and quotas, relay, crashes, adoption."""
-import base64, hashlib, http.server, json, os, resource, signal, socket, subprocess, sys, threading, time, unittest
+import base64, hashlib, http.server, json, os, resource, select, signal, socket, subprocess, sys, threading, time, unittest
 from agent import Agent, BIN, FAKE, exchange, read_exactly, read_line
 
 TOKENS = {"acme": "a" * 32, "zeta": "z" * 40}
@@ -254,6 +254,46 @@ class Tenants(unittest.TestCase):
                 s.close()
             for k in (second, third):
                 agent.ask("stop", token=acme, id=k["id"])
+
+    def test_shares(self):
+        """One tenant does not take all connections, nor one address before it says whose it is."""
+        acme, zeta = TOKENS["acme"], TOKENS["zeta"]
+        with Agent(config="connections = 32\n" + tenants()) as agent:
+            keep, first = agent.create(token=acme)
+            held, answer = [first], {"ok": True}
+            while answer["ok"] and len(held) < 32:
+                answer, s = agent.ask("channel", keep_open=True, token=acme, id=keep["id"])
+                held.append(s)
+            self.assertIn("connections", answer["error"])
+            self.assertEqual(len(held), 25)
+            other, s = agent.create(token=zeta)
+            held.append(s)
+            for s in held:
+                s.close()
+            for token, k in ((acme, keep), (zeta, other)):
+                agent.ask("stop", token=token, id=k["id"])
+            end = time.monotonic() + 10
+            while True:  # until those are gone
+                silent = [socket.create_connection(("127.0.0.1", agent.port), source_address=("127.0.0.2", 0)) for _ in range(40)]
+                time.sleep(0.2)
+                gone = sum(bool(select.select([s], [], [], 0)[0]) for s in silent)
+                self.assertTrue(agent.ask("list", token=acme)["ok"])
+                for s in silent:
+                    s.close()
+                if gone == 24 or time.monotonic() > end:
+                    break
+            self.assertEqual(gone, 24)
+
+    def test_no_descriptors(self):
+        """An agent without descriptors serves again once it has some, also where nobody's connection has to end first."""
+        with Agent(config=tenants()) as agent:
+            old = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (5, old[1]))
+            s = socket.create_connection(("127.0.0.1", agent.port))
+            agent.wait("as many connections as may be: the next waits")
+            resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, old)
+            self.assertTrue(agent.ask("list", token=TOKENS["acme"])["ok"])
+            s.close()
 
     def test_backends(self):
         with Agent(config='backends = ["kvm", "process"]\n') as agent:
