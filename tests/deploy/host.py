@@ -2,8 +2,9 @@
 import atexit, json, os, shutil, subprocess, sys, tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path += [os.path.join(ROOT, "agent"), os.path.join(ROOT, "cli")]
+sys.path += [ROOT, os.path.join(ROOT, "agent"), os.path.join(ROOT, "cli")]
 from agent import Agent, BIN  # noqa: E402
+from backends import backends  # noqa: E402
 import modules  # noqa: E402
 
 DONJON = f"{BIN}/donjon"
@@ -33,15 +34,6 @@ def needs():
         skip("donjon-keep is not built")
     if not shutil.which("wat2wasm"):
         skip("needs wat2wasm (Debian package wabt)")
-
-
-def backends():
-    p = subprocess.run([DONJON, "platform", "info", "--json"], capture_output=True, text=True)
-    try:
-        found = [b["name"] for b in json.loads(p.stdout)["backends"] if b.get("available", not b.get("missing"))]
-    except (ValueError, KeyError):
-        found = ["process"]
-    return found
 
 
 class Tenant:
