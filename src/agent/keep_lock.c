@@ -70,7 +70,7 @@ bool keep_lock_paths(const char *warden) {
     add_folder_of(&p, warden);
     add_folder_of(&p, getenv("DONJON_WARDEN"));
     add_folder_of(&p, getenv("DONJON_SHIM"));
-    bool ok = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_close(p.place, p.n, false);
+    bool ok = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_close(p.place, p.n, false, true);
     for (unsigned i = 0; i < p.n; i++)
         close(p.place[i].fd);
     return ok;

@@ -135,6 +135,7 @@ static bool build(struct keep *k, unsigned idle, char *error, size_t size);
 /* A fresh keep under the same id: it waits for its tenant, who alone can fill it again. */
 static bool build_again(struct keep *k) {
     char error[300];
+    if (k->state == KEEP_BUILDING) return false; /* what could not be built would not be the next time, without end */
     if (!k->restart || !k->acknowledged || k->stopping || k->agent->draining || !failed(k)) return false;
     k->restarts++;
     k->line_used = 0;

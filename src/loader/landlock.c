@@ -8,13 +8,20 @@
 #include <unistd.h>
 
 struct landlock_attr {
-    uint64_t handled_access_fs, handled_access_net;
+    uint64_t handled_access_fs, handled_access_net, scoped;
 };
 struct __attribute__((packed)) landlock_beneath {
     uint64_t allowed_access;
     int32_t parent_fd;
 };
-enum { QUERY_VERSION = 1, PATH_BENEATH = 1, NET_TCP = 3, ABI_NET = 4 };
+enum {
+    QUERY_VERSION = 1,
+    PATH_BENEATH = 1,
+    NET_TCP = 3,
+    ABI_NET = 4,
+    ABI_SCOPED = 6,
+    SCOPED = 3 /* abstract sockets, signals */
+};
 enum { FS_EXECUTE = 1 << 0, FS_READ_FILE = 1 << 2, FS_READ_DIR = 1 << 3 };
 
 /* File rights by ABI: 13 in ABI 1, then REFER, TRUNCATE, (network), IOCTL_DEV. */
@@ -31,11 +38,14 @@ static uint64_t rights_of(enum landlock_rights r, uint64_t all) {
     }
 }
 
-bool landlock_close(const struct landlock_place *places, unsigned n, bool tcp) {
+bool landlock_close(const struct landlock_place *places, unsigned n, bool tcp, bool alone) {
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION);
     if (abi < 1) return errno == ENOSYS || errno == EOPNOTSUPP;
-    struct landlock_attr attr = {.handled_access_fs = file_rights(abi), .handled_access_net = tcp ? NET_TCP : 0};
-    size_t size = abi >= ABI_NET ? sizeof attr : sizeof attr.handled_access_fs;
+    struct landlock_attr attr = {
+        .handled_access_fs = file_rights(abi), .handled_access_net = tcp ? NET_TCP : 0, .scoped = alone ? SCOPED : 0};
+    size_t size = abi >= ABI_SCOPED ? sizeof attr
+                  : abi >= ABI_NET  ? offsetof(struct landlock_attr, scoped)
+                                    : sizeof attr.handled_access_fs;
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
     bool ok = ruleset >= 0;
     for (unsigned i = 0; ok && i < n; i++) {

@@ -15,7 +15,8 @@ struct landlock_place {
 };
 
 /* For the calling thread, and those that it makes later; no_new_privs must be set. `tcp`: no TCP port is bound and no
- * connection made either. True also where the kernel has no Landlock. */
-bool landlock_close(const struct landlock_place *places, unsigned n, bool tcp);
+ * connection made either. `alone`: no signal to processes but those that are started after this, and no abstract socket
+ * of others' (Linux 6.12). True also where the kernel has no Landlock. */
+bool landlock_close(const struct landlock_place *places, unsigned n, bool tcp, bool alone);
 
 #endif

@@ -73,7 +73,7 @@ static bool lock_paths(const struct server *s) {
         if (h->kind == HANDLE_DIR)
             places[n++] = (struct landlock_place){h->fd, h->changes ? LANDLOCK_WRITE : LANDLOCK_READ};
     }
-    return landlock_close(places, n, true);
+    return landlock_close(places, n, true, false);
 }
 
 bool lockdown(const struct server *s, char *error, size_t size) {

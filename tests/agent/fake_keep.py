@@ -3,7 +3,7 @@
 
 What a connection's first line says it does beyond that: "state running|exited CODE" changes what it reports, "flood N"
 sends N bytes, "die" kills it. FAKE_KEEP in the environment: "refuse" reports that it cannot be built, "slow" takes two
-seconds, "silent" never speaks, "rude" writes what is no JSON to the agent."""
+seconds, "silent" never speaks, "rude" writes what is no JSON to the agent, "once" is built once and dies the next time."""
 import argparse, json, os, select, signal, socket, sys, time
 
 p = argparse.ArgumentParser()
@@ -31,6 +31,11 @@ def listen(name):
 
 if mode == "slow":
     time.sleep(2)
+if mode == "once":
+    mark = os.path.join(os.path.dirname(o.signer), "once-" + os.path.basename(o.dir))
+    if os.path.exists(mark):
+        os.kill(os.getpid(), signal.SIGKILL)
+    open(mark, "w").close()
 if mode == "silent":
     time.sleep(600)
 if mode == "refuse":

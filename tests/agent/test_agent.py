@@ -389,6 +389,13 @@ class Crashes(unittest.TestCase):
                 self.assertIn(says, answer["error"])
                 self.assertEqual(os.listdir(f"{agent.state}/keeps"), [])
 
+    def test_keep_cannot_be_built_again(self):
+        with Agent(env={"FAKE_KEEP": "once"}) as agent:
+            keep, s = agent.create(restart=True)
+            s.sendall(b"die")
+            self.assertEqual(agent.wait_state(keep["id"], "ended")["restarts"], 1)
+            s.close()
+
     def test_rude_keep(self):
         with Agent(env={"FAKE_KEEP": "rude"}) as agent:
             keep, s = agent.create()
