@@ -24,8 +24,11 @@ const char *const keep_state_names[] = {"building", "waiting", "running", "exite
 #define RECORD "record.json"
 
 const struct tenant *keep_tenant(const struct keep *k) {
-    const struct tenant *t = settings_tenant(&k->agent->settings, k->tenant);
-    return t ? t : &k->agent->local;
+    static const struct tenant nobody = {.listen = "none", .connect = "none"};
+    const struct tenant *t = settings_tenant(&k->agent->settings, k->tenant), *local = &k->agent->local;
+    if (t) return t;
+    /* Adopted, of a tenant that is configured no more: not this machine's own, who may do what he likes. */
+    return strcmp(k->tenant, local->name) == 0 ? local : &nobody;
 }
 
 static bool alive(const struct keep *k) {

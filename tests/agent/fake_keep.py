@@ -90,7 +90,10 @@ while True:
             if mode == "rude":
                 agent.sendall(b"no JSON\n")
         elif s is agent:
-            d = s.recv(65536)
+            try:
+                d = s.recv(65536)
+            except OSError:  # killed before it had read what we said
+                d = b""
             if not d:
                 agent = None
                 continue

@@ -227,6 +227,28 @@ class Tenants(unittest.TestCase):
                 agent.ask("stop", token=token, id=keep["id"])
         server.shutdown(), server.server_close()
 
+    def test_reach_of_former_tenants(self):
+        """A keep whose tenant is configured no more does not get the rights of the machine's own."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        with Agent(config=tenants()) as agent:
+            keep, s = agent.create(token=TOKENS["acme"])
+            s.close()
+            agent.kill()
+            with open(f"{agent.state}/agent.toml", "w"):
+                pass
+            agent.start()
+            agent.wait("keep adopted", keep=keep["id"])
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(f"{agent.state}/keeps/{keep['id']}/socket")
+                s.settimeout(20)
+                s.sendall(b"upcall %s/v1/nonce QUJD" % url.encode())
+                self.assertIn("error", json.loads(s.makefile().readline()))
+        listener.settimeout(0)
+        with self.assertRaises(BlockingIOError):
+            listener.accept()
+        listener.close()
+
     def test_tokens_and_quotas(self):
         with Agent(config=tenants(acme='keeps = 2\nmemory = "3 GiB"\nkeep-memory = "1 GiB"')) as agent:
             acme, zeta = TOKENS["acme"], TOKENS["zeta"]
