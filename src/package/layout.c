@@ -95,7 +95,7 @@ static bool find_tag(struct layout *l, const char *tag, char digest[PACKAGE_DIGE
     *missing = !count;
     if (count == 1) return true;
     return package_fail(error, "%.300s: %zu packages have the tag %s%s", l->store.reference->path, count, tag,
-                        count ? "" : ": name one that is there");
+                        count ? "" : ": name one that is there (they are in its index.json)");
 }
 
 static bool set_tag(struct layout *l, const char *tag, const char *digest, size_t size, char *error) {

@@ -129,8 +129,9 @@ static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const c
     return done;
 }
 
+/* Refusals on one line: keeps and logs show them as they come. */
 static enum MHD_Result answer_json(struct MHD_Connection *c, unsigned status, const char *type, json_t *json) {
-    char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+    char *text = json ? json_dumps(json, status < MHD_HTTP_BAD_REQUEST ? JSON_INDENT(2) : 0) : NULL;
     json_decref(json);
     if (!text) return MHD_NO;
     enum MHD_Result done = answer(c, status, type, text, strlen(text));
@@ -431,7 +432,7 @@ static void reload(struct daemon *d) {
     if (steward_reload(d->s, error))
         fputs("donjon steward: policies and collateral read again\n", stderr);
     else
-        cli_error(&verb_steward, "not read again, the old ones stay: %s", error);
+        cli_error(&verb_steward, "not read again, the old ones stay (steward.toml itself is read at the start only): %s", error);
 }
 
 /* A new certificate means a new server on the same socket; answers under way are finished first. */

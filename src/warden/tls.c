@@ -68,7 +68,7 @@ static bool host_evidence(void *ctx, const uint8_t report_data[64], struct attes
 
 static bool host_steward(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
                          struct attest_bytes *answer, char *error, size_t size) {
-    enum { HTTP_OK = 200, SHOWN = 300 };
+    enum { HTTP_OK = 200, SHOWN = 700 };
     struct warden *w = ctx;
     uint32_t status = 0, n = 0,
              e = gate_steward(&w->gate, url, which == IDENTITY_NONCE ? GATE_STEWARD_NONCE : GATE_STEWARD_CERTIFY,
@@ -78,7 +78,7 @@ static bool host_steward(void *ctx, const char *url, enum identity_request which
     if (e == GATE_ENOTSUP)
         snprintf(error, size, "this host has no way to the steward %s", url);
     else if (e != GATE_OK)
-        snprintf(error, size, "the steward %s cannot be reached: %s", url, wasi_errno_name(e));
+        snprintf(error, size, "the steward %s cannot be reached: %s; does it run, and does the agent's `stewards` have it?", url, wasi_errno_name(e));
     else
         snprintf(error, size, "the steward answers %u: %.*s", status, n < SHOWN ? (int)n : SHOWN, (char *)t.answer);
     return false;
@@ -110,7 +110,7 @@ wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root) {
 /* Renews the certificate when two thirds of its life are over; connections go on with the one they began with. Where
  * that fails, the one there is stays, and it is tried again later. */
 static void fresh(void *ctx) {
-    char error[512];
+    char error[1024];
     int64_t now = (int64_t)time(NULL);
     (void)ctx;
     if (now < t.identity.renew_at) return;
@@ -172,7 +172,7 @@ void tls_openssl(struct warden *w) {
 void tls_start(struct warden *w) {
     const struct config *c = &w->boot.config;
     const struct tls_env env = {.ctx = w, .poll = env_poll, .send_many = env_send_many, .now = env_now, .log = env_log};
-    char error[512];
+    char error[1024];
     tls_openssl(w);
     t.w = w;
     t.started = true;

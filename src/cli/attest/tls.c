@@ -66,6 +66,11 @@ static bool write_chain(BIO *pem, SSL *ssl) {
 static const char *last_reason(char *out, size_t size) {
     const char *data = NULL;
     int flags = 0;
+    unsigned long first = ERR_peek_error(); /* the system's word, before what OpenSSL's layers made of it */
+    if (ERR_SYSTEM_ERROR(first)) {
+        snprintf(out, size, ": %s", strerror(ERR_GET_REASON(first)));
+        return out;
+    }
     unsigned long code = ERR_peek_last_error_all(NULL, NULL, NULL, &data, &flags);
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
     bool said = data && *data && flags & ERR_TXT_STRING;

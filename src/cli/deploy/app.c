@@ -220,7 +220,14 @@ static bool unpack(struct app *a, char directory[PACKAGE_PATH]) {
 
 bool app_load(struct app *a, struct cli_args *second) {
     char directory[PACKAGE_PATH];
-    if (!package_is_reference(a->run.app)) return load(a, second);
+    if (!package_is_reference(a->run.app)) {
+        /* Whoever asks for a signature must not get a program that has none. */
+        if (a->package.verify_key_count || a->decrypt_key)
+            return fail(a, a->run.app,
+                        a->decrypt_key ? "expected a package, as --decrypt-key was given"
+                                       : "expected a package, as --verify-key was given: nothing else is signed");
+        return load(a, second);
+    }
     if (!unpack(a, directory)) return false;
     a->run.app = directory;
     bool ok = load(a, second); /* everything is in memory then */

@@ -231,9 +231,11 @@ static int appraise(struct deploy *x, struct channel_client *c) {
                          "refused, nothing was delivered: no hardware keeps the host out of this keep (%s). "
                          "--allow-no-tee deploys nevertheless; the host can then read everything",
                          x->d.backend);
-    return cli_error(x->verb, "refused, nothing was delivered: %s%s%s",
-                     why ? attest_rules[why->rule].title : channel_client_error(c), why ? "; " : "",
-                     why ? attest_rules[why->rule].remedy : "");
+    if (!why) return cli_error(x->verb, "refused, nothing was delivered: %s", channel_client_error(c));
+    char expected[300], found[300];
+    return cli_error(x->verb, "refused, nothing was delivered: %s: expected %s, found %s; %s",
+                     attest_rules[why->rule].name, attest_value_format(&why->expected, expected, sizeof expected),
+                     attest_value_format(&why->found, found, sizeof found), attest_rules[why->rule].remedy);
 }
 
 /* ---- signals ---- */

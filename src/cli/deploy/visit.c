@@ -47,9 +47,8 @@ static int visit(struct cli_args *a, const char *what, enum channel_purpose purp
             /* The log's end is what was asked for, as is leaving. */
             bool fine = end.end == SESSION_CLOSED || end.end == SESSION_LEFT;
             if (fine) end.signal = 0;
-            code = purpose == CHANNEL_LOGS && (fine || end.end == SESSION_EXITED) ? CLI_YES
-                   : fine                                                         ? CLI_YES
-                          : session_report(a->verb, d.app, &end, false);
+            code = fine ? CLI_YES : session_report(a->verb, d.app, &end, false);
+            if (purpose == CHANNEL_LOGS && end.end == SESSION_EXITED) code = CLI_YES; /* how it ended is said above */
         }
     }
     free(end.text);
@@ -171,6 +170,7 @@ static void show_evidence(const struct evidence_options *o, const struct deploym
     bool software = r->tee == ATTEST_TEE_SOFTWARE;
     printf("\ndonjon verify --collateral %s --set report_data=%s%s %s\n", pem, report,
            software ? " --dev-root dev-root.pem --set allow_software=true" : "", o->output);
+    if (software) puts("(dev-root.pem: the agent's, from its state directory; its operator has it)");
 }
 
 int main_evidence(struct cli_args *a) {
