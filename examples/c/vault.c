@@ -29,10 +29,13 @@ static void answer(int conn, const char *code) {
         if (strstr(request, "\r\n\r\n")) break;
     }
     int asked = sscanf(request, "GET /open?%127[^ ] HTTP/1.1", guess) == 1;
-    const char *body = !asked ? "A vault. Try /open?CODE\n" : same(guess, code) ? "The vault is open.\n" : "Wrong code.\n";
-    int n = snprintf(reply, sizeof reply,
-                     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                     strlen(body), body);
+    const char *body = !asked              ? "A vault. Try /open?CODE\n"
+                       : same(guess, code) ? "The vault is open.\n"
+                                           : "Wrong code.\n";
+    int n =
+        snprintf(reply, sizeof reply,
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                 strlen(body), body);
     if (write(conn, reply, (size_t)n) != n) return;
     printf("%s\n", !asked ? "a visitor" : same(guess, code) ? "opened" : "a wrong code");
     fflush(stdout);

@@ -120,8 +120,11 @@ static int compile_module(struct compile *c, const wasm_module_t *module) {
     char clean[256], error[4600];
     struct shown shown = {.what = cli_printable(c->path, clean, sizeof clean, false)};
     bool terminal = isatty(STDERR_FILENO);
-    struct donjon_compile_options o = {
-        .fuel = c->fuel, .explicit_checks = c->explicit_checks, .threads = c->threads, .progress = terminal ? show_progress : NULL, .progress_ctx = &shown};
+    struct donjon_compile_options o = {.fuel = c->fuel,
+                                       .explicit_checks = c->explicit_checks,
+                                       .threads = c->threads,
+                                       .progress = terminal ? show_progress : NULL,
+                                       .progress_ctx = &shown};
     if (c->dump) return compile_dump(c->verb, module, c->dump, c->func, &o);
     if (!donjon_cpu_id()) return cli_error(c->verb, "this CPU has no native code: programs are interpreted here");
     if (!code_key(true, c->key, error, sizeof error)) return cli_error(c->verb, "%s", error);

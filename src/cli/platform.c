@@ -21,7 +21,8 @@ static const struct known {
     {"tdx", "Intel TDX", "the program from the machine and its owner", "/dev/kvm", "tdx_host_platform", true},
     {"sgx", "Intel SGX", "the program from the machine and its owner", "/dev/sgx_enclave", "sgx", true},
     {"sanctum", "RISC-V security monitor", "the program from the machine and its owner", NULL, NULL, true},
-    {"kvm", "a virtual machine with no kernel but the shim", "the machine from the program, twice; programs from each other", "/dev/kvm", NULL, false},
+    {"kvm", "a virtual machine with no kernel but the shim",
+     "the machine from the program, twice; programs from each other", "/dev/kvm", NULL, false},
     {"process", "a sealed process", "the machine from the program, and programs from each other", NULL, NULL, false},
 };
 enum { KNOWN = sizeof known / sizeof *known };

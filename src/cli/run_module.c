@@ -30,8 +30,8 @@ static int open_compiled(struct run *r, struct run_module *m, const char *shown,
 
 /* Code that counts fuel is not what the cache has. */
 static void look_in_cache(struct run *r, struct run_module *m) {
-    bool usable = !r->no_cache && !r->c.interpret && !r->c.explicit_checks && m->wasm_size >= CODE_CACHE_MIN && strcmp(r->module, "-") != 0 &&
-                  r->c.limits.fuel == CONFIG_UNLIMITED && code_cache_on();
+    bool usable = !r->no_cache && !r->c.interpret && !r->c.explicit_checks && m->wasm_size >= CODE_CACHE_MIN &&
+                  strcmp(r->module, "-") != 0 && r->c.limits.fuel == CONFIG_UNLIMITED && code_cache_on();
     if (!usable) return;
     const uint8_t *code;
     if (code_cache_find(m->wasm, m->wasm_size, &m->cached, &code, &m->code_size, m->digest, m->code_sha256))

@@ -315,8 +315,16 @@ struct reader {
         return nullptr;
     }
 
-    const words file_words = {"kind", "name",        "addr",  "host",        "port",
-                              "prot", "client-auth", "trust", "server-name", "peer-policy",
+    const words file_words = {"kind",
+                              "name",
+                              "addr",
+                              "host",
+                              "port",
+                              "prot",
+                              "client-auth",
+                              "trust",
+                              "server-name",
+                              "peer-policy",
                               "peer-development-root"};
 
     // Keys of other kinds are not misspelt, so no nearest word for them.
@@ -347,10 +355,12 @@ struct reader {
         unsigned errors = reports->n_errors;
         if (k == CONFIG_LISTEN)
             file_keys(*t, path, f.kind,
-                      {"kind", "name", "addr", "port", "prot", "client-auth", "trust", "peer-policy", "peer-development-root"});
+                      {"kind", "name", "addr", "port", "prot", "client-auth", "trust", "peer-policy",
+                       "peer-development-root"});
         else if (k == CONFIG_CONNECT)
             file_keys(*t, path, f.kind,
-                      {"kind", "name", "host", "port", "prot", "server-name", "trust", "peer-policy", "peer-development-root"});
+                      {"kind", "name", "host", "port", "prot", "server-name", "trust", "peer-policy",
+                       "peer-development-root"});
         else
             file_keys(*t, path, f.kind, {"kind", "name"});
 

@@ -432,7 +432,8 @@ static void reload(struct daemon *d) {
     if (steward_reload(d->s, error))
         fputs("donjon steward: policies and collateral read again\n", stderr);
     else
-        cli_error(&verb_steward, "not read again, the old ones stay (steward.toml itself is read at the start only): %s", error);
+        cli_error(&verb_steward,
+                  "not read again, the old ones stay (steward.toml itself is read at the start only): %s", error);
 }
 
 /* A new certificate means a new server on the same socket; answers under way are finished first. */

@@ -78,7 +78,9 @@ static bool host_steward(void *ctx, const char *url, enum identity_request which
     if (e == GATE_ENOTSUP)
         snprintf(error, size, "this host has no way to the steward %s", url);
     else if (e != GATE_OK)
-        snprintf(error, size, "the steward %s cannot be reached: %s; does it run, and does the agent's `stewards` have it?", url, wasi_errno_name(e));
+        snprintf(error, size,
+                 "the steward %s cannot be reached: %s; does it run, and does the agent's `stewards` have it?", url,
+                 wasi_errno_name(e));
     else
         snprintf(error, size, "the steward answers %u: %.*s", status, n < SHOWN ? (int)n : SHOWN, (char *)t.answer);
     return false;

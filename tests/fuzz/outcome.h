@@ -34,7 +34,7 @@ struct outcome {
     uint32_t n;
     struct record records[RECORDS_MAX];
     uint32_t where[RECORDS_MAX]; /* hashes of traps' backtraces; 0 where none is known */
-    char error[256]; /* OUTCOME_INVALID, OUTCOME_OTHER */
+    char error[256];             /* OUTCOME_INVALID, OUTCOME_OTHER */
 };
 
 /* Runs it in this process, as native code where the CPU has it or in the interpreter; or only says whether it is valid:

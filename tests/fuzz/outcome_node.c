@@ -74,7 +74,8 @@ static bool request(const uint8_t *module, size_t size, uint32_t flag, struct ou
     return text < sizeof o->error && read_all(o->error, text);
 }
 
-/* After thousands of modules a Node may be out of memory: what it dies of counts only if a fresh one dies of it, too. */
+/* After thousands of modules a Node may be out of memory: what it dies of counts only if a fresh one dies of it, too.
+ */
 static bool ask(const uint8_t *module, size_t size, uint32_t flag, struct outcome *o) {
     unsigned features;
     if (request(module, size, flag, o)) return true;

@@ -98,8 +98,9 @@ static bool connect_any(struct link *l, const struct target *t) {
     int last = errno;
     freeaddrinfo(list);
     if (l->fd < 0)
-        return fail(l, where, last == ECONNREFUSED ? "Connection refused; does `donjon agent` run there, on this port?"
-                                                   : strerror(last));
+        return fail(l, where,
+                    last == ECONNREFUSED ? "Connection refused; does `donjon agent` run there, on this port?"
+                                         : strerror(last));
     struct sockaddr_storage peer;
     socklen_t n = sizeof peer;
     l->loopback = getpeername(l->fd, (struct sockaddr *)&peer, &n) == 0 && address_is_loopback(&peer);

@@ -187,7 +187,7 @@ struct memarg {
     struct memory *memory;
     uint64_t offset;
     uint64_t least; /* bytes it has always */
-    bool near_; /* memory 0 with 32-bit addresses: MEM32 will do */
+    bool near_;     /* memory 0 with 32-bit addresses: MEM32 will do */
     bool is64;
 };
 struct memarg read_memarg(struct translator *t);

@@ -43,8 +43,8 @@ struct compile_options {
     void *dump_ctx;
 };
 
-/* False when out of memory, or the function is beyond what the compiler takes; it is interpreted then. Code and landings are freed with
- * compiled_free. */
+/* False when out of memory, or the function is beyond what the compiler takes; it is interpreted then. Code and
+ * landings are freed with compiled_free. */
 bool compile_function(const struct module *m, uint32_t func, struct compile_options *opt, struct compiled *out);
 void compiled_free(const struct donjon_platform *p, struct compiled *c);
 
