@@ -17,10 +17,11 @@ finish() {
     ip link del "$tag-${n:0:1}" 2>/dev/null || true
     ip netns del "$tag-$n" 2>/dev/null || true
   done
+  ip netns del "$tag-probe" 2>/dev/null || true
   ip link del "$tag" 2>/dev/null || true
 }
 trap finish EXIT
-{ ip link add "$tag" type bridge && ip link set "$tag" up && ip netns add "$tag-probe" && ip netns del "$tag-probe"; } 2>"$tmp/why" ||
+{ ip link add "$tag" type bridge && ip link set "$tag" up && ip netns add "$tag-probe" && ip netns exec "$tag-probe" true && ip netns del "$tag-probe"; } 2>"$tmp/why" ||
   { echo "skipped: network namespaces cannot be made here: $(head -1 "$tmp/why")"; exit 77; }
 address() { case "$1" in tenant) echo 10.98.7.1 ;; host) echo 10.98.7.2 ;; steward) echo 10.98.7.3 ;; client) echo 10.98.7.4 ;; esac; }
 for n in "${all[@]}"; do
