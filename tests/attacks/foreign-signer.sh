@@ -7,5 +7,5 @@ works deploy "$host" --development-root "$tmp/host/dev-root.pem"
 "$bin/donjon-agent" --state "$tmp/elsewhere" --listen 127.0.0.1:0 2>/dev/null & other=$!
 for i in $(seq 100); do [ -s "$tmp/elsewhere/dev-root.pem" ] && break; sleep 0.05; done
 kill "$other"; wait "$other" 2>/dev/null || true
-refused "trust anchor" deploy "$host" --development-root "$tmp/elsewhere/dev-root.pem"
+refused "trusted root" deploy "$host" --development-root "$tmp/elsewhere/dev-root.pem"
 nothing_lost

@@ -30,6 +30,7 @@ attack() { printf 'Attack: %s\n' "$*"; }
 
 # start_agent [OPTIONS...]: sets port and host
 start_agent() {
+  : >"$tmp/agent.log" # sed may be faster than the agent's shell
   "${agent_bin:-$bin}/donjon-agent" --state "$tmp/host" --listen 127.0.0.1:0 "$@" 2>"$tmp/agent.log" &
   pids+=($!)
   local i
