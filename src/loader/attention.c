@@ -11,8 +11,15 @@
 struct attention {
     int epoll, end;
     pthread_t thread;
-    struct gate_block *_Atomic block;
+    pthread_mutex_t lock; /* `block` is written to, or taken away */
+    struct gate_block *block;
 };
+
+static void raise_word(struct attention *a) {
+    pthread_mutex_lock(&a->lock);
+    if (a->block) atomic_store(&a->block->attention, 1);
+    pthread_mutex_unlock(&a->lock);
+}
 
 /* Edges only: what stays readable is the keep's business once it knows. */
 static void *watch(void *arg) {
@@ -23,8 +30,7 @@ static void *watch(void *arg) {
         if (n < 0 && errno != EINTR) return NULL;
         for (int i = 0; i < n; i++)
             if (events[i].data.fd == a->end) return NULL;
-        struct gate_block *block = a->block;
-        if (n > 0 && block) atomic_store(&block->attention, 1);
+        if (n > 0) raise_word(a);
     }
 }
 
@@ -34,8 +40,10 @@ bool attention_add(struct attention *a, int fd) {
 }
 
 void attention_block(struct attention *a, struct gate_block *block) {
+    pthread_mutex_lock(&a->lock);
     a->block = block;
-    atomic_store(&block->attention, 1); /* for what came before */
+    pthread_mutex_unlock(&a->lock);
+    raise_word(a); /* for what came before */
 }
 
 /* No signal handler of this process runs in it. */
@@ -51,6 +59,7 @@ static bool start(struct attention *a) {
 struct attention *attention_new(void) {
     struct attention *a = calloc(1, sizeof *a);
     if (!a) return NULL;
+    pthread_mutex_init(&a->lock, NULL);
     a->epoll = epoll_create1(EPOLL_CLOEXEC);
     a->end = eventfd(0, EFD_CLOEXEC);
     struct epoll_event e = {.events = EPOLLIN, .data.fd = a->end};
@@ -67,5 +76,6 @@ void attention_delete(struct attention *a) {
     pthread_join(a->thread, NULL);
     close(a->epoll);
     close(a->end);
+    pthread_mutex_destroy(&a->lock);
     free(a);
 }

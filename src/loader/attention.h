@@ -9,7 +9,7 @@
 struct attention;
 struct attention *attention_new(void); /* NULL: no descriptors, no thread */
 void attention_delete(struct attention *a);
-/* Which block; before it is known nothing is raised. */
+/* Which block; NULL: none (any more), and once this has returned nothing is written to the one before. */
 void attention_block(struct attention *a, struct gate_block *block);
 /* One descriptor more; it leaves by being closed. */
 bool attention_add(struct attention *a, int fd);

@@ -490,9 +490,7 @@ static bool lock_in(struct server *s) {
     return true;
 }
 
-bool server_loop(struct server *s, struct gate_host *gate) {
-    s->gate = gate;
-    if (s->attention) attention_block(s->attention, gate->block);
+static bool serve_requests(struct server *s, struct gate_host *gate) {
     bool go_on = true;
     while (go_on) {
         struct gate_request q;
@@ -504,4 +502,12 @@ bool server_loop(struct server *s, struct gate_host *gate) {
         gate_host_answer(gate, &r);
     }
     return s->exit_kind != 0;
+}
+
+bool server_loop(struct server *s, struct gate_host *gate) {
+    s->gate = gate;
+    if (s->attention) attention_block(s->attention, gate->block);
+    bool reported = serve_requests(s, gate);
+    if (s->attention) attention_block(s->attention, NULL); /* the block goes with the keep, before the server does */
+    return reported;
 }

@@ -70,7 +70,8 @@ class Keep:
             time.sleep(0.02)
 
     def ended(self):
-        assert self.process.wait(WAIT) == 0, (self.dir / "err").read_text()
+        code = self.process.wait(WAIT)
+        assert code == 0, f"donjon-keep ended with {code}: " + (self.dir / "err").read_text()
         return json.loads((self.dir / "end.json").read_text())["exit"]
 
     def tenant(self, verb, *options, stdin=b"", socket_path=None, measurement=None, family=None, **kw):
