@@ -149,17 +149,6 @@ static bool make_identity(struct state *s) {
     return ok;
 }
 
-static bool fingerprint_of(SSL_CTX *ctx, char out[FINGERPRINT + 1]) {
-    X509 *x = SSL_CTX_get0_certificate(ctx);
-    unsigned char *der = NULL, digest[32];
-    int n = x ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &der) : 0;
-    bool ok = n > 0 && EVP_Digest(der, (size_t)n, digest, NULL, EVP_sha256(), NULL);
-    OPENSSL_free(der);
-    for (size_t i = 0; ok && i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-    return ok;
-}
-
 SSL_CTX *state_tls(struct state *s, char fingerprint[FINGERPRINT + 1], char *error, size_t size) {
     char key[STATE_PATH_MAX + 20], cert[STATE_PATH_MAX + 20];
     if (faccessat(s->dir, "agent-key.pem", F_OK, 0) && !make_identity(s)) {
@@ -172,7 +161,7 @@ SSL_CTX *state_tls(struct state *s, char fingerprint[FINGERPRINT + 1], char *err
     bool ok = ctx && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) &&
               SSL_CTX_use_certificate_chain_file(ctx, cert) == 1 &&
               SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1 && SSL_CTX_check_private_key(ctx) == 1 &&
-              fingerprint_of(ctx, fingerprint);
+              fingerprint_of(SSL_CTX_get0_certificate(ctx), fingerprint);
     if (!ok) {
         const char *reason = ERR_reason_error_string(ERR_peek_error());
         fail(error, size, cert, reason ? reason : "not a certificate with its key");

@@ -2,6 +2,7 @@
 #ifndef DONJON_AGENT_STATE_H
 #define DONJON_AGENT_STATE_H
 
+#include "fingerprint.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -28,7 +29,6 @@ bool state_remove(int dir, const char *name);
 
 /* The agent's key and certificate (made at the first start: P-256, self-signed) as a TLS 1.3 server context, and
  * the digest tenants know it by: SHA-256 of the DER SubjectPublicKeyInfo, hex. */
-enum { FINGERPRINT = 64 };
 SSL_CTX *state_tls(struct state *, char fingerprint[FINGERPRINT + 1], char *error, size_t size);
 
 /* The software signer for backends without a TEE, made at the first start: dev-signer.pem, and dev-root.pem, the

@@ -2,6 +2,7 @@
 #include "link.h"
 
 #include "../cli.h"
+#include "agent/fingerprint.h"
 #include "agent/request.h"
 #include "agent/sockets.h"
 
@@ -124,17 +125,6 @@ static const char *tls_reason(struct link *l) {
     return reason ? reason : "the connection was closed; is it a Donjon agent?";
 }
 
-static bool key_of(SSL *ssl, char out[65]) {
-    X509 *x = SSL_get0_peer_certificate(ssl);
-    unsigned char *der = NULL, digest[32];
-    int n = x ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &der) : 0;
-    bool ok = n > 0 && EVP_Digest(der, (size_t)n, digest, NULL, EVP_sha256(), NULL);
-    OPENSSL_free(der);
-    for (size_t i = 0; ok && i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-    return ok;
-}
-
 static bool ask_name(struct link *l, const struct target *t) {
     X509_VERIFY_PARAM *p = SSL_get0_param(l->ssl);
     if (X509_VERIFY_PARAM_set1_ip_asc(p, t->host) == 1) return true;
@@ -153,7 +143,7 @@ static bool start_tls(struct link *l, const struct target *t) {
     int n;
     while ((n = SSL_connect(l->ssl)) != 1)
         if (!again(l, n, CONNECT_MS)) return fail(l, "no TLS 1.3 connection to the agent", tls_reason(l));
-    return key_of(l->ssl, l->key) || fail(l, "the agent has no certificate", NULL);
+    return fingerprint_of(SSL_get0_peer_certificate(l->ssl), l->key) || fail(l, "the agent has no certificate", NULL);
 }
 
 /* Who the agent is matters for the token, and for whom to blame: never without a key or CA, except on this machine. */
