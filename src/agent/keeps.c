@@ -424,8 +424,14 @@ struct keep *keep_find(struct agent *a, const struct tenant *t, const char *id) 
 
 int keep_connect(struct keep *k, char *error, size_t size) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    if (k->state == KEEP_ENDED || k->finishing)
-        return snprintf(error, size, "the keep has ended: %s", *k->outcome ? k->outcome : "killed"), -1;
+    if (k->state == KEEP_ENDED || k->finishing) {
+        bool own = !strcmp(k->outcome, "exited");
+        char code[32] = "";
+        if (own) snprintf(code, sizeof code, " with code %d", k->exit_code);
+        snprintf(error, size, "the keep has ended: %s%s%s%s", *k->outcome ? k->outcome : "killed", code,
+                 *k->why ? ", " : "", k->why);
+        return -1;
+    }
     if (k->state == KEEP_BUILDING) return snprintf(error, size, "the keep is being built"), -1;
     snprintf(a.sun_path, sizeof a.sun_path, "%s/keeps/%s/" KEEP_SOCKET, k->agent->state.path, k->id);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -407,8 +407,16 @@ static uint32_t steward(struct server *s, const struct gate_request *q, struct g
     return GATE_OK;
 }
 
+/* The keep stays for its tenant after its program has ended; the program's ports and connections do not. */
+static void close_workload(struct server *s) {
+    for (uint32_t i = 0; i < GATE_MAX_HANDLES; i++)
+        if (s->handles[i].kind != HANDLE_FREE && !s->handles[i].channel) close_handle(&s->handles[i]);
+    s->n_ports = 0;
+}
+
 static uint32_t ended(struct server *s, const struct gate_request *q) {
     if (!s->attention) return GATE_ENOTSUP;
+    close_workload(s);
     s->ended_kind = (uint32_t)q->args[0];
     s->ended_status = (uint32_t)q->args[1];
     server_tell(s, KEEP_PHASE_WAITING);

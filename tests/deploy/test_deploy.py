@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """donjon deploy end to end on loopback: agent, donjon-keep, warden, channel, tenant. test_deploy.py BACKEND [TEST...]"""
-import json, os, random, re, shutil, signal, subprocess, sys, tempfile, time, unittest
+import json, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, time, unittest
 import host
 from host import Agent, BIN, DONJON, Tenant, module
 
@@ -278,6 +278,7 @@ class Deploy(unittest.TestCase):
         follow.send_signal(signal.SIGINT)
         self.assertEqual(follow.wait(20), 0)
         follow.stdout.close()
+        self.assertIn(b'"running"', self.tenant.run("logs", "--json", "web").stderr)
         p = self.tenant.run("stop", "web")
         self.assertEqual(p.returncode, 0, p.stderr)
         self.nothing_left()
@@ -292,13 +293,68 @@ class Deploy(unittest.TestCase):
         self.assertEqual(self.tenant.ps()[0]["state"], "running")
         self.tenant.run("stop", id)
 
-    def test_log_after_the_end(self):
-        id = self.detach(module("fails"))
+    def ended(self, name, *args):
+        id = self.detach(*args, module(name))
         wait(lambda: self.tenant.ps()[0]["state"] == "exited")
+        return id
+
+    def test_log_after_the_end(self):
+        id = self.ended("fails")
         self.assertEqual(self.tenant.ps()[0]["exit"], {"outcome": "exited", "code": 3})
         p = self.tenant.run("logs", id)
         self.assertEqual((p.returncode, p.stdout), (0, b"done\n"), p.stderr)
+        self.assertIn(b"exit code 3", p.stderr)
+        wait(lambda: self.tenant.ps()[0]["state"] == "ended")  # it has told its tenant
+        p = self.tenant.run("logs", id)
+        self.assertEqual(p.returncode, 125)
+        self.assertIn(b"exited with code 3", p.stderr)
         self.tenant.run("stop", id)
+        id = self.ended("fails")
+        p = self.tenant.run("logs", "--json", id)
+        end = json.loads(p.stderr.decode().splitlines()[-1])
+        self.assertEqual((p.returncode, p.stdout, end["outcome"], end["exit_code"]), (0, b"done\n", "exited", 3))
+        self.tenant.run("stop", id)
+        self.nothing_left()
+
+    def test_attach_after_the_end(self):
+        """The exit code is the program's, and what went wrong is said."""
+        for name, code, says, out in (("fails", 3, b"exit code 3", b"done\n"), ("empty", 0, b"exit code 0", b""),
+                                      ("trap", 134, b"unreachable", b"")):
+            for args in ((), ("--json",)):
+                id = self.ended(name)
+                p = self.tenant.run("attach", *args, id)
+                self.assertEqual((p.returncode, p.stdout), (code, out), p.stderr)
+                if args:
+                    self.assertEqual(json.loads(p.stderr.decode().splitlines()[-1])["exit_code"], code)
+                else:
+                    self.assertIn(says, p.stderr)
+                self.tenant.run("stop", id)
+        self.nothing_left()
+
+    def test_port_is_free_after_the_end(self):
+        """The keep stays for its log; the program's connections and ports are gone when it is."""
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            port = s.getsockname()[1]
+        config = f"{self.tenant.home}/listen.toml"
+        with open(config, "w") as f:
+            f.write('[[files]]\nkind = "stdin"\n[[files]]\nkind = "stdout"\n[[files]]\nkind = "stderr"\n'
+                    f'[[files]]\nkind = "listen"\nname = "in"\nprot = "tcp"\naddr = "127.0.0.1"\nport = {port}\n')
+        ids = []
+        of = lambda id: next(k for k in self.tenant.ps() if k["id"] == id)
+        for _ in range(2):
+            ids.append(self.detach("--config", config, module("server")))
+            wait(lambda: of(ids[-1])["ports"] == [port])
+            with socket.create_connection(("127.0.0.1", port), 10) as s:
+                got = b""
+                while d := s.recv(100):  # to the connection's end
+                    got += d
+                self.assertEqual(got, b"hello\n")
+            wait(lambda: of(ids[-1])["state"] == "exited")
+            self.assertEqual(of(ids[-1])["ports"], [])
+            self.assertRaises(OSError, socket.create_connection, ("127.0.0.1", port), 10)
+        self.assertEqual([k["state"] for k in self.tenant.ps()], ["exited"] * 2)
+        for id in ids:
+            self.tenant.run("stop", id)
         self.nothing_left()
 
     def test_owner(self):

@@ -16,7 +16,7 @@
 
 #include <jansson.h>
 
-enum { PART = 32768, STOP_MS = 3000 };
+enum { PART = 32768, STOP_MS = 3000, STOPPED = 128 + SIGTERM /* as a shell shows it */ };
 
 struct run_state {
     const struct session *s;
@@ -156,6 +156,7 @@ void session_run(const struct session *s, struct session_result *r) {
 static int exit_code(const struct session_result *r) {
     if (r->end != SESSION_EXITED) return CLI_FAILED;
     if (r->exit_kind == GATE_EXIT_PROGRAM) return (int)(r->status & 0xff);
+    if (r->exit_kind == GATE_EXIT_STOPPED) return STOPPED;
     return r->exit_kind == GATE_EXIT_TRAP ? CLI_TRAP : r->exit_kind == GATE_EXIT_TIMEOUT ? CLI_TIMEOUT : CLI_FAILED;
 }
 
@@ -171,11 +172,9 @@ static void die_by(int signal_number) {
 
 static void report_json(const struct session_result *r, int code) {
     static const char *const ends[] = {"exited", "left", "closed", "lost"};
-    static const char *const kinds[GATE_EXITS] = {[GATE_EXIT_PROGRAM] = "exited",
-                                                  [GATE_EXIT_TRAP] = "trapped",
-                                                  [GATE_EXIT_TIMEOUT] = "timeout",
-                                                  [GATE_EXIT_REFUSED] = "refused",
-                                                  [GATE_EXIT_BROKEN] = "failed"};
+    static const char *const kinds[GATE_EXITS] = {
+        [GATE_EXIT_PROGRAM] = "exited",  [GATE_EXIT_TRAP] = "trapped",  [GATE_EXIT_TIMEOUT] = "timeout",
+        [GATE_EXIT_REFUSED] = "refused", [GATE_EXIT_BROKEN] = "failed", [GATE_EXIT_STOPPED] = "stopped"};
     bool exited = r->end == SESSION_EXITED && r->exit_kind < GATE_EXITS && kinds[r->exit_kind];
     json_t *text = r->text ? json_string(r->text) : json_null();
     json_t *j = json_pack("{s:s, s:i, s:o, s:I}", "outcome", exited ? kinds[r->exit_kind] : ends[r->end], "exit_code",
@@ -192,6 +191,19 @@ static void report_text(const struct cli_verb *verb, const char *app, const stru
     char *clean = r->text[n] ? malloc(size) : NULL;
     if (clean) fprintf(stderr, "%s\n", cli_printable(r->text + n + 1, clean, size, true));
     free(clean);
+}
+
+int session_tell_end(const struct cli_verb *verb, const char *app, const struct session_result *r, bool json) {
+    char clean[300];
+    if (json)
+        report_json(r, exit_code(r));
+    else if (r->text)
+        report_text(verb, app, r);
+    else
+        fprintf(stderr, "donjon %s: %s has ended: exit code %d%s\n", verb->name,
+                cli_printable(app, clean, sizeof clean, false), exit_code(r),
+                r->exit_kind == GATE_EXIT_STOPPED ? " (stopped)" : "");
+    return exit_code(r);
 }
 
 int session_report(const struct cli_verb *verb, const char *app, struct session_result *r, bool json) {

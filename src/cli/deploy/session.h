@@ -31,6 +31,9 @@ struct session_result {
 
 /* Runs until the end of one of them. */
 void session_run(const struct session *, struct session_result *);
+/* How a program (SESSION_EXITED) ended, on standard error, also where there is nothing wrong with that; its exit code.
+ */
+int session_tell_end(const struct cli_verb *, const char *app, const struct session_result *, bool json);
 /* Says how it ended as `donjon run` does, and gives the exit code; may end this process by the signal. */
 int session_report(const struct cli_verb *, const char *app, struct session_result *, bool json);
 

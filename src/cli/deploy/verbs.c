@@ -104,6 +104,7 @@ const struct cli_verb verb_ps = {
 
 static const struct cli_option logs_options[] = {
     {DEPLOY_FOLLOW, 'f', "follow", NULL, "Go on until the program ends."},
+    {DEPLOY_JSON, 0, "json", NULL, "How the program ended, or that it runs, as a line of JSON on standard error."},
     {0},
 };
 const struct cli_verb verb_logs = {
@@ -112,18 +113,23 @@ const struct cli_verb verb_logs = {
     .summary = "Show what a deployed program wrote",
     .text = "Shows the last 256 KiB that the program wrote to its standard output and error. They are kept inside the "
             "keep and come through the "
-            "channel: the keep is appraised as `deploy` did it first. ID is an id, its beginning, or a name.",
+            "channel: the keep is appraised as `deploy` did it first. ID is an id, its beginning, or a name.\n\n"
+            "How a program has ended, its exit code and what went wrong, is said on standard error.",
     .options = logs_options,
     .main = main_logs,
 };
 static const struct cli_option no_options[] = {{0}};
+static const struct cli_option attach_options[] = {
+    {DEPLOY_JSON, 0, "json", NULL, "How the program ended, as a line of JSON on standard error."},
+    {0},
+};
 const struct cli_verb verb_attach = {
     .name = "attach",
     .operands = "ID",
     .summary = "Connect to a deployed program's input and output",
     .text = "Shows what the program wrote last and goes on with it. Ctrl-C leaves; the program goes on. Its exit code "
-            "becomes donjon's.",
-    .options = no_options,
+            "becomes donjon's, also when it had ended before.",
+    .options = attach_options,
     .main = main_attach,
 };
 const struct cli_verb verb_stop = {

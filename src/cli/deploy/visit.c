@@ -28,8 +28,32 @@ static int one_operand(struct cli_args *a, const char **what, int (*take)(void *
     return *what ? 0 : cli_usage_error(a, "which deployment? `donjon ps` lists them");
 }
 
-/* Appraised, and opened for `purpose`; then a session. */
-static int visit(struct cli_args *a, const char *what, enum channel_purpose purpose, uint8_t flags, bool input) {
+/* What may be asked of a visit to a program's output. */
+struct visit {
+    enum channel_purpose purpose;
+    uint8_t flags;
+    bool input, json;
+};
+
+/* What became of it, as an exit code: attached, the program's own. */
+static int visited(struct cli_args *a, const struct visit *v, const char *app, bool had_ended,
+                   struct session_result *end) {
+    /* The log's end is what was asked for, as is leaving. */
+    if (end->end == SESSION_CLOSED || end->end == SESSION_LEFT) {
+        if (v->json) fputs("{\"outcome\":\"running\",\"exit_code\":null}\n", stderr);
+        return CLI_YES;
+    }
+    if (end->end != SESSION_EXITED) return session_report(a->verb, app, end, v->json);
+    bool logs = v->purpose == CHANNEL_LOGS;
+    if (end->lost) cli_warning(a->verb, "%llu bytes of output were lost", (unsigned long long)end->lost);
+    /* Attached while it ended, as `deploy`: a shell knows the exit code, and a person sees what went wrong. */
+    int code = v->json || logs || had_ended ? session_tell_end(a->verb, app, end, v->json)
+                                            : session_report(a->verb, app, end, false);
+    return logs ? CLI_YES : code;
+}
+
+/* Appraised, and opened for its purpose; then a session. */
+static int visit(struct cli_args *a, const char *what, const struct visit *v) {
     static struct attest_result result;
     struct deployment d;
     struct link l = {.fd = -1};
@@ -39,16 +63,13 @@ static int visit(struct cli_args *a, const char *what, enum channel_purpose purp
     int code = CLI_FAILED;
     if (!deployment_find(a->verb, what, &d)) return CLI_FAILED;
     if (deployment_reach(a->verb, &d, NULL, &l, &c, &result, &judged)) {
-        if (!channel_client_open(c, purpose, flags, d.owner)) {
+        bool had_ended = channel_client_state(c) == CHANNEL_EXITED;
+        if (!channel_client_open(c, v->purpose, v->flags, d.owner)) {
             cli_error(a->verb, "%s", channel_client_error(c));
         } else {
-            struct session s = {.verb = a->verb, .link = &l, .client = c, .input = input};
+            struct session s = {.verb = a->verb, .link = &l, .client = c, .input = v->input};
             session_run(&s, &end);
-            /* The log's end is what was asked for, as is leaving. */
-            bool fine = end.end == SESSION_CLOSED || end.end == SESSION_LEFT;
-            if (fine) end.signal = 0;
-            code = fine ? CLI_YES : session_report(a->verb, d.app, &end, false);
-            if (purpose == CHANNEL_LOGS && end.end == SESSION_EXITED) code = CLI_YES; /* how it ended is said above */
+            code = visited(a, v, d.app, had_ended, &end);
         }
     }
     free(end.text);
@@ -58,31 +79,29 @@ static int visit(struct cli_args *a, const char *what, enum channel_purpose purp
     return code;
 }
 
-static int take_follow(void *ctx, struct cli_args *a, int id, const char *value) {
+static int take_visit(void *ctx, struct cli_args *a, int id, const char *value) {
+    struct visit *v = ctx;
     (void)a;
     (void)value;
-    if (id == DEPLOY_FOLLOW) *(bool *)ctx = true;
+    if (id == DEPLOY_FOLLOW) v->flags |= CHANNEL_FOLLOW;
+    if (id == DEPLOY_JSON) v->json = true;
     return 0;
 }
 
 int main_logs(struct cli_args *a) {
     const char *what;
-    bool follow = false;
-    int code = one_operand(a, &what, take_follow, &follow);
+    struct visit v = {.purpose = CHANNEL_LOGS};
+    int code = one_operand(a, &what, take_visit, &v);
     if (code) return code == -1 ? CLI_YES : code;
-    return visit(a, what, CHANNEL_LOGS, follow ? CHANNEL_FOLLOW : 0, false);
-}
-
-static int take_nothing(void *ctx, struct cli_args *a, int id, const char *value) {
-    (void)ctx, (void)a, (void)id, (void)value;
-    return 0;
+    return visit(a, what, &v);
 }
 
 int main_attach(struct cli_args *a) {
     const char *what;
-    int code = one_operand(a, &what, take_nothing, NULL);
+    struct visit v = {.purpose = CHANNEL_ATTACH, .flags = CHANNEL_REPLAY, .input = true};
+    int code = one_operand(a, &what, take_visit, &v);
     if (code) return code == -1 ? CLI_YES : code;
-    return visit(a, what, CHANNEL_ATTACH, CHANNEL_REPLAY, true);
+    return visit(a, what, &v);
 }
 
 /* ---- stop ---- */
