@@ -372,6 +372,12 @@ static bool backend_allowed(const struct settings *s, const char *backend) {
     return false;
 }
 
+static void not_offered(const struct settings *s, const char *backend, char *error, size_t size) {
+    int at = snprintf(error, size, "backend %s is not offered here; this host's operator offers", backend);
+    for (uint32_t i = 0; i < s->n_backends && at > 0 && (size_t)at < size; i++)
+        at += snprintf(error + at, size - (size_t)at, "%s %s", i ? "," : "", s->backends[i]);
+}
+
 static bool new_id(char id[KEEP_ID + 1]) {
     unsigned char bytes[KEEP_ID / 2];
     if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) return false;
@@ -388,8 +394,7 @@ struct keep *keep_create(struct agent *a, const struct tenant *t, const struct r
     if (!within_quota(a, t, memory, error, size)) return NULL;
     /* With a list of what may be, its first is what is built for those who do not choose. */
     const char *backend = *r->backend ? r->backend : a->settings.n_backends ? a->settings.backends[0] : "";
-    if (!backend_allowed(&a->settings, backend))
-        return snprintf(error, size, "backend %s is not offered here", backend), NULL;
+    if (!backend_allowed(&a->settings, backend)) return not_offered(&a->settings, backend, error, size), NULL;
     struct keep *k = calloc(1, sizeof *k);
     if (!k || !new_id(k->id)) {
         free(k);
@@ -454,6 +459,8 @@ json_t *keep_describe(const struct keep *k) {
                           (json_int_t)k->memory, "memory_used", (json_int_t)used.memory, "cpu_ms",
                           (json_int_t)used.cpu_ms, "created", (json_int_t)k->created, "ended", (json_int_t)k->ended,
                           "restart", (int)k->restart, "restarts", (int)k->restarts, "ports", ports);
+    const struct tenant *t = settings_tenant(&k->agent->settings, k->tenant);
+    if (j && t) json_object_set_new(j, "reach", json_pack("{s:s, s:s}", "listen", t->listen, "connect", t->connect));
     if (j && *k->outcome)
         json_object_set_new(j, "exit", json_pack("{s:s, s:i}", "outcome", k->outcome, "code", k->exit_code));
     if (j && *k->why) json_object_set_new(j, "why", json_string(k->why));

@@ -341,6 +341,12 @@ static struct attest_set *pcr_set(struct attest_policy *p, const char *key) {
     return &p->nitro.pcrs[n];
 }
 
+const char *attest_policy_key(size_t n) {
+    static const char *const numbered[] = {"nitro.pcr0", "vtpm.pcr0"};
+    if (n < FIELD_COUNT) return fields[n].key;
+    return n - FIELD_COUNT < sizeof numbered / sizeof *numbered ? numbered[n - FIELD_COUNT] : NULL;
+}
+
 bool attest_policy_set(struct attest_policy *p, const char *key, const char *value, size_t size, char *error,
                        size_t error_size) {
     char *text = strndup(value, size);

@@ -22,6 +22,8 @@ void policy_workload(struct attest_result *, const struct attest_policy *, const
 
 /* Called by the TOML reader before the values of a key: they replace what the strict policy starts with. */
 void attest_policy_reset(struct attest_policy *, const char *key);
+/* The n-th key that a policy may have, for its "did you mean"; null after the last. */
+const char *attest_policy_key(size_t n);
 
 extern const char *const tcb_status_names[]; /* by bit number of ATTEST_TCB_* */
 const char *statuses_text(struct attest_result *, uint32_t statuses);

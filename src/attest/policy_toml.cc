@@ -4,10 +4,15 @@
 
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include <donjon/attest.h>
 
+#include "config/nearest.h"
+
+// policy.c's, for this file alone.
 extern "C" void attest_policy_reset(struct attest_policy *, const char *key);
+extern "C" const char *attest_policy_key(size_t n);
 
 namespace {
 
@@ -22,10 +27,20 @@ bool fail(Reader &r, const toml::node &at, const std::string &what) {
     return false;
 }
 
+// For a key that no policy has: what was meant, perhaps.
+std::string meant(const std::string &key) {
+    std::vector<const char *> keys;
+    for (size_t n = 0; const char *known = attest_policy_key(n); n++)
+        keys.push_back(known);
+    const char *near = nearest_word(key.data(), key.size(), keys.data(), keys.size());
+    return near ? std::string("; did you mean \"") + near + "\"?" : "; docs/attestation.md has them all";
+}
+
 bool set_text(Reader &r, const std::string &key, const toml::node &at, const std::string &text) {
     char what[256] = "";
     if (attest_policy_set(r.policy, key.c_str(), text.c_str(), text.size(), what, sizeof what)) return true;
-    return fail(r, at, what);
+    bool unknown = what == key.substr(0, sizeof what) + ": unknown key";
+    return fail(r, at, unknown ? what + meant(key) : what);
 }
 
 bool set_value(Reader &r, const std::string &key, const toml::node &node) {

@@ -61,6 +61,19 @@ static void too_weak(struct keep_result *result, enum keep_strength require, con
            asked[require], best->name, best->protects);
 }
 
+/* The backends of this donjon, and which of them this machine has. */
+static void unknown_backend(struct keep_result *result, const char *name) {
+    char known[512] = "", missing[256];
+    size_t at = 0;
+    for (int i = 0; i < BACKENDS; i++) {
+        bool works = backends[i]->probe(missing, sizeof missing);
+        at += (size_t)snprintf(known + at, sizeof known - at, "%s%s (%s%.100s)", i ? ", " : "", backends[i]->name,
+                               works ? "works here" : "not here: ", works ? "" : missing);
+        if (at >= sizeof known) break;
+    }
+    failed(result, "unknown backend \"%s\"; there are %s", name, known);
+}
+
 static const struct backend *choose(const char *name, enum keep_strength require, struct keep_result *result) {
     char missing[256] = "";
     for (int i = 0; i < BACKENDS; i++) {
@@ -77,7 +90,7 @@ static const struct backend *choose(const char *name, enum keep_strength require
         }
     }
     if (name)
-        failed(result, "unknown backend \"%s\"", name);
+        unknown_backend(result, name);
     else
         failed(result, "no backend can run here: %s", missing);
     return NULL;

@@ -1,5 +1,6 @@
 /* OCI image layout directories: oci-layout, index.json, blobs/sha256/. Read without following links, written file by
  * file under another name first. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -85,6 +86,27 @@ static size_t count_tagged(const json_t *list, const char *tag, char digest[PACK
     return count;
 }
 
+/* What is there instead, for whoever has named something that is not: " it has 1.0 (sha256:...), ...". */
+static const char *contents(struct layout *l, char out[320]) {
+    enum { SHOWN = 3 };
+    char ignored[PACKAGE_ERROR];
+    json_t *index = read_index(l, ignored), *list = json_object_get(index, "manifests");
+    size_t shown = 0, more = 0, at = 0;
+    *out = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *entry = json_array_get(list, i);
+        const char *name = tag_of(entry), *digest = json_string_value(json_object_get(entry, "digest"));
+        if (!digest || !digest_valid(digest) || (name && !strncmp(name, "sha256-", 7))) continue;
+        if (shown == SHOWN && ++more) continue;
+        at += (size_t)snprintf(out + at, 320 - at, "%s%.20s%s%s%s", shown++ ? ", " : "it has ", name ? name : "",
+                               name ? " (" : "", digest, name ? ")" : "");
+    }
+    if (more) snprintf(out + at, 320 - at, " and %zu more", more);
+    if (!shown) snprintf(out, 320, "%s", index ? "it has no packages" : "its index.json cannot be read");
+    json_decref(index);
+    return out;
+}
+
 /* The digest behind a tag; where the reference has none, the only package there is will do. */
 static bool find_tag(struct layout *l, const char *tag, char digest[PACKAGE_DIGEST], bool *missing, char *error) {
     json_t *index = read_index(l, error), *list = json_object_get(index, "manifests");
@@ -94,8 +116,9 @@ static bool find_tag(struct layout *l, const char *tag, char digest[PACKAGE_DIGE
     json_decref(index);
     *missing = !count;
     if (count == 1) return true;
-    return package_fail(error, "%.300s: %zu packages have the tag %s%s", l->store.reference->path, count, tag,
-                        count ? "" : ": name one that is there (they are in its index.json)");
+    char has[320];
+    return package_fail(error, "%.150s: %zu packages have the tag %s; %s", l->store.reference->path, count, tag,
+                        contents(l, has));
 }
 
 static bool set_tag(struct layout *l, const char *tag, const char *digest, size_t size, char *error) {
@@ -124,7 +147,12 @@ static bool get_manifest(struct store *s, const char *target, struct blob *out, 
         memcpy(digest, target, sizeof digest);
     else if (!find_tag(l, target, digest, missing, error))
         return false;
-    if (!read_at(l->blobs, digest + 7, PACKAGE_MANIFEST_MAX, out, missing, error)) return false;
+    if (!read_at(l->blobs, digest + 7, PACKAGE_MANIFEST_MAX, out, missing, error)) {
+        char has[320];
+        return *missing ? package_fail(error, "%.150s: no package %s in it; %s", s->reference->path, digest,
+                                       contents(l, has))
+                        : false;
+    }
     char found[PACKAGE_DIGEST];
     if (digest_of(out->data, out->size, found) && !strcmp(found, digest)) return true;
     blob_free(out);
@@ -133,7 +161,12 @@ static bool get_manifest(struct store *s, const char *target, struct blob *out, 
 
 static bool get_blob(struct store *s, const char *digest, uint64_t size, struct blob *out, char *error) {
     bool missing;
-    return read_at(((struct layout *)s)->blobs, digest + 7, size, out, &missing, error);
+    if (read_at(((struct layout *)s)->blobs, digest + 7, size, out, &missing, error)) return true;
+    if (!missing) return false;
+    return package_fail(error,
+                        "%.200s: the layout is not whole: the manifest names %s, and there is no such file in "
+                        "blobs/sha256; copy or pack it again",
+                        s->reference->path, digest);
 }
 
 static bool put_blob(struct store *s, const char *digest, const void *data, size_t size, char *error) {
@@ -155,6 +188,26 @@ static void layout_close(struct store *s) {
 
 static const struct store_ops ops = {get_manifest, get_blob, put_blob, put_manifest, layout_close};
 
+static bool is_empty(const char *path) {
+    DIR *dir = opendir(path);
+    bool empty = dir;
+    for (struct dirent *e; empty && (e = readdir(dir));)
+        empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+    if (dir) closedir(dir);
+    return empty;
+}
+
+bool package_directory_is_new(const char *path, char error[PACKAGE_ERROR]) {
+    struct stat st;
+    if (stat(path, &st)) return errno == ENOENT || package_fail(error, "%.300s: %s", path, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return package_fail(error, "%.300s is there and is no directory: name a new one", path);
+    return is_empty(path) ||
+           package_fail(error,
+                        "%.300s is there and not empty, and nothing in it is overwritten: name a new directory, "
+                        "or empty it first",
+                        path);
+}
+
 /* One writer at a time; a layout is made where there is none, in an empty or new directory. */
 static bool prepare(struct layout *l, const char *path, char *error) {
     static const char mark[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
@@ -164,9 +217,10 @@ static bool prepare(struct layout *l, const char *path, char *error) {
     if (l->dir < 0 || flock(l->dir, LOCK_EX)) return package_fail(error, "%s: %s", path, strerror(errno));
     if (!fstatat(l->dir, "main.wasm", &st, AT_SYMLINK_NOFOLLOW))
         return package_fail(error, "%s is an application's own directory: give the package another", path);
-    if (fstatat(l->dir, "oci-layout", &st, AT_SYMLINK_NOFOLLOW) &&
-        !write_at(l->dir, "oci-layout", mark, sizeof mark - 1, error))
-        return false;
+    bool fresh = fstatat(l->dir, "oci-layout", &st, AT_SYMLINK_NOFOLLOW);
+    if (fresh && !is_empty(path))
+        return package_fail(error, "%.300s is there, is no OCI image layout and not empty: name a new directory", path);
+    if (fresh && !write_at(l->dir, "oci-layout", mark, sizeof mark - 1, error)) return false;
     if ((mkdirat(l->dir, "blobs", 0755) && errno != EEXIST) ||
         (mkdirat(l->dir, "blobs/sha256", 0755) && errno != EEXIST))
         return package_fail(error, "%s/blobs: %s", path, strerror(errno));

@@ -31,7 +31,8 @@ struct Walk {
 
     bool table(const toml::table &t, bool mounts) {
         for (auto &&[k, node] : t) {
-            bool files = k.str() == "trust" || k.str() == "peer-policy";
+            bool files = k.str() == "trust" || k.str() == "peer-policy" || k.str() == "peer-development-root" ||
+                         k.str() == "steward-ca";
             if (files && !names(node)) return false;
             if (mounts && k.str() == "host" && !name(node, true)) return false;
             if (auto sub = node.as_table(); sub && !table(*sub, k.str() == "mounts")) return false;

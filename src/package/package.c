@@ -145,10 +145,11 @@ static bool write_below(int root, const char *path, const void *data, size_t siz
 }
 
 bool package_unpack(const struct package *p, const char *directory, char error[PACKAGE_ERROR]) {
+    if (!package_directory_is_new(directory, error)) return false;
     if (mkdir(directory, 0755) && errno != EEXIST) return package_fail(error, "%.300s: %s", directory, strerror(errno));
     int root = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0) return package_fail(error, "%.300s: %s", directory, strerror(errno));
-    /* What is there already is left alone: every file is new or the end. */
+    /* Whatever comes into it meanwhile is left alone: every file is new or the end. */
     bool ok = write_below(root, "main.wasm", p->module, p->module_size, error) &&
               (!p->config || write_below(root, "Donjon.toml", p->config, p->config_size, error));
     for (size_t i = 0; ok && i < p->file_count; i++)

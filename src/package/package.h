@@ -88,6 +88,8 @@ struct package {
 struct package *package_open(const char *reference, const struct package_options *, char error[PACKAGE_ERROR]);
 void package_free(struct package *);
 
+/* Whether this directory can be unpacked into: it is not there, or is empty. */
+bool package_directory_is_new(const char *directory, char error[PACKAGE_ERROR]);
 /* Writes main.wasm, Donjon.toml and the files into a directory that is made, or is empty. */
 bool package_unpack(const struct package *, const char *directory, char error[PACKAGE_ERROR]);
 /* The same into a new directory that only its owner can look into, below $XDG_RUNTIME_DIR or $TMPDIR; delete it with

@@ -20,9 +20,14 @@ static void open_socket(struct warden *w, const struct config_file *f, uint32_t 
     uint32_t error = tenant_socket(w, f, handle);
     if (error == GATE_OK) return;
     bool listening = f->kind == CONFIG_LISTEN;
-    report_failure(w, GATE_EXIT_REFUSED, "file \"%s\": the host cannot %s %s port %u: %s", f->name,
+    const char *who = error != WASI_EACCES ? ""
+                      : listening          ? "; which ports its tenants may have, the host's operator decides "
+                                             "(`listen` in agent.toml, and who may open ports below 1024)"
+                                           : "; where its tenants may connect to, the host's operator decides "
+                                             "(`connect` in agent.toml)";
+    report_failure(w, GATE_EXIT_REFUSED, "file \"%s\": the host cannot %s %s port %u: %s%s", f->name,
                    listening ? "listen on" : "connect to", listening ? f->addr : f->host, f->port,
-                   wasi_errno_name(error));
+                   wasi_errno_name(error), who);
 }
 
 static struct wasi_file *config_file(struct warden *w, uint32_t number, const struct config_file *f) {

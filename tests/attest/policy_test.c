@@ -305,7 +305,10 @@ static void test_malformed(void **state) {
     static const struct {
         const char *text, *wanted;
     } cases[] = {
-        {"snp.measurement = [\"00\"]", "snp.measurement: unknown key"},
+        {"snp.measurement = [\"00\"]", "snp.measurement: unknown key; did you mean \"snp.measurements\"?"},
+        {"[snp]\nminimum_abbi = \"1.55\"", "line 2: snp.minimum_abbi: unknown key; did you mean \"snp.minimum_abi\"?"},
+        {"vtpm.pcrr1 = \"00\"", "did you mean \"vtpm.pcr0\"?"},
+        {"somethingelse = 1", "somethingelse: unknown key; docs/attestation.md has them all"},
         {"\n\nsnp.measurements = [\"00\"]", "line 3: snp.measurements: expected 48 bytes"},
         {"snp.measurements = []", "empty list"},
         {"snp.measurements = [\"zz" ZEROS_64 ZEROS_32 "\"]", "expected 48 bytes"},

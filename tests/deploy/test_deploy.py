@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """donjon deploy end to end on loopback: agent, donjon-keep, warden, channel, tenant. test_deploy.py BACKEND [TEST...]"""
-import json, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, time, unittest
+import hashlib, json, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, time, unittest
 import host
 from host import Agent, BIN, DONJON, Tenant, module
 
@@ -232,6 +232,30 @@ class Deploy(unittest.TestCase):
             p = self.deploy(*args, app)
             self.assertEqual(p.returncode, 125)
             self.assertIn(says, p.stderr.decode())
+        with open(f"{app}/Donjon.toml", "a") as f:
+            f.write('[[secrets]]\nname = "one"\n[[secrets]]\nname = "two"\n')
+        self.assertIn('2 secrets that are not given: "one", "two"', self.deploy("--secret", f"db={path}", app).stderr.decode())
+        self.assertIn('did you mean "db"', self.deploy("--secret", f"bd={path}", app).stderr.decode())
+        self.nothing_left()
+
+    def test_refusals_say_what_there_is(self):
+        p = self.tenant.run("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", "foo", module("hello"))
+        self.assertEqual(p.returncode, 125)
+        self.assertRegex(p.stderr.decode(), r'unknown backend "foo"; there are .*process \(works here\)')
+        app = self.app_with_secrets("hello")
+        with open(f"{app}/Donjon.toml", "w") as f:
+            f.write('[[files]]\nkind = "listen"\nname = "web"\nprot = "tcp"\nport = 80\n')
+        with open(f"{self.tenant.home}/token", "w") as f:
+            f.write("t" * 32)
+        sha = hashlib.sha256(b"t" * 32).hexdigest()
+        with Agent(keep=None, config=f'[[tenants]]\nname = "acme"\ntoken-sha256 = "{sha}"\n') as agent:
+            p = self.tenant.run("deploy", "--host", f"127.0.0.1:{agent.port}", "--token-file", f"{self.tenant.home}/token",
+                                "--allow-no-tee", "--backend", BACKEND, app)
+        self.assertEqual(p.returncode, 125)
+        self.assertNotIn(b"delivered", p.stderr)
+        self.assertRegex(p.stderr.decode(), r'"web" listens on port 80; .* ports 1024-65535\. .*`listen` of your')
+        p = self.tenant.run("ps", "--host", "127.0.0.1:1")
+        self.assertEqual((p.returncode, p.stdout), (125, b""), p.stderr)
         self.nothing_left()
 
     def test_secret_is_nowhere(self):

@@ -96,16 +96,60 @@ class Layout(Base):
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}:1"), first)
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}:2"), second)
         self.bad("2 packages", "pull", self.path("oci"))
-        self.bad("0 packages have the tag 3", "pull", f"oci:{self.path('oci')}:3")
+        self.bad(rf"0 packages have the tag 3; it has 1 \({first}\), 2 \({second}\)", "pull", f"oci:{self.path('oci')}:3")
+        self.bad(rf"no package sha256:0+ in it; it has 1 \({first}\)", "pull", f"oci:{self.path('oci')}@sha256:{'0' * 64}")
         self.packed("--tag", "1", config=b"")
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}:1"), second)  # moved
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}@{first}"), first)  # still there
+
+    def test_configuration(self):
+        """What `deploy` would refuse is not packed, and said in the same words."""
+        for config, why in ((b'[[secret]]\nname = "x"\n', r"Donjon.toml:1:3: .*did you mean \"secrets\""), (b"[[files]\n", r"Donjon.toml:1"),
+                            (b'[limits]\nmemori = "1 GiB"\n', r'did you mean "memory"'),
+                            (b'[[files]]\nkind = "listen"\nname = "x"\ntrust = ["none.pem"]\n', "none.pem: No such file")):
+            self.bad(why, "pack", "-o", self.path("oci"), self.app(config=config))
+            self.assertFalse(os.path.exists(self.path("oci")))
+
+    def test_all_that_it_names(self):
+        """Certificates and policies come along, whatever the key is that names them."""
+        pem = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                              os.devnull, "-subj", "/CN=x"], capture_output=True, check=True).stdout
+        for name in "steward.pem", "root.pem", "ca.pem":
+            self.path("shop", name, data=pem)
+        self.path("shop", "peers.toml", data=b"allow_software = true\n")
+        digest = self.packed(config=b"""steward = "https://steward.example/"
+[tls]
+steward-ca = "steward.pem"
+[[files]]
+kind = "connect"
+host = "h.example"
+trust = ["ca.pem"]
+peer-policy = "peers.toml"
+peer-development-root = "root.pem"
+""")
+        titles = [l["annotations"]["org.opencontainers.image.title"] for l in json.load(open(self.blob(digest)))["layers"][1:]]
+        self.assertEqual(titles, ["ca.pem", "peers.toml", "root.pem", "steward.pem"])
+        self.bad("outside the package|below its directory", "pack", "-o", self.path("oci"),
+                 self.app(config=f'steward = "https://s.example/"\ntls.steward-ca = "{self.path("shop", "ca.pem")}"\n'.encode()))
+
+    def test_directories_that_are_there(self):
+        digest = self.packed()
+        self.path("full", "x", data=b"mine")
+        for option in "-u", "-o":
+            self.bad("is there.*name a new directory", "pull", option, self.path("full"), self.path("oci"))
+        self.assertEqual(os.listdir(self.path("full")), ["x"])
+        self.bad("no directory", "pull", "-u", self.path("full", "x"), self.path("oci"))
+        os.mkdir(self.path("empty"))
+        self.good("pull", "-u", self.path("empty"), self.path("oci"))
+        self.good("pull", "-o", self.path("other"), self.path("oci"))
+        self.assertEqual(self.good("pull", "-q", "-o", self.path("other"), self.path("oci")), digest)  # a layout takes more
 
     def test_nothing_outside(self):
         """Neither pack nor pull reaches beyond the application's directory."""
         for config in (b'[[mounts]]\nhost = "/etc"\nguest = "/x"\n', b'[[mounts]]\nhost = "../other"\nguest = "/x"\n',
                        b'[[files]]\nkind = "connect"\nhost = "h"\nport = 1\ntrust = ["/etc/ssl/certs/ca-certificates.crt"]\n',
-                       b'[[files]]\nkind = "listen"\nport = 1\npeer-policy = "../../secret.toml"\n'):
+                       b'[[files]]\nkind = "listen"\nname = "x"\nclient-auth = "require"\npeer-policy = "../secret.toml"\n'):
+            self.path("secret.toml", data=b"")
             self.bad("below its directory", "pack", "-o", self.path("oci"), self.app(config=config))
             # The same in a package that somebody made by hand.
             self.hand_made({"annotations": {"org.donjon.config.toml": config.decode()}})
@@ -140,7 +184,7 @@ class Layout(Base):
                             ([wasm, file("main.wasm")], "File exists"), ([wasm, file("a"), file("a/b")], "Not a directory"),
                             ([wasm, file("x", size=8)], "truncated or replaced"), ([wasm, file("x", size=6)], "at most 6 bytes"),
                             ([file("x")], "expected application/wasm"), ([wasm] * 2000, "at most"),
-                            ([{**wasm, "size": 1 << 40}], "more than"), ([{**wasm, "digest": "sha256:" + "0" * 64}], "No such file"),
+                            ([{**wasm, "size": 1 << 40}], "more than"), ([{**wasm, "digest": "sha256:" + "0" * 64}], "layout is not whole"),
                             ([{**wasm, "digest": sha(b"content"), "size": 7}], "no WebAssembly module")]:
             self.hand_made({}, layers)
             self.bad(why, "pull", "-u", self.path("out"), self.path("hand"))
@@ -162,7 +206,7 @@ class Layout(Base):
                 open(path, "wb").write(bad)
                 self.bad(r"truncated|other bytes|at most|not a JSON", "pull", self.path("oci"))
             os.unlink(path)
-            self.bad("No such file", "pull", self.path("oci"))
+            self.bad("layout is not whole|no package " + d, "pull", f"oci:{self.path('oci')}@{digest}")
             self.path("elsewhere", data=data)
             os.symlink(self.path("elsewhere"), path)
             self.bad("symbolic links", "pull", self.path("oci"))

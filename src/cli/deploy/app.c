@@ -2,6 +2,7 @@
 #include "app.h"
 
 #include "config/config_wire.h"
+#include "config/nearest.h"
 #include "gate/gate.h"
 
 #include <dirent.h>
@@ -139,25 +140,52 @@ bool app_add_secret(struct app *a, const char *spec) {
     return true;
 }
 
+static bool is_given(const struct app *a, const char *name) {
+    for (size_t i = 0; i < a->n_secrets; i++)
+        if (!strcmp(a->secrets[i].name, name)) return true;
+    return false;
+}
+
+/* Nobody wants this one: what was meant is said, if it can be guessed. */
+static bool unwanted(struct app *a, const char *name) {
+    const struct config *c = &a->run.c;
+    const char *names[CONFIG_SECRETS_MAX];
+    for (uint32_t k = 0; k < c->n_secrets; k++)
+        names[k] = c->secrets[k].name;
+    const char *near = nearest_word(name, strlen(name), names, c->n_secrets);
+    if (!near) return fail(a, name, "no [[secrets]] of the config has this name");
+    cli_error(a->run.verb, "%s: no [[secrets]] of the config has this name; did you mean \"%s\"?", name, near);
+    return false;
+}
+
+/* All that are missing are named at once. */
 static bool secrets_fit(struct app *a) {
     const struct config *c = &a->run.c;
-    for (uint32_t k = 0; k < c->n_secrets; k++) {
-        bool given = false;
-        for (size_t i = 0; i < a->n_secrets; i++)
-            given |= !strcmp(a->secrets[i].name, c->secrets[k].name);
-        if (!given) {
-            cli_error(a->run.verb, "the config wants the secret \"%s\"; give it with --secret %s=FILE",
-                      c->secrets[k].name, c->secrets[k].name);
-            return false;
-        }
-    }
+    char names[600] = "";
+    const char *first = NULL;
+    uint32_t missing = 0, shown = 0;
+    size_t at = 0;
     for (size_t i = 0; i < a->n_secrets; i++) {
         bool wanted = false;
         for (uint32_t k = 0; k < c->n_secrets; k++)
             wanted |= !strcmp(a->secrets[i].name, c->secrets[k].name);
-        if (!wanted) return fail(a, a->secrets[i].name, "no [[secrets]] of the config has this name");
+        if (!wanted) return unwanted(a, a->secrets[i].name);
     }
-    return true;
+    for (uint32_t k = 0; k < c->n_secrets; k++) {
+        const char *name = c->secrets[k].name;
+        if (is_given(a, name)) continue;
+        if (!missing++) first = name;
+        if (at + strlen(name) + 8 > sizeof names) continue;
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s\"%s\"", at ? ", " : "", name);
+        shown++;
+    }
+    if (missing == 1)
+        cli_error(a->run.verb, "the config wants the secret \"%s\"; give it with --secret %s=FILE", first, first);
+    else if (missing)
+        cli_error(a->run.verb,
+                  "the config wants %u secrets that are not given: %s%s; give each with --secret NAME=FILE", missing,
+                  names, shown < missing ? ", ..." : "");
+    return !missing;
 }
 
 /* ---- the whole ---- */

@@ -8,6 +8,7 @@
 
 #include "agent/settings.h"
 #include "gate/gate.h"
+#include "loader/reach.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -154,6 +155,28 @@ static int refuse(struct deploy *x, const char *step, const char *why) {
     return cli_error(x->verb, "%s", why);
 }
 
+/* A port that the host will not give the program is named now, before anything is delivered. The host's word, as its
+ * refusal later would be. */
+static int ports_fine(struct deploy *x, const json_t *keep) {
+    const char *ports = json_string_value(json_object_get(json_object_get(keep, "reach"), "listen"));
+    const struct config *c = &x->app.run.c;
+    struct reach reach;
+    char shown[16], why[700];
+    if (!ports || !reach_parse_listen(ports, &reach)) return 0;
+    for (uint32_t i = 0; i < c->n_files; i++) {
+        const struct config_file *f = &c->files[i];
+        if (f->kind != CONFIG_LISTEN || reach_may_listen(&reach, f->port)) continue;
+        cli_printable(ports, shown, sizeof shown, false);
+        bool none = !strcmp(shown, "none");
+        snprintf(why, sizeof why,
+                 "file \"%s\" listens on port %u; this host lets your programs listen on %s%s. Take another port in "
+                 "[[files]], or have the host's operator change `listen` of your [[tenants]] in its agent.toml",
+                 f->name, f->port, none ? "no port" : "ports ", none ? "" : shown);
+        return refuse(x, "keep", why);
+    }
+    return 0;
+}
+
 static int get_keep(struct deploy *x, struct link *l) {
     struct target *t = &x->d.target;
     if (!link_open(l, t)) return refuse(x, "connect", l->error);
@@ -176,7 +199,7 @@ static int get_keep(struct deploy *x, struct link *l) {
         x->says_tee = json_is_true(json_object_get(keep, "tee"));
         x->created = !x->into;
     }
-    int code = ok ? 0 : refuse(x, "keep", reply ? "the agent's answer names no keep" : l->error);
+    int code = ok ? ports_fine(x, keep) : refuse(x, "keep", reply ? "the agent's answer names no keep" : l->error);
     json_decref(reply);
     return code;
 }

@@ -134,6 +134,7 @@ static json_t *remembered_json(const struct deployment *d, json_t *keep, const c
 static void show_remembered(bool json, json_t *out) {
     size_t n;
     struct deployment *all = deployment_all(&n);
+    if (!json) print_head();
     struct answer *answers = NULL;
     for (size_t i = 0; i < n; i++) {
         const struct deployment *d = &all[i];
@@ -165,6 +166,7 @@ static bool show_host(const struct cli_verb *verb, const struct target *t, bool 
     size_t i;
     json_t *reply = link_ask_once(t, json_pack("{s:s}", "op", "list"), error, sizeof error), *keep;
     if (!reply) return cli_error(verb, "%s", error), false;
+    if (!json) print_head();
     json_array_foreach(json_object_get(reply, "keeps"), i, keep) {
         struct row row = {0};
         if (json) json_array_append(out, keep);
@@ -191,7 +193,6 @@ int main_ps(struct cli_args *a) {
         if ((code = deploy_host_option(&t, a, id, value))) return code;
     }
     json_t *out = json_array();
-    if (!json) print_head();
     if (!host)
         show_remembered(json, out);
     else if (!show_host(a->verb, &t, json, out))

@@ -1,6 +1,8 @@
 /* donjon-package: `donjon pack|push|pull|sign ...` starts it with its own arguments. */
 #include "package.h"
 
+#include "config/config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -159,6 +161,21 @@ static bool layout_reference(struct package_command *c, const char *dir, const c
     return package_reference_read(text, r, c->error);
 }
 
+/* What `donjon deploy` would refuse is refused here, in the same words. */
+static bool config_fine(struct package_command *c, const char *app) {
+    static const char *const names[] = {"Donjon.toml", "Enarx.toml"};
+    struct config config;
+    char path[PACKAGE_PATH];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (snprintf(path, sizeof path, "%s/%s", app, names[i]) >= (int)sizeof path || access(path, F_OK)) continue;
+        if (!config_init(&config)) return cli_error(c->a->verb, "out of memory"), false;
+        bool fine = cli_load_config(c->a->verb, path, true, &config);
+        config_free(&config);
+        return fine;
+    }
+    return true;
+}
+
 int main_pack(struct cli_args *a) {
     struct package_command c;
     struct package_reference to;
@@ -168,6 +185,8 @@ int main_pack(struct cli_args *a) {
         code = a->exit_code;
     else if (!c.output)
         code = cli_usage_error(a, "where to? --output DIR");
+    else if (!config_fine(&c, c.operands[0]))
+        code = CLI_FAILED;
     else if (c.encrypt && !package_content_key(&c, c.encrypt, true))
         code = CLI_FAILED;
     else if (!layout_reference(&c, c.output, c.tag ? c.tag : "latest", &to) ||
@@ -201,7 +220,8 @@ static int pull(struct package_command *c) {
     struct package_reference from, to;
     char digest[PACKAGE_DIGEST];
     struct package *p = NULL;
-    bool ok = package_reference_read(c->operands[0], &from, c->error);
+    bool ok = package_reference_read(c->operands[0], &from, c->error) &&
+              (!c->unpack || package_directory_is_new(c->unpack, c->error));
     if (ok && c->output) {
         ok = layout_reference(c, c->output, *from.tag ? from.tag : "latest", &to) &&
              package_copy(&from, &to, &c->options, digest, c->error);
