@@ -120,10 +120,11 @@ uint32_t gate_call(struct gate *g, const struct gate_request *q, struct gate_rep
     uint32_t before = g->asked++;
     atomic_store(&b->asked, g->asked);
     memset(r, 0, sizeof *r);
-    if (atomic_exchange(&b->host_sleeps, 0) != 0 && !ring(g)) return GATE_STOPPED;
+    bool direct = atomic_load(&b->direct) != 0;
+    if (!direct && atomic_exchange(&b->host_sleeps, 0) != 0 && !ring(g)) return GATE_STOPPED;
 
-    if (!gate_spin_wait(waits_for_the_world(q) ? &g->slow : &g->quick, &b->answered, before) && !sleep_for_reply(g))
-        return GATE_STOPPED;
+    struct gate_spin *spin = waits_for_the_world(q) ? &g->slow : &g->quick;
+    if ((direct || !gate_spin_wait(spin, &b->answered, before)) && !sleep_for_reply(g)) return GATE_STOPPED;
 
     memcpy(r, &b->reply, sizeof *r); /* the one copy: nothing below looks at the block's */
     __asm__ volatile("" : "+m"(*r)); /* nor may the compiler */

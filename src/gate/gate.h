@@ -224,7 +224,7 @@ struct gate_reply {
 };
 
 #define GATE_MAGIC   0x65746147 /* "Gate" */
-#define GATE_VERSION 3
+#define GATE_VERSION 4
 
 /* The shared block. Each side's words have cache lines of their own. A request is there when `asked` has moved to the
  * number after the last, its reply when `answered` has followed. Before sleeping on the doorbell a side raises its flag
@@ -238,6 +238,8 @@ struct gate_block {
     _Atomic uint32_t keep_sleeps;             /* keep raises, host takes down */
     _Alignas(64) _Atomic uint32_t answered;   /* host */
     _Atomic uint32_t host_sleeps;             /* host raises, keep takes down */
+    _Atomic uint32_t direct; /* host: nobody spins for requests, and reading the doorbell is enough to be served. A hint
+                                how to wait */
     _Alignas(64) struct gate_request request; /* keep */
     _Alignas(64) struct gate_reply reply;     /* host */
     _Alignas(64) _Atomic uint32_t attention;  /* host raises: the channel (handle 0 of a deployed keep) may have

@@ -35,6 +35,14 @@ bool gate_host_take(struct gate_host *h, struct gate_request *q) {
     return true;
 }
 
+bool gate_host_look(const struct gate_host *h, struct gate_request *q, uint32_t *number) {
+    *number = atomic_load(&h->block->asked);
+    if (*number == h->taken) return false;
+    memcpy(q, &h->block->request, sizeof *q);
+    __asm__ volatile("" : "+m"(*q));
+    return true;
+}
+
 /* The rings of a keep that counts them: blocks until there are some. */
 static bool drain_rings(struct gate_host *h) {
     enum { MOST = 1 << 16 };
@@ -66,13 +74,31 @@ static void set_sleeping(struct gate_host *h, uint32_t value, bool was_up) {
     if (atomic_exchange(&h->block->host_sleeps, value) == 0 && was_up) h->owed++;
 }
 
+void gate_host_call(struct gate_host *h) {
+    const uint64_t one = 1;
+    if (atomic_exchange(&h->block->host_sleeps, 0) != 0) (void)!write(h->rings, &one, sizeof one);
+}
+
+void gate_host_rouse(struct gate_host *h) {
+    h->roused = true;
+    gate_host_call(h);
+}
+
+static void set_direct(struct gate_host *h, bool direct) {
+    if (h->may_direct) atomic_store(&h->block->direct, direct);
+}
+
 enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns) {
     struct gate_block *b = h->block;
-    if (gate_spin_wait(&h->spin, &b->asked, h->taken)) return GATE_ASKED;
+    bool lazy = h->lazy;
+    h->lazy = false;
+    if (!lazy && gate_spin_wait(&h->spin, &b->asked, h->taken)) return GATE_ASKED;
     enum gate_wait result = GATE_ASKED;
+    h->roused = false;
+    set_direct(h, true);
     for (bool up = false;; up = true) {
         set_sleeping(h, 1, up);
-        if (atomic_load(&b->asked) != h->taken) break;
+        if (atomic_load(&b->asked) != h->taken || h->roused) break;
         uint64_t now = deadline_ns == UINT64_MAX ? 0 : gate_now_ns();
         if (h->gone || now >= deadline_ns) {
             result = h->gone ? GATE_GONE : GATE_LATE;
@@ -89,13 +115,15 @@ enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns) {
         }
     }
     set_sleeping(h, 0, true);
+    set_direct(h, false);
     return result;
 }
 
 int gate_host_poll(struct gate_host *h, struct pollfd *fds, unsigned n, uint64_t timeout_ns) {
     struct timespec t = {.tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
     for (;;) {
-        if (h->gone) {
+        if (h->gone || h->owed < 0) { /* it may have rung before we came */
+            h->owed = 0;
             errno = EINTR;
             return -1;
         }
@@ -113,6 +141,7 @@ int gate_host_poll(struct gate_host *h, struct pollfd *fds, unsigned n, uint64_t
 
 void gate_host_answer(struct gate_host *h, const struct gate_reply *r) {
     memcpy(&h->block->reply, r, sizeof *r);
+    if (h->lazy) set_direct(h, true);
     atomic_store(&h->block->answered, h->taken);
     if (atomic_exchange(&h->block->keep_sleeps, 0) == 0) return;
     (void)!send(h->bell, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* a full socket: bytes enough to wake it are there */

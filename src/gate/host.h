@@ -11,7 +11,10 @@ struct gate_host {
     int rings;                /* an eventfd that counts the keep's rings instead, or -1. Who ends the keep shuts its end
                                  of the pair down, then rings */
     bool gone;                /* with `rings`: it was seen once that the keep has ended; nothing rings after that */
-    uint32_t taken;           /* the number of the request taken last */
+    _Atomic uint32_t taken;   /* the number of the request taken last */
+    bool may_direct;          /* a keep that reads its doorbell while nobody else serves it is served by whom it asks */
+    bool lazy;                /* with `may_direct`: the next gate_host_wait does not spin */
+    _Atomic bool roused;      /* with `may_direct`: gate_host_rouse */
     int owed;                 /* bytes that the keep rang for requests found by looking: not yet read */
     struct gate_spin spin;
 };
@@ -22,9 +25,19 @@ void gate_host_init(struct gate_host *h, struct gate_block *block, int bell, uin
 /* A request that is there: true, copied once into `q` (unchecked: gate_request_check). */
 bool gate_host_take(struct gate_host *h, struct gate_request *q);
 
-/* Spins, then sleeps until there is a request: GATE_ASKED. `deadline_ns` is of CLOCK_MONOTONIC, UINT64_MAX for none. */
+/* A request that is there: true, copied into `q`, but not taken (that is: h->taken = *number): another copy may differ.
+ */
+bool gate_host_look(const struct gate_host *h, struct gate_request *q, uint32_t *number);
+
+/* Spins, then sleeps until there is a request (or was: others may have taken it): GATE_ASKED. `deadline_ns` is of
+ * CLOCK_MONOTONIC, UINT64_MAX for none. */
 enum gate_wait { GATE_ASKED, GATE_GONE, GATE_LATE };
 enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns);
+
+/* Of a keep that counts its rings: has who sleeps in gate_host_wait look for requests, as if the keep had rung. */
+void gate_host_call(struct gate_host *h);
+/* The same, only to spin for requests to come. */
+void gate_host_rouse(struct gate_host *h);
 
 /* poll(2) while serving a request: fds[0] is for the doorbell, the caller's are fds[1..n). Returns as poll does
  * (without counting the doorbell), or -1 with errno EINTR when the keep rang to cut its request short, died, or a

@@ -42,6 +42,7 @@ struct keep {
     uint64_t dense;      /* vm_create */
     uint64_t memory_limit;
     struct gate_host gate;
+    struct server *_Atomic server; /* NULL: nobody serves so far */
     bool debug;
     unsigned mode;
     uint8_t *shim;
@@ -196,6 +197,12 @@ static int64_t read_file(struct keep *k, uint64_t which, uint64_t offset, uint64
     return n < 0 ? -EIO : n;
 }
 
+/* The keep waits for an answer; this is its thread, which may as well give it. */
+static bool served_here(struct keep *k) {
+    struct server *s = k->server;
+    return s && k->gate.may_direct && server_direct(s);
+}
+
 /* Sleeps until the bell rings (if asked to listen), time is up, or the keep is to end. */
 static int64_t wait_bell(struct keep *k, uint64_t ns, bool listen) {
     struct pollfd p = {.fd = k->keep_bell, .events = listen ? POLLIN : 0};
@@ -258,7 +265,7 @@ static bool serve_call(struct keep *k) {
     int64_t result = 0;
     switch (q.op) {
     case SHIM_READ: result = read_file(k, q.args[0], q.args[1], q.args[2]); break;
-    case SHIM_BELL_READ: result = wait_bell(k, q.args[0], true); break;
+    case SHIM_BELL_READ: result = served_here(k) ? 1 : wait_bell(k, q.args[0], true); break;
     case SHIM_SLEEP: result = wait_bell(k, q.args[0], false); break;
     case SHIM_TIMER: arm(k, q.args[0]); break;
     case SHIM_GROW: result = grow(k, q.args[0]); break;
@@ -378,6 +385,7 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
         struct gate_block *block = (struct gate_block *)((uint8_t *)k->vm.slots[0].at + SHIM_GATE_OFFSET);
         gate_host_init(&k->gate, block, k->bell, spin_ns());
         k->gate.rings = k->rings;
+        k->gate.may_direct = !k->gdb_port;
         vm_ring(&k->vm, k->rings);
         block->slow_spin_ns = spin_ns() / 3; /* sleeping takes two exits of the machine */
         what = vm_start(&k->vm, (const struct shim_header *)(const void *)k->shim, k->mode);
@@ -479,6 +487,7 @@ static bool start_again(struct keep *k) {
 }
 
 static bool kvm_serve(struct keep *k, struct server *server) {
+    k->server = server;
     bool reported = server_loop(server, &k->gate);
     if (reported || !k->ended || !k->end.wrong_mode) return reported;
     k->end.wrong_mode = false;

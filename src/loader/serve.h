@@ -11,6 +11,7 @@
 #include "../gate/host.h"
 #include "loader.h"
 #include "reach.h"
+#include <pthread.h>
 
 enum handle_kind {
     HANDLE_FREE,
@@ -35,7 +36,10 @@ struct handle {
 enum { KEEP_PORTS_MAX = 256 }; /* CONFIG_FILES_MAX */
 
 struct server {
-    struct gate_host *gate;
+    struct gate_host *gate; /* NULL: server_loop does not run */
+    pthread_mutex_t turn;   /* one thread serves at a time */
+    uint64_t direct_at;     /* when server_direct served last */
+    unsigned direct_row;    /* quick requests in close succession */
     struct handle handles[GATE_MAX_HANDLES];
     uint32_t n_fixed; /* files and mounts of the configuration: their numbers are never given anew */
     bool debug;
@@ -79,6 +83,11 @@ bool server_request(struct server *s, const struct gate_request *q, struct gate_
 
 /* Serves whatever comes through the gate until the keep has reported (true) or has gone, is late, or broke its pipe. */
 bool server_loop(struct server *s, struct gate_host *gate);
+
+/* For the thread on which a keep runs, when that keep has stopped to read its doorbell: serves what it has asked for, if
+ * nobody else does so and if that can be done at once. True: the answer is there. False: it will come through the
+ * doorbell, as ever. Only with gate->may_direct. */
+bool server_direct(struct server *s);
 
 /* ---- between serve.c, files.c and sockets.c ---- */
 
