@@ -58,6 +58,14 @@ own wasm_store_t *donjon_store_new(wasm_engine_t *, const struct donjon_limits *
  * handler. The request is spent by the trap it causes. */
 void donjon_store_interrupt(wasm_store_t *);
 
+/* Instead of that trap: an interrupt calls `attend`, on the thread that runs the wasm, between two of its instructions
+ * (at the next turn of a loop, call, or end of a bulk instruction). When it says true the program goes on as if nothing
+ * had been; when false it ends in DONJON_TRAP_INTERRUPT. The request is spent before the call: one that comes
+ * meanwhile leads to another. `attend` may look after whatever the embedder has, but it may not use the store: a call
+ * of a function fails, and objects must not be made. NULL: the trap again. Not while something runs in the store. */
+typedef bool (*donjon_attend_t)(void *ctx);
+void donjon_store_set_attend(wasm_store_t *, donjon_attend_t attend, void *ctx);
+
 uint64_t donjon_store_fuel(const wasm_store_t *);
 void donjon_store_set_fuel(wasm_store_t *, uint64_t units);    /* no effect unless fuel_enabled */
 void donjon_store_set_wall_limit(wasm_store_t *, uint64_t ns); /* for calls from now on; 0: none */

@@ -86,6 +86,10 @@ void wasm_store_delete(wasm_store_t *s) {
 void donjon_store_interrupt(wasm_store_t *s) {
     store_interrupt(s->store);
 }
+void donjon_store_set_attend(wasm_store_t *s, donjon_attend_t attend, void *ctx) {
+    s->store->attend = attend;
+    s->store->attend_ctx = ctx;
+}
 uint64_t donjon_store_fuel(const wasm_store_t *s) {
     return s->store->fuel;
 }

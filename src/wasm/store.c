@@ -127,6 +127,22 @@ void store_interrupt(struct store *s) {
     if (s->native) native_interrupt(s->native);
 }
 
+enum trap_kind store_attend_call(struct store *s) {
+    if (!s->attend) return TRAP_INTERRUPT;
+    s->nesting += STORE_MAX_NESTING; /* it cannot call in */
+    bool go_on = s->attend(s->attend_ctx);
+    s->nesting -= STORE_MAX_NESTING;
+    return go_on ? TRAP_NONE : TRAP_INTERRUPT;
+}
+
+enum trap_kind store_attend(struct store *s) {
+    if (s->attend && s->native)
+        native_clear_interrupt(s->native);
+    else if (s->attend)
+        atomic_store(&s->interrupt, 0); /* before the call: what comes from now on leads to another */
+    return store_attend_call(s);
+}
+
 /* ---- small objects ---- */
 
 struct func *func_new_host(struct store *s, uint32_t type_id, host_callback cb, void *env, void (*finalize)(void *)) {

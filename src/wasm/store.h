@@ -161,6 +161,8 @@ struct store {
     struct engine *engine;
     struct store_limits limits;
     _Atomic uint32_t interrupt; /* set by store_interrupt, looked at on loops and calls */
+    bool (*attend)(void *ctx);  /* what an interrupt calls, NULL: it is a trap. False: a trap after all */
+    void *attend_ctx;
     uint64_t fuel;
     uint64_t deadline;     /* platform->now at which the running outermost call has to stop (TRAP_WALL); 0 none */
     uint32_t nesting;      /* calls from outside that are running: a host function may call back in */
@@ -183,6 +185,10 @@ void engine_delete(struct engine *e);
 struct store *store_new(struct engine *e, const struct store_limits *limits); /* NULL: out of memory */
 void store_delete(struct store *s);
 void store_interrupt(struct store *s); /* from any thread, from a signal handler */
+/* For the tiers, which have seen the interrupt: spends it on store->attend. TRAP_NONE: on with the program, beyond the
+ * place where it was seen, so that it gets on even when there is an interrupt after the other. */
+enum trap_kind store_attend(struct store *s);
+enum trap_kind store_attend_call(struct store *s); /* the same, where the interrupt is spent already */
 
 /* Objects. NULL when a limit or memory stands in the way. */
 struct func *func_new_host(struct store *s, uint32_t type_id, host_callback cb, void *env, void (*finalize)(void *));

@@ -1,8 +1,9 @@
 /* Differential testing without libFuzzer: diff_random [--mutate | --tiers] [RUNS [FIRST]] makes RUNS (1000) modules
  * from the numbers FIRST, FIRST + 1, ... (1), runs them in both engines and compares. With --mutate a few bytes of each
  * are changed and the engines need to agree only on whether it is valid. With --tiers native code, made function by
- * function and ahead of time, is compared with our own interpreter. Modules that differ are left in diff-NUMBER.wasm.
- * Exit 77 without a second engine. diff_random --reduce NUMBER looks for a smaller module that differs. */
+ * function and ahead of time, also while it is interrupted wherever it can be, is compared with our own interpreter.
+ * Modules that differ are left in diff-NUMBER.wasm. Exit 77 without a second engine. diff_random --reduce NUMBER looks
+ * for a smaller module that differs. */
 #include "gen.h"
 #include "outcome.h"
 #include <stdio.h>
@@ -46,6 +47,10 @@ static bool agree(const uint8_t *seed, size_t n, unsigned features, uint8_t *mod
         outcome_ahead(module, *size, &there);
         if (!outcome_compare(here, &there, text, 512)) return false;
         outcome_checked(module, *size, &there);
+        if (!outcome_compare(here, &there, text, 512)) return false;
+        outcome_attended(module, *size, &there);
+        if (!outcome_compare(here, &there, text, 512)) return false;
+        outcome_attended_checked(module, *size, &there);
         if (!outcome_compare(here, &there, text, 512)) return false;
         outcome_mixed(module, *size, &there);
         for (uint32_t k = 0; k < there.n; k++)

@@ -44,6 +44,9 @@ void outcome_ahead(const uint8_t *module, size_t size, struct outcome *o); /* na
 void outcome_interpreted(const uint8_t *module, size_t size, struct outcome *o);
 void outcome_checked(const uint8_t *module, size_t size, struct outcome *o); /* native, without guard pages */
 void outcome_mixed(const uint8_t *module, size_t size, struct outcome *o);   /* big functions interpreted */
+/* Native, lazily and without guard pages: interrupted wherever that is possible, attended to and gone on with. */
+void outcome_attended(const uint8_t *module, size_t size, struct outcome *o);
+void outcome_attended_checked(const uint8_t *module, size_t size, struct outcome *o);
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o);
 
 /* The second engine: a Node process ($DONJON_NODE, else `node`), started on first use. False when there is none. */

@@ -1,6 +1,7 @@
 /* A generated module in our own engine. */
 #include "gen.h"
 #include "outcome.h"
+#include "../wasm/disturb.h"
 #include "native/ir.h"
 #include "native/image.h"
 #include "native/native.h"
@@ -100,7 +101,8 @@ static void run(struct outcome *o, struct engine *e, struct store *s, struct mod
     observe(o, i);
 }
 
-enum how { VALIDATE, INTERPRET, LAZY, AHEAD, CHECKED, MIXED };
+enum how { VALIDATE, INTERPRET, LAZY, AHEAD, CHECKED, MIXED, ATTENDED, ATTENDED_CHECKED };
+enum { DISTURBANCES = 300 };
 
 /* The module's code as an image, to be freed behind the store. */
 static void *image_for(struct store *s, const struct module *m) {
@@ -124,17 +126,28 @@ static void *realloc_no_big_function(void *ctx, void *block, size_t size) {
     return donjon_platform_posix()->realloc(ctx, block, size);
 }
 
+static void interrupt(void *store) {
+    store_interrupt(store);
+}
+
 static void load(const uint8_t *module, size_t size, enum how how, struct outcome *o) {
     struct donjon_platform platform = *donjon_platform_posix();
     if (how == CHECKED) platform.reserve = reserve_little;
     if (how == MIXED) platform.realloc = realloc_no_big_function;
     struct module_error err = {0};
     void *image = NULL;
-    struct store_limits limits = {.interpret = how == VALIDATE || how == INTERPRET};
+    struct store_limits limits = {.interpret = how == VALIDATE || how == INTERPRET,
+                                  .explicit_checks = how == ATTENDED_CHECKED};
     struct engine *e = engine_new(&platform);
     struct store *s = e ? store_new(e, &limits) : NULL;
     memset(o, 0, sizeof *o);
     if (!s) __builtin_trap();
+    struct disturb disturb = {.interrupt = interrupt, .store = s, .left = DISTURBANCES};
+    if (how == ATTENDED || how == ATTENDED_CHECKED) {
+        s->attend = disturb_attend;
+        s->attend_ctx = &disturb;
+        store_interrupt(s);
+    }
     struct module *m = module_new(e, module, size, &err);
     if (m) {
         if (how == AHEAD) image = image_for(s, m);
@@ -166,6 +179,12 @@ void outcome_checked(const uint8_t *module, size_t size, struct outcome *o) {
 }
 void outcome_mixed(const uint8_t *module, size_t size, struct outcome *o) {
     load(module, size, MIXED, o);
+}
+void outcome_attended(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, ATTENDED, o);
+}
+void outcome_attended_checked(const uint8_t *module, size_t size, struct outcome *o) {
+    load(module, size, ATTENDED_CHECKED, o);
 }
 void outcome_here_valid(const uint8_t *module, size_t size, struct outcome *o) {
     load(module, size, VALIDATE, o);

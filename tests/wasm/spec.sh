@@ -1,8 +1,9 @@
 #!/bin/sh
-# usage: spec.sh RUNNER WORKDIR ARCHIVE [--interpret]
+# usage: spec.sh RUNNER WORKDIR ARCHIVE [OPTION...]
 # Unpacks one conformance archive into WORKDIR (once; its digest is checked) and runs it.
 set -eu
 runner=$1 work=$2 name=$3
+shift 3
 here=$(dirname "$0")
 suites=$DONJON_SHARED/suites
 [ -f "$suites/$name.tar.xz" ] || { echo "SKIP: no $suites/$name.tar.xz"; exit 77; }
@@ -16,4 +17,4 @@ if [ ! -e "$work/$name/.complete" ]; then
     touch "$work/$name/.complete"
 fi
 exec 9>&-
-exec "$runner" ${4:-} --skip "$here/spec-skip.txt" --counts "$suites/COUNTS.tsv" "$work/$name"
+exec "$runner" "$@" --skip "$here/spec-skip.txt" --counts "$suites/COUNTS.tsv" "$work/$name"

@@ -1,6 +1,6 @@
 /* Runs conformance scripts (wast2json's JSON) against the engine's internal API.
  *
- *   spec_runner [--interpret | --explicit | --image] [--skip FILE] [--counts FILE] DIR...
+ *   spec_runner [--interpret | --explicit | --image] [--attend] [--skip FILE] [--counts FILE] DIR...
  *
  * A DIR is one unpacked archive: NAME.json per script, and the modules it names. Every script runs in a process of its
  * own, so a crash costs that script's remaining assertions and nothing else. Per DIR one line with its totals (checked
@@ -13,6 +13,7 @@
  * Modules in text form assert that a text parser refuses them, and the engine has none: wabt's wat2wasm is asked
  * (without its validator). Where it makes a binary, the engine must refuse that. They are counted apart as well. */
 #include "heap.h"
+#include "disturb.h"
 #include "native/image.h"
 #include "native/native.h"
 #include "store.h"
@@ -52,6 +53,7 @@ struct skip {
 static bool interpret;       /* no native code */
 static bool explicit_checks; /* native code without guard pages */
 static bool ahead;           /* every module compiled whole, and used as an image */
+static bool attended;        /* interrupted wherever that is possible, and gone on with */
 static struct skip *skips;
 static size_t n_skips;
 
@@ -647,6 +649,13 @@ static void command_step(struct script *s, const json_t *c) {
         ok ? n->commands++ : n->commands_failed++;
 }
 
+/* For each script; what comes after them costs as always. */
+enum { DISTURBANCES = 5000 };
+
+static void interrupt_store(void *store) {
+    store_interrupt(store);
+}
+
 static void script_run(const char *dir, const char *archive, const char *name, struct counts *n) {
     static struct script s;
     char path[1024];
@@ -667,6 +676,12 @@ static void script_run(const char *dir, const char *archive, const char *name, s
     if (!s.store) {
         fprintf(stderr, "no store\n");
         exit(2);
+    }
+    struct disturb disturb = {.interrupt = interrupt_store, .store = s.store, .left = DISTURBANCES};
+    if (attended) {
+        s.store->attend = disturb_attend;
+        s.store->attend_ctx = &disturb;
+        store_interrupt(s.store);
     }
     spectest_make(&s);
     json_array_foreach(commands, i, c) command_step(&s, c);
@@ -749,9 +764,10 @@ static struct counts archive_run(const char *dir, const char *counts_file) {
     }
     free(list);
     printf("%s%s: %d scripts, %ld assertions: %ld passed, %ld failed, %ld skipped", archive,
-           interpret ? " interpreted"
-           : ahead   ? " image"
-                     : "",
+           interpret  ? " interpreted"
+           : ahead    ? " image"
+           : attended ? " attended"
+                      : "",
            n, sum.total, sum.passed, sum.failed, sum.skipped);
     if (sum.text)
         printf("; %ld of them on text modules (%ld refused by wat2wasm, the engine has no text parser)", sum.text,
@@ -781,6 +797,8 @@ int main(int argc, char **argv) {
             explicit_checks = true;
         else if (!strcmp(argv[at], "--image"))
             ahead = true;
+        else if (!strcmp(argv[at], "--attend"))
+            attended = true;
         else {
             struct counts n = archive_run(argv[at], counts_file);
             counts_add(&sum, &n);

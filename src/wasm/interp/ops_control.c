@@ -347,7 +347,10 @@ X(stack, TRAP_STACK)
 __attribute__((noinline)) enum trap_kind interp_interrupted(struct interp *ctx) {
     struct store *s = ctx->store;
     ctx->ticks = INTERP_TICKS;
-    if (atomic_load_explicit(&s->interrupt, memory_order_relaxed)) return TRAP_INTERRUPT;
+    if (atomic_load_explicit(&s->interrupt, memory_order_relaxed)) {
+        enum trap_kind kind = store_attend(s);
+        if (kind != TRAP_NONE) return kind;
+    }
     const struct donjon_platform *p = s->engine->platform;
     return s->deadline && p->now(p->ctx) >= s->deadline ? TRAP_WALL : TRAP_NONE;
 }

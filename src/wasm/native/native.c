@@ -137,6 +137,7 @@ bool native_instance(struct native *n, struct instance *i) {
     vm->store = n->store;
     vm->memory0 = i->memory0 ? i->memory0->base : NULL;
     vm->exit_stub = (void *)stub_exit;
+    vm->attend_stub = (void *)stub_attend;
     vm->host_stub = (void *)stub_host;
     vm->cross_stub = (void *)stub_cross;
     vm->subtype_stub = (void *)stub_subtype;
@@ -175,11 +176,11 @@ void native_host_func(struct func *f) {
     f->native = (void *)stub_host;
 }
 
-/* Loops read their context's poll page. Calls look at nothing: instead the code pointers they go through lead to a stub
+/* Loops read their context's poll page. Calls look at nothing: instead the code pointers they go through lead to stubs
  * until the interrupt has been seen. May run in a signal handler, beside the code that it stops. */
 static void redirect(struct vmctx *vm, uint32_t func) {
-    __atomic_store_n(&vm->tail[func], (void *)stub_interrupt, __ATOMIC_RELAXED);
-    __atomic_store_n(&vm->instance->funcs[func]->native, (void *)stub_interrupt, __ATOMIC_RELAXED);
+    __atomic_store_n(&vm->tail[func], (void *)stub_attend_site, __ATOMIC_RELAXED);
+    __atomic_store_n(&vm->instance->funcs[func]->native, (void *)stub_attend_func, __ATOMIC_RELAXED);
 }
 
 void native_interrupt(struct native *n) {
@@ -199,8 +200,8 @@ static void set_code(struct vmctx *vm, uint32_t func, void *site, void *native) 
     if (__atomic_load_n(&vm->interrupt, __ATOMIC_SEQ_CST)) redirect(vm, func);
 }
 
-/* After the trap. An interrupt that comes while we are at it is made to count again at the end. */
-static void clear_interrupt(struct native *n) {
+/* An interrupt that comes while we are at it is made to count again at the end. */
+void native_clear_interrupt(struct native *n) {
     atomic_store(&n->store->interrupt, 0);
     for (struct vmctx *vm = n->vms; vm; vm = vm->next) {
         const struct module *m = vm->instance->module;
@@ -353,18 +354,64 @@ static void install_image(struct native *n, struct vmctx *vm) {
     if (n->seen) tell_image(n, m, first);
 }
 
-/* A call site that has to compile its callee: `call *disp32(%r14)`. */
-void *native_compile_site(struct vmctx *vm, const uint8_t *return_address, struct regs *regs) {
-    struct native *n = vm->store->native;
+/* Whom a call site means: `call *disp32(%r14)`. */
+static uint32_t site_func(const uint8_t *return_address) {
     int32_t disp;
     memcpy(&disp, return_address - 4, 4);
+    return (uint32_t)(((size_t)disp - offsetof(struct vmctx, tail)) / 8);
+}
+
+/* What stands for a function in a context's table, for those who come through struct func. */
+static void *as_func(void *site) {
+    if (site == (void *)stub_attend_site) return (void *)stub_attend_func;
+    return site == (void *)stub_lazy_site ? (void *)stub_lazy_func : site;
+}
+
+/* Calls of functions that are to be compiled. An interrupt may have come before us: then it goes to that stub. */
+void *native_compile_site(struct vmctx *vm, const uint8_t *return_address, struct regs *regs) {
     if ((uint8_t *)regs < vm->stack_limit) return NULL;
-    return compile(n, vm, (uint32_t)(((size_t)disp - offsetof(struct vmctx, tail)) / 8));
+    return compile(vm->store->native, vm, site_func(return_address));
 }
 
 void *native_compile_func(struct vmctx *vm, struct func *f, struct regs *regs) {
     if ((uint8_t *)regs < vm->stack_limit) return NULL;
-    return compile(vm->store->native, f->vm, f->wasm.index);
+    return as_func(compile(vm->store->native, f->vm, f->wasm.index));
+}
+
+/* --- attending to interrupts ---------------------------------------------------------------------------------------
+ */
+
+/* In a loop. Its registers lie at `saved`. */
+uint32_t native_attend(struct vmctx *vm, uint64_t *saved) {
+    struct native *n = vm->store->native;
+    uint8_t *outer = n->sp;
+    n->sp = (uint8_t *)saved;
+    enum trap_kind kind = store_attend(vm->store);
+    n->sp = outer;
+    return kind;
+}
+
+/* In a call. Where it leads is looked up in between: another interrupt would hide it. */
+static void *attend_call(struct vmctx *vm, uint32_t func, struct regs *regs) {
+    struct native *n = vm->store->native;
+    uint8_t *outer = n->sp;
+    if (!n->store->attend) return NULL;
+    native_clear_interrupt(n);
+    void *code = (uint8_t *)regs < vm->stack_limit ? NULL : compile(n, vm, func);
+    if (!code) code = vm->tail[func]; /* which will say so itself */
+    n->sp = (uint8_t *)regs;
+    enum trap_kind kind = store_attend_call(n->store);
+    n->sp = outer;
+    return kind == TRAP_NONE ? code : NULL;
+}
+
+void *native_attend_site(struct vmctx *vm, const uint8_t *return_address, struct regs *regs) {
+    return attend_call(vm, site_func(return_address), regs);
+}
+
+void *native_attend_func(struct vmctx *vm, struct func *f, struct regs *regs) {
+    (void)vm;
+    return as_func(attend_call(f->vm, f->wasm.index, regs));
 }
 
 /* --- calls from outside --------------------------------------------------------------------------------------------
@@ -424,7 +471,7 @@ enum trap_kind native_call(struct native *n, struct func *f, slot *args) {
     enum trap_kind kind = (enum trap_kind)stub_enter(f, f->vm, inside ? NULL : end, &act);
     n->top = act.previous;
     if (kind == TRAP_NONE) gather(n, t->results, t->n_results, args, &regs);
-    if (kind == TRAP_INTERRUPT) clear_interrupt(n);
+    if (kind == TRAP_INTERRUPT) native_clear_interrupt(n);
     return kind;
 }
 
@@ -617,9 +664,13 @@ static bool fault(void *tier, struct donjon_fault *fault) {
         fault->pc = (uintptr_t)stub_leave;
         return true;
     }
-    if (address >= (const uint8_t *)vm - VM_POLL_PAGE && address < (const uint8_t *)vm)
-        vm->kind = TRAP_INTERRUPT;
-    else if (m && (uintptr_t)(address - m->base) < m->reserved)
+    if (address >= (const uint8_t *)vm - VM_POLL_PAGE && address < (const uint8_t *)vm) {
+        fault->sp -= sizeof(uintptr_t);
+        *(uintptr_t *)fault->sp = fault->pc + POLL_SIZE;
+        fault->pc = (uintptr_t)stub_attend;
+        return true;
+    }
+    if (m && (uintptr_t)(address - m->base) < m->reserved)
         vm->kind = TRAP_MEMORY;
     else
         return false;
@@ -645,7 +696,7 @@ static enum trap_kind charge_bulk(struct vmctx *vm, uint64_t bytes) {
     if (bytes < BULK_FREE) return TRAP_NONE;
     if (s->limits.fuel_enabled && s->fuel < bytes / BULK_BYTES_PER_FUEL) return TRAP_FUEL;
     if (s->limits.fuel_enabled) s->fuel -= bytes / BULK_BYTES_PER_FUEL;
-    return __atomic_load_n(&vm->interrupt, __ATOMIC_RELAXED) ? TRAP_INTERRUPT : TRAP_NONE;
+    return __atomic_load_n(&vm->interrupt, __ATOMIC_RELAXED) ? store_attend(s) : TRAP_NONE;
 }
 
 /* Addresses of 32-bit memories and tables come as i32, whose upper half is zero in compiled code too. */

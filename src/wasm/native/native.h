@@ -35,6 +35,8 @@ enum trap_kind native_call(struct native *n, struct func *f, slot *args);
 
 /* Makes running code look at store->interrupt. From any thread, from a signal handler. */
 void native_interrupt(struct native *n);
+/* Lets it run undisturbed again, and store->interrupt be 0. An interrupt that comes meanwhile counts. */
+void native_clear_interrupt(struct native *n);
 
 /* The live part of the native stack, for the collector. */
 void native_stack(const struct native *n, const slot **begin, const slot **end);

@@ -7,9 +7,9 @@
 
 enum { OVERFLOW_SLOTS = 2048 }; /* parameters and results beyond the registers: 1,000 vectors at most */
 
-/* Before a context lies a page that loops read. While an interrupt is pending nobody may, and the fault ends the loop.
- */
-enum { VM_POLL_PAGE = 4096 };
+/* Before a context lies a page that loops read. While an interrupt is pending nobody may, and the fault leaves the loop:
+ * for good, or until somebody has attended to it. */
+enum { VM_POLL_PAGE = 4096, POLL_SIZE = 7 };
 
 struct vmctx {
     size_t size;        /* bytes, whole pages */
@@ -21,6 +21,7 @@ struct vmctx {
     uint32_t kind;           /* of the trap that exit_stub reports */
     uint8_t *stack_limit;    /* lowest address large frames may reach */
     void *exit_stub;         /* jumped to with a trap kind */
+    void *attend_stub;       /* called by loops that look at `interrupt` themselves; all registers are kept */
     void *cross_stub;        /* calls a function of another instance, or of the host */
     void *host_stub;         /* calls a function that has no code: r11 */
     void *subtype_stub;      /* compares function types that are not equal */

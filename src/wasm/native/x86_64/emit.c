@@ -1435,7 +1435,7 @@ static void loop_check(struct emitter *e) {
         x86_trap_if(e, CC_NE, TRAP_INTERRUPT);
         return;
     }
-    x_rm(&e->a, false, 0x85, RAX, rm_mem(REG_VM, -VM_POLL_PAGE));
+    x_rm(&e->a, false, 0x85, RAX, rm_mem(REG_VM, -VM_POLL_PAGE)); /* POLL_SIZE bytes: the load is passed over then */
 }
 
 /* Innermost loops begin at a multiple of LOOP_ALIGN. The first emission pads as much as could ever be necessary, so
@@ -1495,6 +1495,13 @@ static void emit_traps(struct emitter *e) {
         struct trap_jump t = e->traps.v[k];
         vec_push(e->f, e->positions, ((struct position){a->buf.n, t.ins, t.ins}));
         patch4(a, t.at, a->buf.n);
+        if (t.kind == TRAP_INTERRUPT) { /* a loop: on with it, in the end */
+            x_rm(a, false, 0xFF, 2, rm_mem(REG_VM, offsetof(struct vmctx, attend_stub)));
+            b1(a, 0xE9);
+            b4(a, 0);
+            patch4(a, a->buf.n - 4, t.at + 4);
+            continue;
+        }
         if (t.kind != TRAP_NONE) mov_imm(a, RAX, t.kind);
         /* Out of stack before there is a frame: to the unwinder this comes from the caller. */
         x_rm(a, false, 0xFF, t.kind == TRAP_STACK ? 4 : 2, rm_mem(REG_VM, offsetof(struct vmctx, exit_stub)));

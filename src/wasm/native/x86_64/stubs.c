@@ -126,12 +126,13 @@ __attribute__((naked)) void stub_subtype(void) {
                                                                                           TRAP_INDIRECT_TYPE));
 }
 
+/* To what the callee says; r11 is kept. */
 #define LAZY(arguments, callee)                                                                                        \
-    "sub $" REGS "+8, %%rsp\n" SAVE(                                                                                   \
+    "sub $" REGS "+8, %%rsp\n mov %%r11, " REGS "(%%rsp)\n" SAVE(                                                      \
         "%%rsp") "mov %%r14, %%rdi\n" arguments "mov %%rsp, %%rdx\n"                                                   \
-                 "call " callee "\n mov %%rax, %%r11\n" RESTORE(                                                       \
-                     "%%rsp") "add $" REGS "+8, %%rsp\n"                                                               \
-                              "test %%r11, %%r11\n jz 1f\n jmp *%%r11\n 1: mov %[kind], %%eax\n jmp stub_exit\n"
+                 "call " callee "\n mov %%rax, %%r10\n" RESTORE(                                                       \
+                     "%%rsp") "mov " REGS "(%%rsp), %%r11\n add $" REGS "+8, %%rsp\n"                                  \
+                              "test %%r10, %%r10\n jz 1f\n jmp *%%r10\n 1: mov %[kind], %%eax\n jmp stub_exit\n"
 
 __attribute__((naked)) void stub_lazy_site(void) {
     __asm__ volatile(LAZY("mov " REGS "+8(%%rsp), %%rsi\n", "native_compile_site")::[kind] "i"(TRAP_OUT_OF_MEMORY));
@@ -141,6 +142,49 @@ __attribute__((naked)) void stub_lazy_func(void) {
     __asm__ volatile(LAZY("mov %%r11, %%rsi\n", "native_compile_func")::[kind] "i"(TRAP_OUT_OF_MEMORY));
 }
 
-__attribute__((naked)) void stub_interrupt(void) {
-    __asm__ volatile("mov %[kind], %%eax\n jmp stub_exit\n" ::[kind] "i"(TRAP_INTERRUPT));
+/* All that C may change: rax rcx rdx rsi rdi r8..r11, xmm0..15; nobody uses what else vector registers have. */
+#define ALL_GENERAL(X)                                                                                                 \
+    X("rax", 256)                                                                                                      \
+    X("rcx", 264) X("rdx", 272) X("rsi", 280) X("rdi", 288) X("r8", 296) X("r9", 304) X("r10", 312) X("r11", 320)
+#define ALL_VECTORS(X)                                                                                                 \
+    X(0, 0)                                                                                                            \
+    X(1, 16)                                                                                                           \
+    X(2, 32) X(3, 48) X(4, 64) X(5, 80) X(6, 96) X(7, 112) X(8, 128) X(9, 144) X(10, 160) X(11, 176) X(12, 192)        \
+        X(13, 208) X(14, 224) X(15, 240)
+#define KEEP_GENERAL(r, at) "mov %%" r ", " #at "(%%rsp)\n"
+#define BACK_GENERAL(r, at) "mov " #at "(%%rsp), %%" r "\n"
+#define KEEP_VECTOR(r, at)  "vmovups %%xmm" #r ", " #at "(%%rsp)\n"
+#define BACK_VECTOR(r, at)  "vmovups " #at "(%%rsp), %%xmm" #r "\n"
+
+/* Flags are in use nowhere that a loop begins. */
+__attribute__((naked)) void stub_attend(void) {
+    __asm__ volatile("push %%rbp\n"
+                     "mov %%rsp, %%rbp\n"
+                     "sub $336, %%rsp\n"
+                     "and $-16, %%rsp\n"
+                     /* */
+                     ALL_GENERAL(KEEP_GENERAL) ALL_VECTORS(KEEP_VECTOR)
+                     /* */
+                     "mov %%r14, %%rdi\n"
+                     "mov %%rsp, %%rsi\n"
+                     "call native_attend\n"
+                     "test %%eax, %%eax\n"
+                     "jnz 1f\n"
+                     /* */
+                     ALL_GENERAL(BACK_GENERAL) ALL_VECTORS(BACK_VECTOR)
+                     /* */
+                     "mov %%rbp, %%rsp\n"
+                     "pop %%rbp\n"
+                     "ret\n"
+                     "1: mov %%rbp, %%rsp\n"
+                     "pop %%rbp\n"
+                     "jmp stub_exit\n" ::);
+}
+
+__attribute__((naked)) void stub_attend_site(void) {
+    __asm__ volatile(LAZY("mov " REGS "+8(%%rsp), %%rsi\n", "native_attend_site")::[kind] "i"(TRAP_INTERRUPT));
+}
+
+__attribute__((naked)) void stub_attend_func(void) {
+    __asm__ volatile(LAZY("mov %%r11, %%rsi\n", "native_attend_func")::[kind] "i"(TRAP_INTERRUPT));
 }
