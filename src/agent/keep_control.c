@@ -13,9 +13,21 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { QUEUE_MAX = 4 * KEEP_LINE_MAX, TICK_MS = 1000, ANSWER_S = 60, NEVER_FED_S = 900, DRAIN_MS = 500 };
+enum { QUEUE_MAX = 4 * KEEP_LINE_MAX, TICK_MS = 1000, ANSWER_S = 60, NEVER_FED_S = 900, DRAIN_MS = 500, QUESTIONS = 4 };
+
+/* What the keep asks of its steward, through the agent. */
+struct question {
+    uint64_t id;    /* 0: free */
+    int fd;         /* an eventfd: readable once `over` */
+    bool over;      /* it is answered, or will not be */
+    json_t *text;   /* until it is sent: the agent may be starting again */
+    json_t *answer; /* NULL: none */
+    time_t until;   /* of CLOCK_MONOTONIC */
+};
 
 static struct {
+    struct question questions[QUESTIONS];
+    uint64_t last_question;
     struct keep_host *host;
     int listener, agent, wake;
     size_t in_used, out_used;
@@ -53,12 +65,46 @@ void keep_control_event(struct keep_host *h) {
     queue(m);
 }
 
+/* ---- questions, with the lock held ---- */
+
+static time_t now_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+static void end_question(struct question *q) {
+    if (q->over) return;
+    json_decref(q->text);
+    q->text = NULL;
+    q->over = true;
+    (void)!write(q->fd, &(uint64_t){1}, sizeof(uint64_t));
+}
+
+/* What has waited for an agent goes out; what has waited too long is over. False: nothing is under way. */
+static bool tend_questions(void) {
+    bool any = false;
+    for (int i = 0; i < QUESTIONS; i++) {
+        struct question *q = &c.questions[i];
+        if (!q->id || q->over) continue;
+        if (q->text && c.host->agent) {
+            json_t *text = q->text;
+            q->text = NULL;
+            if (!queue(text)) end_question(q);
+        }
+        if (now_s() >= q->until) end_question(q);
+        any |= !q->over;
+    }
+    return any;
+}
+
 static void leave(void) {
     if (c.agent >= 0) close(c.agent);
     c.agent = -1;
     c.in_used = c.out_used = 0;
     c.host->agent = false;
-    pthread_cond_broadcast(&c.host->answered);
+    for (int i = 0; i < QUESTIONS; i++) /* it has taken them along */
+        if (c.questions[i].id && !c.questions[i].text) end_question(&c.questions[i]);
 }
 
 static bool flush_out(void) {
@@ -84,12 +130,15 @@ void keep_control_drain(void) {
 
 /* ---- in ---- */
 
+/* The first answer to a question that was sent; others are nobody's. */
 static void take_answer(json_t *m) {
-    struct keep_host *h = c.host;
-    if ((uint64_t)json_integer_value(json_object_get(m, "id")) != h->question || h->question == 0) return;
-    json_decref(h->answer);
-    h->answer = json_incref(m);
-    pthread_cond_broadcast(&h->answered);
+    uint64_t id = (uint64_t)json_integer_value(json_object_get(m, "id"));
+    for (int i = 0; i < QUESTIONS; i++) {
+        struct question *q = &c.questions[i];
+        if (id == 0 || q->id != id || q->over || q->text) continue;
+        q->answer = json_incref(m);
+        end_question(q);
+    }
 }
 
 static void take_message(json_t *m) {
@@ -104,7 +153,6 @@ static void take_message(json_t *m) {
         queue(json_pack("{s:s}", "op", "stop"));
         c.host->stopped = true;
         keep_stop(&c.host->control);
-        pthread_cond_broadcast(&c.host->answered);
     } else {
         queue(json_pack("{s:s}", "error", "unknown request"));
     }
@@ -139,16 +187,13 @@ static void welcome(void) {
     leave();
     c.agent = fd;
     c.host->agent = true;
-    pthread_cond_broadcast(&c.host->answered);
 }
 
 /* A keep that nobody feeds does not stay for ever. */
 static void end_if_idle(void) {
     struct keep_host *h = c.host;
     if (h->idle == 0 || h->phase > KEEP_PHASE_WAITING || h->idle_since_ns == 0 || h->stopped) return;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t idle = (uint64_t)now.tv_sec - h->idle_since_ns / 1000000000u;
+    uint64_t idle = (uint64_t)now_s() - h->idle_since_ns / 1000000000u;
     if (idle < (h->tenants ? NEVER_FED_S : h->idle)) return;
     h->outcome = "unfed";
     keep_stop(&h->control);
@@ -158,10 +203,11 @@ static void *serve(void *arg) {
     struct keep_host *h = arg;
     pthread_mutex_lock(&h->lock);
     for (;;) {
+        bool asks = tend_questions();
         struct pollfd fds[3] = {{.fd = c.wake, .events = POLLIN},
                                 {.fd = c.listener, .events = POLLIN},
                                 {.fd = c.agent, .events = (short)(POLLIN | (c.out_used ? POLLOUT : 0))}};
-        bool ticks = h->idle && h->phase <= KEEP_PHASE_WAITING; /* whoever is fed is not watched */
+        bool ticks = asks || (h->idle && h->phase <= KEEP_PHASE_WAITING); /* whoever is fed is not watched */
         pthread_mutex_unlock(&h->lock);
         int n = poll(fds, 3, ticks ? TICK_MS : -1);
         pthread_mutex_lock(&h->lock);
@@ -216,27 +262,19 @@ static int from_base64(const char *text, uint8_t *out, size_t room) {
     return got;
 }
 
-/* With the lock held: until the agent has answered, has left, or takes too long. */
-static json_t *ask(struct keep_host *h, json_t *question) {
-    static uint64_t last;
-    struct timespec end;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += ANSWER_S;
-    h->question = ++last;
-    json_object_set_new(question, "id", json_integer((json_int_t)h->question));
-    while (!h->agent && !h->stopped) /* it may be starting again */
-        if (pthread_cond_timedwait(&h->answered, &h->lock, &end) != 0) break;
-    bool sent = queue(question);
-    while (sent && !h->answer && h->agent && !h->stopped)
-        if (pthread_cond_timedwait(&h->answered, &h->lock, &end) != 0) break;
-    json_t *answer = h->answer;
-    h->answer = NULL;
-    h->question = 0;
-    return answer;
+/* A question under way, with the lock held. NULL: as many as may be are. */
+static struct question *new_question(json_t *text) {
+    struct question *q = c.questions;
+    while (q < c.questions + QUESTIONS && q->id)
+        q++;
+    int fd = q < c.questions + QUESTIONS ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+    if (fd < 0) return NULL;
+    *q = (struct question){.id = ++c.last_question, .fd = fd, .text = text, .until = now_s() + ANSWER_S};
+    json_object_set_new(text, "id", json_integer((json_int_t)q->id));
+    return q;
 }
 
-bool keep_control_steward(void *host, const char *url, unsigned which, const uint8_t *body, uint32_t body_size,
-                          uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size) {
+int keep_control_steward(void *host, const char *url, unsigned which, const uint8_t *body, uint32_t body_size) {
     static const char *const names[GATE_STEWARDS] = {"nonce", "certify", "ear"};
     struct keep_host *h = host;
     char *text = to_base64(body, body_size);
@@ -244,9 +282,29 @@ bool keep_control_steward(void *host, const char *url, unsigned which, const uin
         text ? json_pack("{s:s, s:s, s:s, s:s}", "upcall", "steward", "url", url, "which", names[which], "body", text)
              : NULL;
     free(text);
-    if (!question) return false; /* a URL that is no UTF-8, or no memory */
+    if (!question) return -1; /* a URL that is no UTF-8, or no memory */
     pthread_mutex_lock(&h->lock);
-    json_t *answer = ask(h, question);
+    struct question *q = new_question(question);
+    int fd = q ? q->fd : -1;
+    wake();
+    pthread_mutex_unlock(&h->lock);
+    if (fd < 0) json_decref(question);
+    return fd;
+}
+
+/* With the lock held. */
+static struct question *question_of(int fd) {
+    for (int i = 0; i < QUESTIONS; i++)
+        if (c.questions[i].id && c.questions[i].fd == fd) return &c.questions[i];
+    return NULL;
+}
+
+bool keep_control_answer(void *host, int fd, uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size) {
+    struct keep_host *h = host;
+    pthread_mutex_lock(&h->lock);
+    struct question *q = question_of(fd);
+    json_t *answer = q ? q->answer : NULL;
+    if (q) q->answer = NULL;
     pthread_mutex_unlock(&h->lock);
     json_int_t code = json_integer_value(json_object_get(answer, "status"));
     const char *reply = json_string_value(json_object_get(answer, "body"));
@@ -256,4 +314,17 @@ bool keep_control_steward(void *host, const char *url, unsigned which, const uin
     *status = (uint32_t)code;
     *size = (uint32_t)n;
     return true;
+}
+
+void keep_control_forget(void *host, int fd) {
+    struct keep_host *h = host;
+    pthread_mutex_lock(&h->lock);
+    struct question *q = question_of(fd);
+    if (q) {
+        json_decref(q->text);
+        json_decref(q->answer);
+        *q = (struct question){.id = 0};
+        close(fd);
+    }
+    pthread_mutex_unlock(&h->lock);
 }

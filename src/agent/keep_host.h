@@ -17,7 +17,6 @@ struct keep_signer; /* keep_signer.c */
 /* What is known of the keep. Everything under `lock`. */
 struct keep_host {
     pthread_mutex_t lock;
-    pthread_cond_t answered;
     struct keep_control control;
     struct keep_signer *signer;
     int status_fd; /* until the one line has been said; then -1 */
@@ -33,9 +32,6 @@ struct keep_host {
     unsigned n_ports, tenants;
     uint64_t idle_since_ns;
 
-    /* A question to the agent: one at a time, since the keep asks one thing at a time. */
-    uint64_t question;
-    json_t *answer;
     bool agent; /* somebody is on the control socket */
 };
 
@@ -55,9 +51,10 @@ bool keep_control_start(struct keep_host *h, int listener);
 void keep_control_event(struct keep_host *h);
 /* Gives what was said time to leave. */
 void keep_control_drain(void);
-/* struct keep_services' steward. */
-bool keep_control_steward(void *host, const char *url, unsigned which, const uint8_t *body, uint32_t body_size,
-                          uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size);
+/* struct keep_services' steward, steward_answer, steward_end. */
+int keep_control_steward(void *host, const char *url, unsigned which, const uint8_t *body, uint32_t body_size);
+bool keep_control_answer(void *host, int fd, uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size);
+void keep_control_forget(void *host, int fd);
 
 /* keep_main.c: the fields of status, with the lock held. */
 json_t *keep_status_json(const struct keep_host *h);

@@ -203,13 +203,6 @@ static void close_up(void) {
     signal(SIGHUP, SIG_IGN);
 }
 
-static void prepare_lock(void) {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&host.answered, &monotonic);
-}
-
 /* How the keep has ended, for an agent that is not there at the moment. */
 static void write_end(void) {
     json_t *m = keep_status_json(&host);
@@ -241,7 +234,6 @@ int main(int argc, char **argv) {
     struct config config;
     char error[512];
     close_up();
-    prepare_lock();
     if (a.signer && !(host.signer = keep_signer_new(a.signer, error, sizeof error))) fail(error);
     if (chdir(a.dir) != 0) fail("the keep's directory cannot be entered");
     if (!keep_lock_paths(a.warden)) fail("the keep's process cannot be locked in: landlock");
@@ -249,8 +241,12 @@ int main(int argc, char **argv) {
     if (channel < 0 || control < 0) fail("the sockets in the keep's directory cannot be made");
     if (!config_init(&config) || !keep_control_start(&host, control)) fail("no memory, no thread");
 
-    const struct keep_services services = {
-        .ctx = &host, .evidence = evidence, .steward = keep_control_steward, .changed = changed};
+    const struct keep_services services = {.ctx = &host,
+                                           .evidence = evidence,
+                                           .steward = keep_control_steward,
+                                           .steward_answer = keep_control_answer,
+                                           .steward_end = keep_control_forget,
+                                           .changed = changed};
     const struct keep_options options = {.config = &config,
                                          .tenant = true,
                                          .channel = channel,

@@ -3,7 +3,7 @@
  * evidence vouches for, what comes back is signed by an authority that the workload's configuration names; so the
  * server's own TLS certificate is not checked here: an agent that wanted to lie could do so anyway.
  *
- * libcurl's multi interface over the agent's loop: no thread, no waiting. */
+ * libcurl's multi interface over the agent's loop: no thread, no waiting. Nor does the keep wait: GATE_STEWARD. */
 #include "agent.h"
 #include "loader/reach.h"
 #include "log.h"

@@ -49,7 +49,8 @@
     X(READY, "", '-', "", '-')                                                                                         \
     X(EXIT, "Ex", 't', "", '-')                                                                                        \
     X(EVIDENCE, "", 'e', "l", 'd')                                                                                     \
-    X(STEWARD, "yU", 'd', "H", 'd')                                                                                    \
+    X(STEWARD, "hyU", 'd', "", '-')                                                                                    \
+    X(ANSWER, "", '-', "H", 'd')                                                                                       \
     X(LISTEN, "hP", 'a', "C", '-')                                                                                     \
     X(CONNECT, "hC", 'a', "", '-')                                                                                     \
     X(ENDED, "Ex", '-', "", '-')

@@ -122,7 +122,10 @@ enum gate_op {
 
     GATE_EVIDENCE, /* data: report data (GATE_REPORT_DATA) -> v0 bytes of evidence, data: evidence, endorsements (PEM)
                     */
-    GATE_STEWARD,  /* enum gate_steward, n, data: URL (n bytes), body -> v0 HTTP status, data: body */
+    GATE_STEWARD,  /* new handle, enum gate_steward, n, data: URL (n bytes), body. Begins a request and does not wait: the
+                    * handle is readable (GATE_POLL) once the answer is there; closing it, also before that, ends it */
+    GATE_ANSWER,   /* handle -> v0 HTTP status, data: body. The answer of a GATE_STEWARD, once; GATE_EAGAIN: not there so
+                    * far */
 
     /* Deployed keeps only: the host does not know what is in their configuration. */
     GATE_LISTEN,  /* new handle, port (0: any), data: address -> v0 port */

@@ -54,9 +54,13 @@ struct keep_services {
     /* Evidence over `report_data` into `out` (*n bytes), then endorsements, together *size bytes, `room` at most. */
     bool (*evidence)(void *ctx, const uint8_t report_data[64], uint8_t *out, uint32_t room, uint32_t *n,
                      uint32_t *size);
-    /* Asks a steward (enum gate_steward): `body` there, HTTP status and `*size` bytes of body into `out` back. */
-    bool (*steward)(void *ctx, const char *url, unsigned which, const uint8_t *body, uint32_t body_size, uint8_t *out,
-                    uint32_t room, uint32_t *status, uint32_t *size);
+    /* Asks a steward (enum gate_steward), without waiting for it: a descriptor that is readable once the answer is
+     * there, or that there will be none. -1: it cannot be asked. */
+    int (*steward)(void *ctx, const char *url, unsigned which, const uint8_t *body, uint32_t body_size);
+    /* That answer, once it is there: HTTP status, and `*size` bytes of body into `out`, `room` at most. False: none. */
+    bool (*steward_answer)(void *ctx, int fd, uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size);
+    /* Closes the descriptor, whether the answer was had or nobody wants it any more. */
+    void (*steward_end)(void *ctx, int fd);
     /* Something of a deployed keep's status has changed. */
     void (*changed)(void *ctx, const struct keep_status *status);
 };

@@ -27,7 +27,11 @@ struct handle *server_free_handle(struct server *s, uint64_t number) {
     return &s->handles[number];
 }
 
-static void close_handle(struct handle *h) {
+static void close_handle(struct server *s, struct handle *h) {
+    if (h->kind == HANDLE_STEWARD) {
+        s->services->steward_end(s->services->ctx, h->fd);
+        s->stewards--;
+    }
     if (h->owned) close(h->fd);
     *h = (struct handle){.fd = -1};
 }
@@ -122,7 +126,7 @@ struct server *server_new(const struct config *config, const int stdio[3], bool 
 void server_delete(struct server *s) {
     if (!s) return;
     for (uint32_t i = 0; i < GATE_MAX_HANDLES; i++)
-        if (s->handles[i].kind != HANDLE_FREE) close_handle(&s->handles[i]);
+        if (s->handles[i].kind != HANDLE_FREE) close_handle(s, &s->handles[i]);
     if (s->profile_fd >= 0) close(s->profile_fd);
     attention_delete(s->attention);
     pthread_mutex_destroy(&s->turn);
@@ -210,12 +214,13 @@ static uint32_t stream_write(struct server *s, const struct gate_request *q, str
 
 static uint64_t readable_bytes(const struct handle *h) {
     int n = 0;
-    if (h->kind == HANDLE_LISTENER || ioctl(h->fd, FIONREAD, &n) != 0 || n < 0) return 1;
+    if (h->kind == HANDLE_LISTENER || h->kind == HANDLE_STEWARD || ioctl(h->fd, FIONREAD, &n) != 0 || n < 0) return 1;
     return (uint64_t)n;
 }
 
 static bool pollable(const struct handle *h) {
-    return h->kind == HANDLE_STREAM || h->kind == HANDLE_LISTENER || h->kind == HANDLE_SOCKET;
+    return h->kind == HANDLE_STREAM || h->kind == HANDLE_LISTENER || h->kind == HANDLE_SOCKET ||
+           h->kind == HANDLE_STEWARD;
 }
 
 /* Receives for an entry that has asked for it: into `to`, `room` bytes at most. Gives their number. What goes wrong is
@@ -331,7 +336,7 @@ static uint32_t close_request(struct server *s, const struct gate_request *q) {
     struct handle *h = &s->handles[q->handle];
     if (h->kind == HANDLE_FREE) return GATE_EBADF;
     bool tenant = h->channel && h->kind == HANDLE_SOCKET;
-    close_handle(h);
+    close_handle(s, h);
     if (tenant) {
         s->tenants--;
         server_tell(s, KEEP_PHASE_WAITING);
@@ -393,18 +398,33 @@ static uint32_t evidence(struct server *s, const struct gate_request *q, struct 
     return GATE_OK;
 }
 
-static uint32_t steward(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+static uint32_t steward(struct server *s, const struct gate_request *q, const uint8_t *data) {
     static _Thread_local uint8_t body[GATE_DATA_SIZE];
     char url[GATE_MAX_PATH + 1];
-    uint32_t n = (uint32_t)q->args[1], status = 0, size = 0;
+    uint32_t n = (uint32_t)q->args[2];
+    struct handle *h = server_free_handle(s, q->args[0]);
     if (!s->services->steward) return GATE_ENOTSUP;
+    if (!h) return GATE_EBADF;
+    if (s->stewards == SERVER_STEWARDS) return GATE_EMFILE;
     memcpy(url, data, n);
     url[n] = 0;
     memcpy(body, data + n, q->len - n);
     if (strlen(url) != n) return GATE_EINVAL;
-    if (!s->services->steward(s->services->ctx, url, (unsigned)q->args[0], body, q->len - n, data, q->room, &status,
-                              &size))
-        return GATE_EIO;
+    int fd = s->services->steward(s->services->ctx, url, (unsigned)q->args[1], body, q->len - n);
+    if (fd < 0) return GATE_EIO;
+    *h = (struct handle){.fd = fd, .kind = HANDLE_STEWARD};
+    s->stewards++;
+    if (s->attention) attention_add(s->attention, fd); /* a program that computes hears of it, too */
+    return GATE_OK;
+}
+
+static uint32_t answer(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
+    struct handle *h = server_handle(s, q->handle, HANDLE_STEWARD);
+    uint32_t status = 0, size = 0;
+    if (!h) return GATE_EBADF;
+    uint32_t error = wait_ready(s, h->fd, POLLIN, 0);
+    if (error != GATE_OK) return error;
+    if (!s->services->steward_answer(s->services->ctx, h->fd, data, q->room, &status, &size)) return GATE_EIO;
     r->len = size;
     r->values[0] = status;
     return GATE_OK;
@@ -413,7 +433,7 @@ static uint32_t steward(struct server *s, const struct gate_request *q, struct g
 /* The keep stays for its tenant after its program has ended; the program's ports and connections do not. */
 static void close_workload(struct server *s) {
     for (uint32_t i = 0; i < GATE_MAX_HANDLES; i++)
-        if (s->handles[i].kind != HANDLE_FREE && !s->handles[i].channel) close_handle(&s->handles[i]);
+        if (s->handles[i].kind != HANDLE_FREE && !s->handles[i].channel) close_handle(s, &s->handles[i]);
     s->n_ports = 0;
 }
 
@@ -464,7 +484,8 @@ static uint32_t dispatch(struct server *s, const struct gate_request *q, struct 
     case GATE_READY: return ready(s);
     case GATE_EXIT: return report_end(s, q, data);
     case GATE_EVIDENCE: return evidence(s, q, r, data);
-    case GATE_STEWARD: return steward(s, q, r, data);
+    case GATE_STEWARD: return steward(s, q, data);
+    case GATE_ANSWER: return answer(s, q, r, data);
     case GATE_LISTEN:
     case GATE_CONNECT: return open_socket(s, q, r, data);
     case GATE_ENDED: return ended(s, q);

@@ -20,7 +20,8 @@ enum handle_kind {
     HANDLE_FILE,     /* a regular file below a mount */
     HANDLE_DIR,      /* a directory below a mount, or the mount */
     HANDLE_LISTENER, /* a listening socket */
-    HANDLE_SOCKET    /* a connected one */
+    HANDLE_SOCKET,   /* a connected one */
+    HANDLE_STEWARD   /* a request to a steward, under way */
 };
 
 struct handle {
@@ -33,7 +34,7 @@ struct handle {
     bool channel; /* LISTENER, SOCKET: of tenants */
 };
 
-enum { KEEP_PORTS_MAX = 256 }; /* CONFIG_FILES_MAX */
+enum { KEEP_PORTS_MAX = 256 /* CONFIG_FILES_MAX */, SERVER_STEWARDS = 4 /* requests to a steward at once */ };
 
 struct server {
     struct gate_host *gate; /* NULL: server_loop does not run */
@@ -54,6 +55,7 @@ struct server {
     struct reach reach;                   /* of a deployed keep */
     bool listens;                         /* it has asked for its channel */
     unsigned tenants;                     /* open connections of the channel */
+    unsigned stewards;                    /* requests to a steward under way */
     uint16_t ports[KEEP_PORTS_MAX];
     unsigned n_ports;
     uint32_t ended_kind, ended_status; /* GATE_ENDED; 0: not so far */

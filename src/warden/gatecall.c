@@ -39,15 +39,23 @@ uint32_t gate_connect(struct gate_files *files, const char *host, uint16_t port,
     return open_socket(files, GATE_CONNECT, host, port, handle, &r);
 }
 
-uint32_t gate_steward(struct gate *g, const char *url, enum gate_steward which, const uint8_t *body, size_t body_size,
-                      uint8_t *out, uint32_t *status, uint32_t *size) {
+uint32_t gate_steward(struct gate_files *files, const char *url, enum gate_steward which, const uint8_t *body,
+                      size_t body_size, uint32_t *handle) {
     size_t n = strlen(url);
     if (n == 0 || n > GATE_MAX_PATH || body_size > GATE_DATA_SIZE - n) return GATE_EINVAL;
-    struct gate_request q = {
-        .op = GATE_STEWARD, .len = (uint32_t)(n + body_size), .room = GATE_DATA_SIZE, .args = {which, n}};
+    if (!gate_handle_take(files, handle)) return GATE_EMFILE;
+    struct gate_request q = {.op = GATE_STEWARD, .len = (uint32_t)(n + body_size), .args = {*handle, which, n}};
     struct gate_reply r;
-    memcpy(g->block->data, url, n);
-    if (body_size) memcpy(g->block->data + n, body, body_size);
+    memcpy(files->gate->block->data, url, n);
+    if (body_size) memcpy(files->gate->block->data + n, body, body_size);
+    uint32_t error = gate_call(files->gate, &q, &r);
+    if (error != GATE_OK) gate_handle_drop(files, *handle);
+    return error;
+}
+
+uint32_t gate_answer(struct gate *g, uint32_t handle, uint8_t *out, uint32_t *status, uint32_t *size) {
+    struct gate_request q = {.op = GATE_ANSWER, .handle = handle, .room = GATE_DATA_SIZE};
+    struct gate_reply r;
     uint32_t error = gate_call(g, &q, &r);
     if (error != GATE_OK) return error;
     memcpy(out, g->block->data, r.len);

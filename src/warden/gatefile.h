@@ -7,15 +7,18 @@
 #include "../gate/caller.h"
 #include "../wasi/wasi.h"
 
-/* What a deployed keep looks after while its program waits: its tenants. */
+/* What a keep looks after while its program waits: a deployed one its tenants, and a certificate that a steward renews.
+ */
 struct gate_attend {
     void *ctx;
     /* What is to be waited for besides: gives how many entries, `most` at most. */
     size_t (*wanted)(void *ctx, struct gate_poll *entries, size_t most);
-    /* What has become of these. May make calls of the gate. */
+    /* What has become of these, after each wait; none when nothing came in time. May make calls of the gate. */
     void (*serve)(void *ctx, const struct gate_poll *entries, size_t n);
+    uint64_t (*patience)(void *ctx); /* nanoseconds that a wait may last; NULL: any */
+    const struct gate_attend *next;
 };
-enum { GATE_ATTEND_MAX = 32 };
+enum { GATE_ATTEND_MAX = 32, GATE_ATTENDS = 2 /* in a list */ };
 
 /* Who takes what has come for sockets while they were waited for. */
 struct gate_receiver {
@@ -85,6 +88,8 @@ struct wasi_file *gate_file_new(struct gate_files *files, uint32_t handle, const
 /* A number for a new handle: marked as used until it is dropped. False: all are. */
 bool gate_handle_take(struct gate_files *files, uint32_t *handle);
 void gate_handle_drop(struct gate_files *files, uint32_t handle);
+/* Also tells the host. Fixed handles stay. */
+void gate_handle_close(struct gate_files *files, uint32_t handle);
 
 void gate_file_close(struct wasi_file *f);
 wasi_errno gate_file_stat(struct wasi_file *f, struct wasi_filestat *out);

@@ -36,7 +36,7 @@ void gate_handle_drop(struct gate_files *files, uint32_t handle) {
     if (handle >= files->n_fixed) files->used[handle / 64] &= ~(UINT64_C(1) << handle % 64);
 }
 
-static void close_handle(struct gate_files *files, uint32_t handle) {
+void gate_handle_close(struct gate_files *files, uint32_t handle) {
     struct gate_request q = {.op = GATE_CLOSE, .handle = handle};
     struct gate_reply r;
     if (handle < files->n_fixed) return;  /* they stay open: their numbers could not be used again */
@@ -48,7 +48,7 @@ struct wasi_file *gate_file_new(struct gate_files *files, uint32_t handle, const
                                 enum wasi_filetype type) {
     struct gate_file *f = malloc(sizeof *f);
     if (!f) {
-        close_handle(files, handle);
+        gate_handle_close(files, handle);
         return NULL;
     }
     wasi_file_init(&f->file, ops, type);
@@ -59,7 +59,7 @@ struct wasi_file *gate_file_new(struct gate_files *files, uint32_t handle, const
 
 void gate_file_close(struct wasi_file *f) {
     struct gate_file *g = gate_file_of(f);
-    close_handle(g->files, g->handle);
+    gate_handle_close(g->files, g->handle);
     free(g);
 }
 
@@ -188,6 +188,30 @@ static bool take_entry(const uint8_t *data, size_t i, const struct gate_poll *as
     return gate_poll_check(asked, e);
 }
 
+/* What is attended to, of one poll. */
+struct besides {
+    struct gate_poll entries[GATE_ATTEND_MAX];
+    size_t n, of[GATE_ATTENDS];
+};
+
+static void ask_besides(const struct gate_attend *attend, struct besides *b, uint64_t *timeout) {
+    b->n = 0;
+    for (size_t *of = b->of; attend; attend = attend->next) {
+        *of = attend->wanted(attend->ctx, b->entries + b->n, GATE_ATTEND_MAX - b->n);
+        b->n += *of++;
+        uint64_t most = attend->patience ? attend->patience(attend->ctx) : GATE_FOREVER;
+        if (most < *timeout) *timeout = most;
+    }
+}
+
+static void serve_besides(const struct gate_attend *attend, const struct besides *b, bool in_time) {
+    const struct gate_poll *entries = b->entries;
+    for (const size_t *of = b->of; attend; attend = attend->next) {
+        attend->serve(attend->ctx, entries, in_time ? *of : 0);
+        entries += *of++;
+    }
+}
+
 wasi_errno gate_poll_files(struct gate_files *files, struct wasi_poll *items, size_t n, uint64_t timeout) {
     return gate_poll_receive(files, items, n, timeout, NULL);
 }
@@ -196,15 +220,14 @@ wasi_errno gate_poll_receive(struct gate_files *files, struct wasi_poll *items, 
                              const struct gate_receiver *receiver) {
     struct gate *g = files->gate;
     const struct gate_attend *attend = files->attend;
-    struct gate_poll besides[GATE_ATTEND_MAX];
+    struct besides besides;
     if (n == 0 && !attend) return sleep_for(g, timeout);
     if (n > GATE_MAX_POLL - GATE_ATTEND_MAX) return WASI_ENOTSUP;
-    size_t more = attend ? attend->wanted(attend->ctx, besides, GATE_ATTEND_MAX) : 0;
+    ask_besides(attend, &besides, &timeout);
     size_t own = put_items(g->block->data, items, n, receiver), at = 0;
-    for (size_t i = 0; i < more; i++)
-        memcpy(g->block->data + (own + i) * sizeof besides[0], &besides[i], sizeof besides[0]);
-    struct gate_request q = {.op = GATE_POLL, .args = {timeout, own + more}};
-    q.len = q.room = (uint32_t)((own + more) * sizeof(struct gate_poll));
+    memcpy(g->block->data + own * sizeof(struct gate_poll), besides.entries, besides.n * sizeof(struct gate_poll));
+    struct gate_request q = {.op = GATE_POLL, .args = {timeout, own + besides.n}};
+    q.len = q.room = (uint32_t)((own + besides.n) * sizeof(struct gate_poll));
     if (receiver) {
         q.op = GATE_POLL_RECV;
         q.args[2] = receiver->most;
@@ -212,6 +235,7 @@ wasi_errno gate_poll_receive(struct gate_files *files, struct wasi_poll *items, 
     }
     struct gate_reply r;
     uint32_t error = gate_call(g, &q, &r);
+    if (error == GATE_ETIMEDOUT) serve_besides(attend, &besides, false);
     if (error == GATE_ETIMEDOUT) return WASI_SUCCESS;
     if (error != GATE_OK) return error;
     size_t received = q.len;
@@ -225,11 +249,11 @@ wasi_errno gate_poll_receive(struct gate_files *files, struct wasi_poll *items, 
         receiver->take(receiver->ctx, i, g->block->data + received, (size_t)e.bytes); /* makes the one copy */
         received += (size_t)e.bytes;
     }
-    for (size_t i = 0; i < more; i++) {
-        struct gate_poll asked = besides[i];
-        if (!take_entry(g->block->data, own + i, &asked, &besides[i])) return WASI_EIO;
+    for (size_t i = 0; i < besides.n; i++) {
+        struct gate_poll asked = besides.entries[i];
+        if (!take_entry(g->block->data, own + i, &asked, &besides.entries[i])) return WASI_EIO;
     }
-    if (more) attend->serve(attend->ctx, besides, more);
+    serve_besides(attend, &besides, true);
     return WASI_SUCCESS;
 }
 

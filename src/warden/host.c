@@ -64,6 +64,12 @@ static wasi_errno host_yield(void *ctx) {
     return WASI_SUCCESS;
 }
 
+static void host_turn(void *ctx) {
+    struct warden *w = ctx;
+    if (w->tenant) tenant_turn(w);
+    tls_turn(w);
+}
+
 static void host_trace(void *ctx, const char *line) {
     report_log(ctx, line);
 }
@@ -76,6 +82,6 @@ struct wasi_host warden_host(struct warden *w) {
                               .random = host_random,
                               .poll = host_poll,
                               .yield = host_yield,
-                              .turn = w->tenant ? tenant_turn : NULL,
+                              .turn = w->tenant || config_uses_tls(&w->boot.config) ? host_turn : NULL,
                               .trace = w->boot.flags & BOOT_DEBUG ? host_trace : NULL};
 }

@@ -96,6 +96,7 @@ static bool sign_itself(struct identity *id, const struct config *c, const uint8
     bool found;
     id->certificate = X509_new();
     id->renew_at = now + life * 2 / 3;
+    id->ends = now + life;
     bool ok = list && id->certificate &&
               add_evidence(list, id->key, workload, (struct attest_bytes){0}, host, &found) && add_names(list, c) &&
               fill(id->certificate, id->key, list, now, life);
@@ -190,56 +191,80 @@ static bool take_answer(struct identity *id, const struct config *c, const uint8
     ASN1_TIME *at = ASN1_TIME_set(NULL, (time_t)now);
     if (!at || ASN1_TIME_diff(&days, &seconds, at, X509_get0_notAfter(id->certificate)) != 1) days = seconds = 0;
     ASN1_TIME_free(at);
-    id->renew_at = now + ((int64_t)days * 86400 + seconds) * 2 / 3;
+    int64_t life = (int64_t)days * 86400 + seconds;
+    id->renew_at = now + life * 2 / 3;
+    id->ends = now + life;
     return true;
 }
 
-static bool ask(const struct identity_host *host, const char *base, const char *path, enum identity_request which,
-                struct attest_bytes body, struct attest_bytes *answer, char *error, size_t size) {
+static enum identity_state ask(struct identity_making *m, const struct config *c, const struct identity_host *host,
+                               enum identity_request which, struct attest_bytes body, char *error, size_t size) {
+    static const char *const paths[] = {[IDENTITY_NONCE] = "/v1/nonce", [IDENTITY_CERTIFY] = "/v1/certify"};
     char url[CONFIG_PATH_MAX + 32];
-    size_t n = strlen(base);
-    while (n > 0 && base[n - 1] == '/')
+    size_t n = strlen(c->steward);
+    while (n > 0 && c->steward[n - 1] == '/')
         n--;
-    snprintf(url, sizeof url, "%.*s%s", (int)n, base, path);
-    return host->steward(host->ctx, url, which, body, answer, error, size);
+    snprintf(url, sizeof url, "%.*s%s", (int)n, c->steward, paths[which]);
+    m->asked = which;
+    return host->ask(host->ctx, url, which, body, error, size);
 }
 
-static bool be_issued(struct identity *id, const struct config *c, const uint8_t *workload,
-                      const struct identity_host *host, int64_t now, char *error, size_t size) {
+/* The steward's nonce is there: a request with evidence over it. */
+static enum identity_state ask_for_certificate(struct identity_making *m, const struct config *c,
+                                               const uint8_t *workload, const struct identity_host *host,
+                                               struct attest_bytes answer, char *error, size_t size) {
     uint8_t nonce[ATTEST_IDENTITY_NONCE_MAX], *der = NULL;
-    struct attest_bytes answer = {0};
     int n;
-    if (!ask(host, c->steward, "/v1/nonce", IDENTITY_NONCE, (struct attest_bytes){0}, &answer, error, size))
-        return false;
-    if (answer.size < NONCE_LEAST || answer.size > sizeof nonce)
-        return fail(error, size, "the steward's nonce has %zu bytes; expected %d to %zu", answer.size, NONCE_LEAST,
-                    sizeof nonce);
+    if (answer.size < NONCE_LEAST || answer.size > sizeof nonce) {
+        fail(error, size, "the steward's nonce has %zu bytes; expected %d to %zu", answer.size, NONCE_LEAST,
+             sizeof nonce);
+        return IDENTITY_REFUSED;
+    }
     memcpy(nonce, answer.data, answer.size);
-    if (!make_request(id, c, workload, (struct attest_bytes){nonce, answer.size}, host, &der, &n, error, size))
-        return false;
-    bool ok = ask(host, c->steward, "/v1/certify", IDENTITY_CERTIFY, (struct attest_bytes){der, (size_t)n}, &answer,
-                  error, size) &&
-              take_answer(id, c, workload, now, answer, error, size);
+    if (!make_request(&m->id, c, workload, (struct attest_bytes){nonce, answer.size}, host, &der, &n, error, size))
+        return IDENTITY_REFUSED;
+    enum identity_state state = ask(m, c, host, IDENTITY_CERTIFY, (struct attest_bytes){der, (size_t)n}, error, size);
     OPENSSL_free(der);
-    return ok;
+    return state;
 }
 
 /* ---- what comes of it ---- */
 
-bool identity_make(struct identity *id, const struct config *c, const uint8_t workload[ATTEST_WORKLOAD_DIGEST],
-                   const struct identity_host *host, int64_t now, char *error, size_t size) {
-    struct identity new = {.key = EVP_EC_gen("P-256")};
-    bool ok = new.key || fail_openssl(error, size);
-    if (ok && c->steward && c->steward_ca)
-        ok = be_issued(&new, c, workload, host, now, error, size);
-    else
-        ok = ok && sign_itself(&new, c, workload, host, now, error, size);
-    if (ok) {
-        identity_free(id);
-        *id = new;
-    } else
-        identity_free(&new);
-    return ok;
+void identity_give_up(struct identity_making *m, const struct identity_host *host) {
+    if (host->forget) host->forget(host->ctx);
+    identity_free(&m->id);
+}
+
+static enum identity_state settle(struct identity_making *m, const struct identity_host *host,
+                                  enum identity_state state) {
+    if (state == IDENTITY_FAILED || state == IDENTITY_REFUSED) identity_give_up(m, host);
+    return state;
+}
+
+enum identity_state identity_begin(struct identity_making *m, const struct config *c,
+                                   const uint8_t workload[ATTEST_WORKLOAD_DIGEST], const struct identity_host *host,
+                                   int64_t now, char *error, size_t size) {
+    bool by_steward = c->steward && c->steward_ca;
+    *m = (struct identity_making){.id.key = EVP_EC_gen("P-256")};
+    bool ok = m->id.key || fail_openssl(error, size);
+    if (!ok || !by_steward) {
+        ok = ok && sign_itself(&m->id, c, workload, host, now, error, size);
+        return settle(m, host, ok ? IDENTITY_READY : IDENTITY_REFUSED);
+    }
+    return settle(m, host, ask(m, c, host, IDENTITY_NONCE, (struct attest_bytes){0}, error, size));
+}
+
+enum identity_state identity_go_on(struct identity_making *m, const struct config *c,
+                                   const uint8_t workload[ATTEST_WORKLOAD_DIGEST], const struct identity_host *host,
+                                   int64_t now, char *error, size_t size) {
+    struct attest_bytes answer = {0};
+    enum identity_state state = host->answer(host->ctx, &answer, error, size);
+    if (state != IDENTITY_READY) return settle(m, host, state);
+    if (m->asked == IDENTITY_NONCE)
+        state = ask_for_certificate(m, c, workload, host, answer, error, size);
+    else if (!take_answer(&m->id, c, workload, now, answer, error, size))
+        state = IDENTITY_REFUSED;
+    return settle(m, host, state);
 }
 
 bool identity_use(const struct identity *id, SSL_CTX *ctx) {

@@ -9,6 +9,12 @@
 #include <openssl/ssl.h>
 
 enum identity_request { IDENTITY_NONCE, IDENTITY_CERTIFY };
+enum identity_state {
+    IDENTITY_WAITS,  /* for the host */
+    IDENTITY_READY,  /* it is there */
+    IDENTITY_FAILED, /* the steward was not reached, or is not well: another time it may be */
+    IDENTITY_REFUSED /* somebody said no, or something that cannot be believed */
+};
 
 /* What the host is asked for. Nothing that comes from it is believed. */
 struct identity_host {
@@ -16,25 +22,42 @@ struct identity_host {
     /* Evidence over report data, and endorsements (PEM, may be empty); valid until the next call. False: none. */
     bool (*evidence)(void *ctx, const uint8_t report_data[64], struct attest_bytes *evidence,
                      struct attest_bytes *endorsements);
-    /* A request to the steward at `url`: the answer's body, valid until the next call of either. False with the reason.
-     */
-    bool (*steward)(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
-                    struct attest_bytes *answer, char *error, size_t size);
+    /* Begins a request to the steward at `url`, one at a time: IDENTITY_WAITS, or why it cannot. */
+    enum identity_state (*ask)(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
+                               char *error, size_t size);
+    /* What has come of it: the answer's body, valid until the next call of any of these; or why there is none. */
+    enum identity_state (*answer)(void *ctx, struct attest_bytes *answer, char *error, size_t size);
+    /* It is over, or nobody wants it any more. Also without a request. */
+    void (*forget)(void *ctx);
 };
 
 struct identity {
     EVP_PKEY *key; /* P-256 */
     X509 *certificate;
     STACK_OF(X509) * chain; /* what comes after it, or NULL */
-    int64_t renew_at;       /* seconds since 1970: two thirds of its life are over */
+    int64_t renew_at, ends; /* seconds since 1970: two thirds of its life are over; all of it */
     bool issued;            /* by the steward */
 };
 
+/* One that is being made. Zeroed: none. */
+struct identity_making {
+    struct identity id;
+    enum identity_request asked; /* with id.key: what the steward was asked last */
+};
+
 /* A new key and certificate for c->tls_names (without any: localhost and 127.0.0.1), of c->tls_lifetime
- * from `now` on. With c->steward and c->steward_ca it is the steward's, or nothing: never one that signs itself. What
- * *id held is freed, but only after success. False with the reason. */
-bool identity_make(struct identity *id, const struct config *c, const uint8_t workload[ATTEST_WORKLOAD_DIGEST],
-                   const struct identity_host *host, int64_t now, char *error, size_t size);
+ * from `now` on. With c->steward and c->steward_ca it is the steward's, or nothing: never one that signs itself; that
+ * takes two requests, each an IDENTITY_WAITS. Nothing here waits. IDENTITY_READY: in m->id, the caller's from now on.
+ * IDENTITY_FAILED, IDENTITY_REFUSED: with the reason; *m is empty again. */
+enum identity_state identity_begin(struct identity_making *m, const struct config *c,
+                                   const uint8_t workload[ATTEST_WORKLOAD_DIGEST], const struct identity_host *host,
+                                   int64_t now, char *error, size_t size);
+/* Goes on with what the steward has answered, if it has. */
+enum identity_state identity_go_on(struct identity_making *m, const struct config *c,
+                                   const uint8_t workload[ATTEST_WORKLOAD_DIGEST], const struct identity_host *host,
+                                   int64_t now, char *error, size_t size);
+/* Lets it be. */
+void identity_give_up(struct identity_making *m, const struct identity_host *host);
 
 /* Makes `ctx` show it from now on. */
 bool identity_use(const struct identity *id, SSL_CTX *ctx);

@@ -2,7 +2,7 @@
 #include "../channel/binding.h"
 #include "../config/config_wire.h"
 #include "gatecall.h"
-#include "identity.h"
+#include "renewal.h"
 #include "tls_conn.h"
 #include "tls_context.h"
 #include "warden.h"
@@ -13,7 +13,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { RETRY = 60 /* seconds until a renewal that failed is tried again */ };
+enum {
+    FIRST_ATTEMPTS = 3, /* at the first certificate, where the steward cannot be reached */
+    CALLS_UNTIMED = 16  /* of the program's: between them nobody looks at the clock */
+};
+#define LOOK_NS   UINT64_C(100000000)  /* how often a certificate is thought of */
 #define FINISH_NS UINT64_C(5000000000) /* what a program wrote and left behind at its end must be gone by then */
 
 _Static_assert((int)TLS_POLL == (int)GATE_MAX_POLL - (int)GATE_ATTEND_MAX, "what gate_poll_files takes");
@@ -23,15 +27,24 @@ static struct {
     bool started;
     struct tls tls;
     struct identity identity;
+    struct renewal renewal;
+    uint32_t steward;                    /* the handle of the request under way */
+    bool asks;                           /* there is one */
+    uint64_t look_at;                    /* by env_now: when the certificate is thought of next */
+    unsigned calls;                      /* of the program's since the clock was looked at */
     struct wasi_file *root;              /* where the program finds it, or NULL */
     uint8_t answer[GATE_DATA_SIZE];      /* the host's last, copied once */
     SSL_CTX *contexts[CONFIG_FILES_MAX]; /* by the file's number; NULL where it is no TLS file */
 } t;
 
+static void tend(bool at_once);
+
 static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout,
                            const struct gate_receiver *receiver) {
     struct warden *w = ctx;
-    return gate_poll_receive(&w->files, items, n, timeout, receiver);
+    wasi_errno e = gate_poll_receive(&w->files, items, n, timeout, receiver);
+    tend(false);
+    return e;
 }
 
 static wasi_errno env_send_many(void *ctx, struct gate_outgoing *sends, size_t n) {
@@ -66,30 +79,50 @@ static bool host_evidence(void *ctx, const uint8_t report_data[64], struct attes
     return true;
 }
 
-static bool host_steward(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
-                         struct attest_bytes *answer, char *error, size_t size) {
-    enum { HTTP_OK = 200, SHOWN = 700 };
+static enum identity_state host_ask(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
+                                    char *error, size_t size) {
     struct warden *w = ctx;
-    uint32_t status = 0, n = 0,
-             e = gate_steward(&w->gate, url, which == IDENTITY_NONCE ? GATE_STEWARD_NONCE : GATE_STEWARD_CERTIFY,
-                              body.data, body.size, t.answer, &status, &n);
-    *answer = (struct attest_bytes){t.answer, n};
-    if (e == GATE_OK && status == HTTP_OK) return true;
-    if (e == GATE_ENOTSUP)
-        snprintf(error, size, "this host has no way to the steward %s", url);
-    else if (e != GATE_OK)
-        snprintf(error, size,
-                 "the steward %s cannot be reached: %s; does it run, and does the agent's `stewards` have it?", url,
-                 wasi_errno_name(e));
-    else
-        snprintf(error, size, "the steward answers %u: %.*s", status, n < SHOWN ? (int)n : SHOWN, (char *)t.answer);
-    return false;
+    uint32_t e = gate_steward(&w->files, url, which == IDENTITY_NONCE ? GATE_STEWARD_NONCE : GATE_STEWARD_CERTIFY,
+                              body.data, body.size, &t.steward);
+    t.asks = e == GATE_OK;
+    if (t.asks) return IDENTITY_WAITS;
+    bool never = e == GATE_ENOTSUP;
+    snprintf(error, size, never ? "this host has no way to the steward %s" : "this host does not ask the steward %s",
+             url);
+    return never ? IDENTITY_REFUSED : IDENTITY_FAILED;
 }
 
-static bool make_identity(int64_t now, char *error, size_t size) {
-    const struct identity_host host = {.ctx = t.w, .evidence = host_evidence, .steward = host_steward};
-    return identity_make(&t.identity, &t.w->boot.config, t.w->workload, &host, now, error, size);
+static void host_forget(void *ctx) {
+    struct warden *w = ctx;
+    if (t.asks) gate_handle_close(&w->files, t.steward);
+    t.asks = false;
 }
+
+/* Too many requests, and what is wrong with the steward itself: another time it may be otherwise. */
+static bool may_pass(uint32_t status) {
+    enum { TOO_MANY = 429, SERVER_ERRORS = 500 };
+    return status == TOO_MANY || status >= SERVER_ERRORS;
+}
+
+static enum identity_state host_answer(void *ctx, struct attest_bytes *answer, char *error, size_t size) {
+    enum { HTTP_OK = 200, SHOWN = 700 };
+    struct warden *w = ctx;
+    uint32_t status = 0, n = 0, e = gate_answer(&w->gate, t.steward, t.answer, &status, &n);
+    if (e == GATE_EAGAIN) return IDENTITY_WAITS;
+    host_forget(w);
+    *answer = (struct attest_bytes){t.answer, n};
+    if (e == GATE_OK && status == HTTP_OK) return IDENTITY_READY;
+    if (e == GATE_OK) {
+        snprintf(error, size, "the steward answers %u: %.*s", status, n < SHOWN ? (int)n : SHOWN, (char *)t.answer);
+        return may_pass(status) ? IDENTITY_FAILED : IDENTITY_REFUSED;
+    }
+    snprintf(error, size, "the steward %s cannot be reached: %s; does it run, and does the agent's `stewards` have it?",
+             w->boot.config.steward, wasi_errno_name(e));
+    return IDENTITY_FAILED;
+}
+
+static struct identity_host identity_host = {
+    .evidence = host_evidence, .ask = host_ask, .answer = host_answer, .forget = host_forget};
 
 /* /run/donjon/identity.pem, and /run/donjon/evidence where there is some. */
 static wasi_errno show_identity(struct wasi_file *root) {
@@ -109,23 +142,84 @@ wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root) {
     return show_identity(root);
 }
 
-/* Renews the certificate when two thirds of its life are over; connections go on with the one they began with. Where
- * that fails, the one there is stays, and it is tried again later. */
-static void fresh(void *ctx) {
-    char error[1024];
-    int64_t now = (int64_t)time(NULL);
-    (void)ctx;
-    if (now < t.identity.renew_at) return;
-    if (!make_identity(now, error, sizeof error)) {
-        t.identity.renew_at = now + RETRY;
-        report_log(t.w, error);
-        return;
-    }
+/* Connections go on with the certificate that they began with. */
+static void show_renewed(void) {
     for (uint32_t i = 0; i < t.w->boot.config.n_files; i++)
         if (t.contexts[i] && !identity_use(&t.identity, t.contexts[i]))
             report_log(t.w, "a certificate was not renewed");
     if (t.root) (void)show_identity(t.root); /* a program that has filled its file system keeps the old one */
     report_log(t.w, "the certificate was renewed");
+}
+
+/* Makes a certificate anew when it is time, step by step and without waiting. Where that fails, the one there is stays.
+ * To be called often; it does nothing most of the time, unless it is to look `at_once`. */
+static void tend(bool at_once) {
+    char error[1024];
+    uint64_t at = env_now(NULL);
+    if (!t.identity.certificate || (!at_once && at < t.look_at)) return;
+    t.look_at = at + LOOK_NS;
+    t.calls = 0;
+    switch (renewal_turn(&t.renewal, &t.identity, (int64_t)time(NULL), error, sizeof error)) {
+    case RENEWAL_NOTHING: return;
+    case RENEWAL_MADE: show_renewed(); return;
+    case RENEWAL_FAILED:
+    case RENEWAL_REFUSED: report_log(t.w, error); return;
+    }
+}
+
+static void fresh(void *ctx) {
+    (void)ctx;
+    tend(false);
+}
+
+void tls_turn(struct warden *w) {
+    (void)w;
+    if (t.started && ++t.calls >= CALLS_UNTIMED) {
+        t.calls = 0;
+        tend(false);
+    }
+}
+
+/* ---- while the program waits: the steward's answer, and the time to ask ---- */
+
+static size_t renewal_wanted(void *ctx, struct gate_poll *entries, size_t most) {
+    (void)ctx;
+    if (!t.asks || most == 0) return 0;
+    entries[0] = (struct gate_poll){.handle = t.steward, .events = GATE_READABLE};
+    return 1;
+}
+
+static void renewal_serve(void *ctx, const struct gate_poll *entries, size_t n) {
+    (void)ctx;
+    tend(n > 0 && (entries[0].ready || entries[0].error));
+}
+
+static uint64_t renewal_patience(void *ctx) {
+    (void)ctx;
+    uint64_t s = (uint64_t)renewal_wait(&t.renewal, &t.identity, (int64_t)time(NULL));
+    return s == 0 ? LOOK_NS : s < UINT64_C(86400) ? s * 1000000000u : UINT64_C(86400000000000);
+}
+
+static struct gate_attend renewal_attend = {
+    .wanted = renewal_wanted, .serve = renewal_serve, .patience = renewal_patience};
+
+/* The first one: the program does not begin without it. Tenants are answered meanwhile. */
+static void make_first(struct warden *w) {
+    const struct config *c = &w->boot.config;
+    char error[1024];
+    identity_host.ctx = w;
+    t.renewal = (struct renewal){.config = c, .workload = w->workload, .host = &identity_host};
+    renewal_attend.next = w->files.attend;
+    if (c->steward && c->steward_ca) w->files.attend = &renewal_attend;
+    for (;;) {
+        enum renewal_event e = renewal_turn(&t.renewal, &t.identity, (int64_t)time(NULL), error, sizeof error);
+        if (e == RENEWAL_MADE) return;
+        if (e == RENEWAL_REFUSED || (e == RENEWAL_FAILED && t.renewal.failed == FIRST_ATTEMPTS))
+            report_failure(w, GATE_EXIT_REFUSED, "%s", error);
+        if (e == RENEWAL_FAILED) report_log(w, error);
+        if (gate_poll_files(&w->files, NULL, 0, GATE_FOREVER) != WASI_SUCCESS)
+            report_failure(w, GATE_EXIT_BROKEN, "the host does not say what becomes of a request to the steward");
+    }
 }
 
 wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size) {
@@ -183,7 +277,7 @@ void tls_start(struct warden *w) {
     w->files.before_wait_ctx = &t.tls;
     if (!(w->boot.flags & BOOT_TENANT) && !compute_workload(w))
         report_failure(w, GATE_EXIT_BROKEN, "out of memory for the workload's digest");
-    if (!make_identity((int64_t)time(NULL), error, sizeof error)) report_failure(w, GATE_EXIT_REFUSED, "%s", error);
+    make_first(w);
     snprintf(error, sizeof error, "certificate: %s, %s", t.identity.issued ? "the steward's" : "signed by itself",
              identity_evidence(&t.identity).size > 0 ? "with evidence" : "no evidence: this host makes none");
     report_log(w, error);
@@ -208,6 +302,9 @@ wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_
 }
 
 void tls_finish(struct warden *w) {
-    (void)w;
-    if (t.started) tls_flush_all(&t.tls, FINISH_NS);
+    if (!t.started) return;
+    tls_flush_all(&t.tls, FINISH_NS);
+    identity_give_up(&t.renewal.making, &identity_host); /* nobody will see it */
+    if (w->files.attend == &renewal_attend) w->files.attend = renewal_attend.next;
+    t.started = false;
 }

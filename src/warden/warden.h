@@ -69,6 +69,8 @@ void tls_openssl(struct warden *w);
 struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, const struct config_file *f);
 /* tls.c: struct wasi_host's poll, over those files as well. Without TLS: gate_poll_files. */
 wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout);
+/* tls.c: now and then, before a call of the program's: renews the certificate when it is time. Without TLS: nothing. */
+void tls_turn(struct warden *w);
 /* tls.c: the keep's certificate and evidence, as files in /run/donjon of the in-memory root. Without TLS: nothing. */
 wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root);
 /* tls.c: evidence over 64 bytes of the program's, in its wrapper: *size bytes, also when they are more than `capacity`

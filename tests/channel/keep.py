@@ -429,7 +429,9 @@ def case_steward():
     """The keep asks its steward through the agent; without an answer there is no certificate, and no program."""
     ca = TMP / "ca.pem"
     ca.write_text(ROOT.read_text())
-    for answer in ({"error": "cannot be reached"}, {"status": 200, "body": "!"}, {"status": 403, "body": "bm8="}):
+    # What may pass is asked for three times, what is an answer once. Answers to other questions are nobody's, nor is a second.
+    for times, answer in ((3, {"error": "cannot be reached"}), (3, {"status": 200, "body": "!"}), (3, {"status": 503, "body": "bm8="}),
+                          (3, {"status": 200, "body": "A" * 90000}), (1, {"status": 403, "body": "bm8="}), (1, {"status": 200, "body": "AAAA"})):
         with Keep() as k:
             control = socket.socket(socket.AF_UNIX)
             control.settimeout(WAIT)
@@ -437,11 +439,13 @@ def case_steward():
             lines = control.makefile("rw")
             run = k.start("deploy", *config("say", "x", more=f'steward = "https://steward.example"\n[tls]\nsteward-ca = "{ca}"\n'))
             control.settimeout(5)
-            while "upcall" not in (m := json.loads(lines.readline())):
-                pass
-            assert m["upcall"] == "steward" and m["url"].startswith("https://steward.example") and m["which"] == "nonce", m
-            lines.write(json.dumps({"answer": "steward", "id": m["id"], **answer}) + "\n")
-            lines.flush()
+            for _ in range(times):
+                while "upcall" not in (m := json.loads(lines.readline())):
+                    pass
+                assert m["upcall"] == "steward" and m["url"].startswith("https://steward.example") and m["which"] == "nonce", m
+                for at in (0, m["id"] + 1, m["id"], m["id"]):
+                    lines.write(json.dumps({"answer": "steward", "id": at, **answer}) + "\n")
+                lines.flush()
             out, err = run.communicate(timeout=WAIT)
             assert run.returncode == 104 and out == b"" and b"steward" in err, err
             assert k.ended()["outcome"] == "refused"

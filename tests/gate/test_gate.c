@@ -253,10 +253,15 @@ static void test_requests(void **state) {
     take((struct gate_request){.op = GATE_EVIDENCE, .len = 64, .room = GATE_DATA_SIZE});
     refuse((struct gate_request){.op = GATE_EVIDENCE, .len = 63, .room = GATE_DATA_SIZE});
     refuse((struct gate_request){.op = GATE_EVIDENCE, .len = 65, .room = GATE_DATA_SIZE});
-    take((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {GATE_STEWARD_EAR, 9}});
-    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {GATE_STEWARDS, 9}});
-    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {0, 10}});
-    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {0, 0}});
+    take((struct gate_request){.op = GATE_STEWARD, .len = 9, .args = {7, GATE_STEWARD_EAR, 9}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .args = {7, GATE_STEWARDS, 9}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .args = {7, 0, 10}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .args = {7, 0, 0}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .args = {GATE_MAX_HANDLES, 0, 9}});
+    refuse((struct gate_request){.op = GATE_STEWARD, .len = 9, .room = 9, .args = {7, 0, 9}});
+    take((struct gate_request){.op = GATE_ANSWER, .handle = 7, .room = GATE_DATA_SIZE});
+    refuse((struct gate_request){.op = GATE_ANSWER, .handle = 7, .room = GATE_DATA_SIZE + 1});
+    refuse((struct gate_request){.op = GATE_ANSWER, .handle = 7, .len = 1});
     take((struct gate_request){.op = GATE_LISTEN, .len = 2, .args = {7, 0}});
     refuse((struct gate_request){.op = GATE_LISTEN, .len = 2, .args = {7, 65536}});
     refuse((struct gate_request){.op = GATE_LISTEN, .len = 0, .args = {7, 1}});
@@ -274,7 +279,7 @@ static void test_replies(void **state) {
     const struct gate_request stat = {.op = GATE_STAT, .room = 64}, append = {.op = GATE_PWRITE, .len = 10};
     assert_null(gate_reply_check(&read, &(struct gate_reply){.len = 100}));
     const struct gate_request evidence = {.op = GATE_EVIDENCE, .len = 64, .room = 100}, listen = {.op = GATE_LISTEN};
-    const struct gate_request steward = {.op = GATE_STEWARD, .len = 1, .room = 100, .args = {0, 1}};
+    const struct gate_request steward = {.op = GATE_ANSWER, .room = 100};
     assert_null(gate_reply_check(&evidence, &(struct gate_reply){.len = 100, .values = {100}}));
     assert_non_null(gate_reply_check(&evidence, &(struct gate_reply){.len = 100, .values = {101}}));
     assert_non_null(gate_reply_check(&evidence, &(struct gate_reply){.len = 101, .values = {1}}));

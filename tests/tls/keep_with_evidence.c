@@ -63,27 +63,63 @@ static bool evidence(void *ctx, const uint8_t report_data[64], uint8_t *out, uin
     return ok;
 }
 
-/* `curl URL < body > answer`, the HTTP status behind the answer. */
-static bool steward(void *ctx, const char *url, unsigned which, const uint8_t *body, uint32_t body_size, uint8_t *out,
-                    uint32_t room, uint32_t *status, uint32_t *size) {
-    char command[5000], name[] = "/tmp/donjon-body-XXXXXX";
-    const char *flip = getenv("FLIP");
-    int fd = mkstemp(name);
+/* `curl URL < body > answer`: what it prints at its end, the HTTP status, makes its pipe readable. */
+struct question {
+    FILE *curl; /* NULL: free */
+    unsigned which;
+    char body[32], answer[32];
+};
+static struct question questions[4];
+
+static int steward(void *ctx, const char *url, unsigned which, const uint8_t *body, uint32_t body_size) {
+    char command[5000];
+    struct question *q = questions;
     (void)ctx;
-    if (fd < 0 || write(fd, body, body_size) != (ssize_t)body_size || strpbrk(url, "'\\ ")) return false;
+    while (q < questions + 4 && q->curl)
+        q++;
+    if (q == questions + 4 || strpbrk(url, "'\\ ")) return -1;
+    strcpy(q->body, "/tmp/donjon-body-XXXXXX");
+    strcpy(q->answer, "/tmp/donjon-answer-XXXXXX");
+    int fd = mkstemp(q->body), answer = mkstemp(q->answer);
+    if (fd < 0 || answer < 0 || write(fd, body, body_size) != (ssize_t)body_size) return -1;
     close(fd);
+    close(answer);
     snprintf(command, sizeof command,
-             "curl -sk -w '%%{http_code}' -H 'Accept: application/octet-stream, */*' %s%s '%s'",
-             body_size ? "--data-binary @" : "", body_size ? name : "", url);
-    FILE *f = popen(command, "r");
-    size_t n = f ? fread(out, 1, room, f) : 0;
-    if (f) pclose(f);
-    unlink(name);
-    if (n < 3) return false;
-    *size = (uint32_t)n - 3;
-    *status = (uint32_t)((out[n - 3] - '0') * 100 + (out[n - 2] - '0') * 10 + out[n - 1] - '0');
-    if (flip && which == GATE_STEWARD_CERTIFY && atoi(flip) < (int)*size) out[atoi(flip)] ^= 1;
+             "exec curl -sk -m 60 -o %s -w '%%{http_code}' -H 'Accept: application/octet-stream, */*' %s%s '%s'",
+             q->answer, body_size ? "--data-binary @" : "", body_size ? q->body : "", url);
+    q->which = which;
+    q->curl = popen(command, "re");
+    return q->curl ? fileno(q->curl) : -1;
+}
+
+static struct question *question_of(int fd) {
+    for (int i = 0; i < 4; i++)
+        if (questions[i].curl && fileno(questions[i].curl) == fd) return &questions[i];
+    return NULL;
+}
+
+static bool steward_answer(void *ctx, int fd, uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size) {
+    struct question *q = question_of(fd);
+    char code[4] = "";
+    const char *flip = getenv("FLIP");
+    (void)ctx;
+    if (!q || fread(code, 1, 3, q->curl) != 3 || atoi(code) == 0) return false;
+    FILE *f = fopen(q->answer, "rb");
+    *size = f ? (uint32_t)fread(out, 1, room, f) : 0;
+    if (f) fclose(f);
+    *status = (uint32_t)atoi(code);
+    if (flip && q->which == GATE_STEWARD_CERTIFY && atoi(flip) < (int)*size) out[atoi(flip)] ^= 1;
     return true;
+}
+
+static void steward_end(void *ctx, int fd) {
+    struct question *q = question_of(fd);
+    (void)ctx;
+    if (!q) return;
+    close(fd); /* else pclose waits for curl's own time to be up; what it writes then is nobody's */
+    unlink(q->body);
+    unlink(q->answer);
+    q->curl = NULL;
 }
 
 int main(int argc, char **argv) {
@@ -103,7 +139,11 @@ int main(int argc, char **argv) {
     }
     for (int i = 5; i < argc; i++)
         if (!config_add_arg(&config, argv[i], strlen(argv[i]), &err)) return 2;
-    const struct keep_services services = {.ctx = signer, .evidence = evidence, .steward = steward};
+    const struct keep_services services = {.ctx = signer,
+                                           .evidence = evidence,
+                                           .steward = steward,
+                                           .steward_answer = steward_answer,
+                                           .steward_end = steward_end};
     const struct keep_options options = {.config = &config,
                                          .wasm = wasm,
                                          .wasm_size = wasm_size,

@@ -7,6 +7,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "deploy")]
 import host
 import test_tls as base
+from slow_steward import SlowSteward
 
 WORD = "ArdathBay"
 
@@ -51,6 +52,33 @@ class Deployed(unittest.TestCase):
             f.write(subprocess.run(["curl", "-sSk", url + "/evidence"], capture_output=True).stdout)
         r = self.verify(f.name, *self.soft)
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+
+    def test_slow_steward(self):
+        """Through the agent: clients are answered while the certificate is renewed, and the tenant before there is one."""
+        steward = SlowSteward(os.path.join(base.tmp, "slow" + self.id()), 5)
+        self.addCleanup(steward.close)
+        steward.how = 2.5
+        p = self.deploy(f'steward = "{steward.url}"\n', f'[tls]\nsteward-ca = "{steward.dir}/ca.pem"\n')
+        self.assertEqual(p.returncode, 0, p.stderr)
+        began = time.time()
+        keep = p.stdout.split()[-1]
+        self.assertEqual(self.tenant.run("logs", keep).returncode, 0)
+        self.assertLess(time.time() - began, 2)  # the certificate takes five
+        self.started(p)
+        before, longest = steward.count("/v1/certify"), 0
+        while steward.count("/v1/certify") < before + 2:
+            began = time.time()
+            r = self.curl("/echo?up", "-k")
+            self.assertEqual(r.stdout, "up", r.stderr)
+            longest = max(longest, time.time() - began)
+        self.assertLess(longest, 2)
+        steward.how = "well"
+        for _ in range(100):
+            r = self.curl("/echo?up", "--cacert", f"{steward.dir}/ca.pem")
+            if r.stdout == "up":
+                break
+            time.sleep(0.1)  # the last one has ended while the steward took its time
+        self.assertEqual(r.stdout, "up", r.stderr)
 
     def test_by_a_steward(self):
         directory = os.path.join(base.tmp, "steward" + self.id())

@@ -451,7 +451,7 @@ class Client(unittest.TestCase):
         self.assertNotEqual(r.returncode, 0)
 
 
-def main(module="__main__"):
+def main(module="__main__", more={}):
     global tmp
     for program in ("clang-14", "openssl", "curl"):
         if not shutil.which(program):
@@ -467,6 +467,8 @@ def main(module="__main__"):
             skip("clang has no wasi-libc")
         build("client", CLIENT)
         build("echo", ECHO)
+        for name, source in more.items():
+            build(name, source)
         make_pki()
         result = unittest.main(module, exit=False, verbosity=1).result
     finally:

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "warden/identity.h"
+#include "warden/renewal.h"
 
 static const int64_t now = 1790000000;
 static const uint8_t workload[32] = {7, 7}, other_workload[32] = {8};
@@ -30,6 +30,8 @@ enum fault {
     LONG_NONCE,
     REFUSES,
     NO_EVIDENCE,
+    NO_WAY,
+    UNREACHABLE,
     FAULTS
 };
 
@@ -42,7 +44,10 @@ static struct {
     X509 *ca, *other_ca;
     char *ca_pem, *chain, *answer;
     uint8_t report[ATTEST_SNP_REPORT];
-    unsigned asked;
+    unsigned asked, forgotten;
+    bool under_way, early /* the certificate's answer to the question for a nonce, and the other way round */;
+    unsigned slow; /* how often it is not there so far */
+    enum identity_request which;
     X509_REQ *request; /* the last */
     char urls[2][200];
 } t;
@@ -151,31 +156,77 @@ static void certify(void) {
     sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
 }
 
-static bool steward(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
-                    struct attest_bytes *answer, char *error, size_t size) {
-    static const uint8_t nonce[80] = {1, 2, 3};
+static enum identity_state ask(void *ctx, const char *url, enum identity_request which, struct attest_bytes body,
+                               char *error, size_t size) {
     (void)ctx;
+    assert_false(t.under_way); /* one at a time */
     snprintf(t.urls[which], sizeof t.urls[which], "%s", url);
     t.asked++;
-    if (t.fault == REFUSES && which == IDENTITY_CERTIFY) {
-        snprintf(error, size, "the steward answers 403");
-        return false;
+    t.which = which;
+    if (t.fault == NO_WAY) {
+        snprintf(error, size, "no way");
+        return IDENTITY_REFUSED;
     }
+    t.under_way = true;
     if (which == IDENTITY_NONCE) {
         assert_int_equal(body.size, 0);
-        *answer = (struct attest_bytes){nonce, t.fault == SHORT_NONCE ? 15 : t.fault == LONG_NONCE ? 65 : 32};
-        return true;
+        return IDENTITY_WAITS;
     }
     const uint8_t *at = body.data;
     X509_REQ_free(t.request);
     t.request = d2i_X509_REQ(NULL, &at, (long)body.size);
     assert_non_null(t.request);
     certify();
-    *answer = (struct attest_bytes){(uint8_t *)t.answer, strlen(t.answer)};
-    return true;
+    return IDENTITY_WAITS;
 }
 
-static const struct identity_host host = {.evidence = evidence, .steward = steward};
+static enum identity_state answered(void *ctx, struct attest_bytes *answer, char *error, size_t size) {
+    static const uint8_t nonce[80] = {1, 2, 3};
+    (void)ctx;
+    assert_true(t.under_way);
+    if (t.slow > 0) {
+        t.slow--;
+        return IDENTITY_WAITS;
+    }
+    t.under_way = false;
+    if (t.fault == REFUSES && t.which == IDENTITY_CERTIFY) {
+        snprintf(error, size, "the steward answers 403");
+        return IDENTITY_REFUSED;
+    }
+    if (t.fault == UNREACHABLE) {
+        snprintf(error, size, "cannot be reached");
+        return IDENTITY_FAILED;
+    }
+    if ((t.which == IDENTITY_NONCE) != t.early)
+        *answer = (struct attest_bytes){nonce, t.fault == SHORT_NONCE ? 15 : t.fault == LONG_NONCE ? 65 : 32};
+    else
+        *answer = (struct attest_bytes){(uint8_t *)t.answer, strlen(t.answer)};
+    return IDENTITY_READY;
+}
+
+static void forget(void *ctx) {
+    (void)ctx;
+    t.forgotten += t.under_way;
+    t.under_way = false;
+}
+
+static const struct identity_host host = {.evidence = evidence, .ask = ask, .answer = answered, .forget = forget};
+
+/* To the end. */
+static bool make(struct identity *id, const struct config *c, int64_t at, char *error, size_t size) {
+    struct identity_making m = {0};
+    enum identity_state s = identity_begin(&m, c, workload, &host, at, error, size);
+    while (s == IDENTITY_WAITS)
+        s = identity_go_on(&m, c, workload, &host, at, error, size);
+    assert_false(t.under_way);
+    if (s != IDENTITY_READY) {
+        assert_null(m.id.key);
+        return false;
+    }
+    identity_free(id);
+    *id = m.id;
+    return true;
+}
 
 static void make_config(struct config *c, bool with_steward) {
     struct config_error err;
@@ -209,7 +260,7 @@ static void test_by_itself(void **state) {
     size_t size;
     t.fault = NONE;
     make_config(&c, false);
-    assert_true(identity_make(&id, &c, workload, &host, now, error, sizeof error));
+    assert_true(make(&id, &c, now, error, sizeof error));
     assert_false(id.issued);
     assert_int_equal(id.renew_at, now + 12 * 3600 * 2 / 3);
     assert_int_equal(X509_verify(id.certificate, id.key), 1);
@@ -228,12 +279,12 @@ static void test_by_itself(void **state) {
 
     EVP_PKEY *first = id.key;
     EVP_PKEY_up_ref(first);
-    assert_true(identity_make(&id, &c, workload, &host, now + 100, error, sizeof error));
+    assert_true(make(&id, &c, now + 100, error, sizeof error));
     assert_int_equal(EVP_PKEY_eq(first, id.key), 0); /* a new key each time */
     EVP_PKEY_free(first);
 
     t.fault = NO_EVIDENCE;
-    assert_true(identity_make(&id, &c, workload, &host, now, error, sizeof error));
+    assert_true(make(&id, &c, now, error, sizeof error));
     assert_int_equal(identity_evidence(&id).size, 0);
     identity_free(&id);
     config_free(&c);
@@ -246,7 +297,7 @@ static void test_of_the_steward(void **state) {
     char error[300];
     t.fault = NONE;
     make_config(&c, true);
-    assert_true(identity_make(&id, &c, workload, &host, now, error, sizeof error));
+    assert_true(make(&id, &c, now, error, sizeof error));
     assert_true(id.issued);
     assert_string_equal(t.urls[IDENTITY_NONCE], "https://steward.example/v1/nonce");
     assert_string_equal(t.urls[IDENTITY_CERTIFY], "https://steward.example/v1/certify");
@@ -276,18 +327,20 @@ static void test_wrong_answers(void **state) {
         [LONG_NONCE] = "nonce has 65 bytes",
         [REFUSES] = "the steward answers 403",
         [NO_EVIDENCE] = "makes no evidence",
+        [NO_WAY] = "no way",
+        [UNREACHABLE] = "cannot be reached",
     };
     struct config c;
     struct identity id = {0}, before;
     char error[300];
     t.fault = NONE;
     make_config(&c, true);
-    assert_true(identity_make(&id, &c, workload, &host, now, error, sizeof error));
+    assert_true(make(&id, &c, now, error, sizeof error));
     before = id;
     for (int i = NONE + 1; i < FAULTS; i++) {
         t.fault = (enum fault)i;
         error[0] = 0;
-        if (identity_make(&id, &c, workload, &host, now, error, sizeof error)) fail_msg("fault %d was taken", i);
+        if (make(&id, &c, now, error, sizeof error)) fail_msg("fault %d was taken", i);
         if (!error[0] || !strstr(error, reasons[i])) fail_msg("fault %d: %s", i, error);
         assert_memory_equal(&before, &id, sizeof id); /* what there was is still there */
     }
@@ -295,8 +348,188 @@ static void test_wrong_answers(void **state) {
     config_free(&c);
 }
 
+/* ---- when ---- */
+
+static char why[300];
+
+static enum renewal_event turn(struct renewal *r, struct identity *id, int64_t at) {
+    why[0] = 0;
+    return renewal_turn(r, id, at, why, sizeof why);
+}
+
+/* Where no steward is asked, at once. */
+static void test_renewal_by_itself(void **state) {
+    (void)state;
+    struct config c;
+    struct identity id = {0};
+    t.fault = NONE;
+    make_config(&c, false);
+    struct renewal r = {.config = &c, .workload = workload, .host = &host};
+    assert_int_equal(renewal_wait(&r, &id, now), 0);
+    assert_int_equal(turn(&r, &id, now), RENEWAL_MADE);
+    assert_int_equal(id.renew_at, now + 8 * 3600);
+    assert_int_equal(renewal_wait(&r, &id, now), 8 * 3600);
+    X509 *first = id.certificate;
+    assert_int_equal(turn(&r, &id, id.renew_at - 1), RENEWAL_NOTHING);
+    assert_ptr_equal(first, id.certificate);
+    assert_int_equal(turn(&r, &id, id.renew_at), RENEWAL_MADE);
+    identity_free(&id);
+    config_free(&c);
+}
+
+/* A steward that takes its time: nothing is waited for, and the old certificate is there until the new one is. */
+static void test_renewal_slow(void **state) {
+    (void)state;
+    struct config c;
+    struct identity id = {0};
+    t.fault = NONE;
+    make_config(&c, true);
+    struct renewal r = {.config = &c, .workload = workload, .host = &host};
+    assert_int_equal(turn(&r, &id, now), RENEWAL_NOTHING);
+    assert_int_equal(renewal_wait(&r, &id, now), RENEWAL_ATTEMPT);
+    assert_int_equal(turn(&r, &id, now), RENEWAL_NOTHING);
+    assert_int_equal(turn(&r, &id, now), RENEWAL_MADE);
+    X509 *first = id.certificate;
+    int64_t at = id.renew_at;
+    unsigned asked = t.asked;
+    t.slow = 7;
+    for (int i = 0; i < 9; i++) { /* begun, seven times not there, the nonce */
+        assert_int_equal(turn(&r, &id, at + i), RENEWAL_NOTHING);
+        assert_ptr_equal(first, id.certificate);
+    }
+    assert_int_equal(t.asked, asked + 2);
+    assert_int_equal(turn(&r, &id, at + 9), RENEWAL_MADE);
+    assert_int_equal(turn(&r, &id, at + 10), RENEWAL_NOTHING);
+    assert_int_equal(t.asked, asked + 2);
+    identity_free(&id);
+    config_free(&c);
+}
+
+/* One that never answers: given up after a while, tried again later and later, and not only when it is too late. */
+static void test_renewal_dead(void **state) {
+    (void)state;
+    struct config c;
+    struct identity id = {0};
+    t.fault = NONE;
+    make_config(&c, true);
+    struct renewal r = {.config = &c, .workload = workload, .host = &host};
+    while (turn(&r, &id, now) != RENEWAL_MADE)
+        ;
+    X509 *first = id.certificate;
+    int64_t at = id.renew_at, longest = 0;
+    unsigned attempts = 0, forgotten = t.forgotten;
+    t.slow = UINT32_MAX;
+    for (; at < id.ends; attempts++) {
+        assert_int_equal(turn(&r, &id, at), RENEWAL_NOTHING);
+        assert_int_equal(turn(&r, &id, at + RENEWAL_ATTEMPT - 1), RENEWAL_NOTHING);
+        at += renewal_wait(&r, &id, at);
+        assert_int_equal(turn(&r, &id, at), RENEWAL_FAILED);
+        assert_non_null(strstr(why, "no answer"));
+        assert_ptr_equal(first, id.certificate);
+        int64_t pause = renewal_wait(&r, &id, at);
+        assert_in_range(pause, RENEWAL_AGAIN, RENEWAL_AGAIN_MOST * 5 / 4);
+        assert_int_equal(turn(&r, &id, at + pause - 1), RENEWAL_NOTHING); /* nothing is begun before its time */
+        if (pause > longest) longest = pause;
+        at += pause;
+    }
+    assert_int_equal(t.forgotten, forgotten + attempts);
+    assert_in_range(attempts, 7, 15); /* of the thousand seconds that were left */
+    assert_true(longest > 30);
+    /* A clock that is set back puts nothing off. */
+    assert_int_equal(renewal_wait(&r, &id, now), 0);
+    /* And it comes back. */
+    t.slow = 0;
+    t.fault = NONE;
+    while (turn(&r, &id, now) != RENEWAL_MADE)
+        assert_int_equal(*why, 0);
+    assert_int_equal(r.failed, 0);
+    identity_free(&id);
+    config_free(&c);
+}
+
+static void test_renewal_clock_back(void **state) {
+    (void)state;
+    struct config c;
+    struct identity id = {0};
+    t.fault = NONE;
+    make_config(&c, true);
+    struct renewal r = {.config = &c, .workload = workload, .host = &host};
+    t.slow = UINT32_MAX;
+    assert_int_equal(turn(&r, &id, now), RENEWAL_NOTHING);
+    assert_int_equal(turn(&r, &id, now - 100000), RENEWAL_FAILED); /* else it would wait for a day */
+    t.slow = 0;
+    identity_free(&id);
+    config_free(&c);
+}
+
+/* Answers out of turn, and to questions that nobody asked any more. */
+static void test_renewal_out_of_turn(void **state) {
+    (void)state;
+    struct config c;
+    struct identity id = {0};
+    t.fault = NONE;
+    make_config(&c, true);
+    struct renewal r = {.config = &c, .workload = workload, .host = &host};
+    while (turn(&r, &id, now) != RENEWAL_MADE) /* t.answer is now this certificate */
+        ;
+    X509 *first = id.certificate;
+    t.early = true;
+    int64_t at = id.renew_at;
+    assert_int_equal(turn(&r, &id, at), RENEWAL_NOTHING);
+    assert_int_equal(turn(&r, &id, at), RENEWAL_REFUSED);
+    assert_non_null(strstr(why, "the steward's nonce has"));
+    t.early = false;
+    at += renewal_wait(&r, &id, at);
+    assert_int_equal(turn(&r, &id, at), RENEWAL_NOTHING);
+    assert_int_equal(turn(&r, &id, at), RENEWAL_NOTHING);
+    t.early = true; /* a nonce in the certificate's place */
+    assert_int_equal(turn(&r, &id, at), RENEWAL_REFUSED);
+    assert_non_null(strstr(why, "refused: there is none in the answer"));
+    t.early = false;
+    /* The certificate before, once more: it is for the key before. */
+    at += renewal_wait(&r, &id, at);
+    char *before = NULL;
+    while (turn(&r, &id, at) == RENEWAL_NOTHING && t.which != IDENTITY_CERTIFY)
+        ;
+    before = t.answer;
+    t.answer = pem_of(first, 1);
+    assert_int_equal(turn(&r, &id, at), RENEWAL_REFUSED);
+    assert_non_null(strstr(why, "it is for another key"));
+    free(before);
+    assert_ptr_equal(first, id.certificate);
+    identity_free(&id);
+    config_free(&c);
+}
+
+/* Where there is no certificate so far, it is tried again soon. */
+static void test_renewal_first(void **state) {
+    (void)state;
+    struct config c;
+    struct identity id = {0};
+    t.fault = UNREACHABLE;
+    make_config(&c, true);
+    struct renewal r = {.config = &c, .workload = workload, .host = &host};
+    int64_t at = now;
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_int_equal(turn(&r, &id, at), RENEWAL_NOTHING);
+        assert_int_equal(turn(&r, &id, at), RENEWAL_FAILED);
+        assert_int_equal(r.failed, i);
+        assert_int_equal(renewal_wait(&r, &id, at), i);
+        at += i;
+    }
+    t.fault = NONE;
+    while (turn(&r, &id, at) != RENEWAL_MADE)
+        ;
+    identity_free(&id);
+    config_free(&c);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_itself), cmocka_unit_test(test_of_the_steward),
-                                       cmocka_unit_test(test_wrong_answers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_by_itself),          cmocka_unit_test(test_of_the_steward),
+        cmocka_unit_test(test_wrong_answers),      cmocka_unit_test(test_renewal_by_itself),
+        cmocka_unit_test(test_renewal_slow),       cmocka_unit_test(test_renewal_dead),
+        cmocka_unit_test(test_renewal_clock_back), cmocka_unit_test(test_renewal_out_of_turn),
+        cmocka_unit_test(test_renewal_first)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -71,7 +71,11 @@ static int tear_down(void **state) {
 
 static void make(void) {
     char error[300];
-    if (!identity_make(&t.id, &t.config, workload, &host, now, error, sizeof error)) fail_msg("%s", error);
+    struct identity_making m = {0};
+    if (identity_begin(&m, &t.config, workload, &host, now, error, sizeof error) != IDENTITY_READY)
+        fail_msg("%s", error);
+    identity_free(&t.id);
+    t.id = m.id;
 }
 
 /* NULL: accepted; else the reason. */
