@@ -90,6 +90,7 @@ enum config_unit { CONFIG_BYTES, CONFIG_COUNT, CONFIG_NANOSECONDS };
     X(heap,       "heap",               CONFIG_BYTES,       256 * CONFIG_MIB, 64 * CONFIG_KIB, 1024 * CONFIG_GIB, "exceptions alive at once")                       \
     X(fuel,       "fuel",               CONFIG_COUNT,       CONFIG_UNLIMITED, 1,               CONFIG_UNLIMITED,  "work: about one unit per instruction")   \
     X(time,       "time",               CONFIG_NANOSECONDS, CONFIG_UNLIMITED, 1000000,         CONFIG_UNLIMITED,  "wall time of the whole run")                     \
+    X(cpus,       "cpus",               CONFIG_COUNT,       1,                1,               16,                "processors the keep may use, to compile the program with")   \
     X(fs_bytes,   "filesystem",         CONFIG_BYTES,       1 * CONFIG_GIB,   64 * CONFIG_KIB, 1024 * CONFIG_GIB, "the in-memory file system: contents, names, tables")             \
     X(fs_entries, "filesystem-entries", CONFIG_COUNT,       100000,           1,               100000000,         "files and directories in it")
 /* clang-format on */

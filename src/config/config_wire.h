@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 enum {
-    CONFIG_WIRE_VERSION = 3,
+    CONFIG_WIRE_VERSION = 4,
     CONFIG_WIRE_HEADER = 8 + 4, /* magic and version, total length */
     /* The most that decode looks at: all text and a length word per string, with room for the fixed parts. */
     CONFIG_WIRE_MAX = CONFIG_TEXT_MAX + 4 * (CONFIG_ARGS_MAX + 2 * CONFIG_ENV_MAX) +

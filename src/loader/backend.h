@@ -22,6 +22,7 @@ struct keep_image {
     size_t code_size;           /* of it at the end: compiled code; 0: none */
     const uint8_t *code_sha256; /* its digest */
     uint64_t memory_limit;      /* bytes the keep's host process may have as writable memory; 0 unlimited */
+    unsigned cpus;              /* that the keep may use */
     bool debug;                 /* the warden's standard error is ours */
     unsigned gdb_port;          /* wait for a debugger on this port of 127.0.0.1; 0: none. With `debug` only */
 };

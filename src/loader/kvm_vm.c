@@ -42,11 +42,27 @@ static bool add_slot(struct vm *vm, uint64_t gpa, uint64_t size, uint64_t dense)
     return true;
 }
 
-const char *vm_create(struct vm *vm, uint64_t dense) {
+static const char *add_cpu(struct vm *vm, unsigned n) {
+    struct vm_cpu *c = &vm->cpus[n];
+    c->fd = ioctl(vm->vm, KVM_CREATE_VCPU, n);
+    if (c->fd < 0) return "create a virtual CPU";
+    void *run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+    if (run == MAP_FAILED) return "map the virtual CPU";
+    c->run = run;
+    return NULL;
+}
+
+void vm_none(struct vm *vm) {
     memset(vm, 0, sizeof *vm);
+    vm->vm = vm->kvm = -1;
+    for (unsigned i = 0; i < SHIM_CPUS; i++)
+        vm->cpus[i].fd = -1;
+}
+
+const char *vm_create(struct vm *vm, uint64_t dense) {
+    vm_none(vm);
     dense = DENSE + ((dense + LARGE - 1) & ~(LARGE - 1));
     if (dense > SHIM_FIRST_MEMORY) dense = SHIM_FIRST_MEMORY;
-    vm->vm = vm->vcpu = -1;
     vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (vm->kvm < 0) return "open /dev/kvm";
     if (ioctl(vm->kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) return "find KVM's version 12";
@@ -56,16 +72,12 @@ const char *vm_create(struct vm *vm, uint64_t dense) {
         !add_slot(vm, SHIM_IMAGE_GPA, SHIM_FIRST_MEMORY, dense))
         return "give the virtual machine memory";
     vm->memory = SHIM_FIRST_MEMORY;
-    vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
-    if (vm->vcpu < 0) return "create a virtual CPU";
     int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-    vm->run = size > 0 ? mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu, 0) : MAP_FAILED;
-    if (vm->run == MAP_FAILED) {
-        vm->run = NULL;
-        return "map the virtual CPU";
-    }
+    if (size <= 0) return "learn the size of a virtual CPU";
     vm->run_size = (size_t)size;
-    int khz = ioctl(vm->vcpu, KVM_GET_TSC_KHZ, 0);
+    const char *failed = add_cpu(vm, 0);
+    if (failed) return failed;
+    int khz = ioctl(vm->cpus[0].fd, KVM_GET_TSC_KHZ, 0);
     if (khz <= 0) return "learn the time stamp counter's frequency";
     vm->tsc_khz = (uint64_t)khz;
     return NULL;
@@ -91,14 +103,15 @@ void *vm_at(const struct vm *vm, uint64_t gpa, uint64_t size) {
 }
 
 void vm_destroy(struct vm *vm) {
-    if (vm->run) munmap(vm->run, vm->run_size);
-    if (vm->vcpu >= 0) close(vm->vcpu);
+    for (unsigned i = 0; i < SHIM_CPUS; i++) {
+        if (vm->cpus[i].run) munmap(vm->cpus[i].run, vm->run_size);
+        if (vm->cpus[i].fd >= 0) close(vm->cpus[i].fd);
+    }
     if (vm->vm >= 0) close(vm->vm);
     if (vm->kvm >= 0) close(vm->kvm);
     for (unsigned i = 0; i < vm->n_slots; i++)
         munmap(vm->slots[i].at, vm->slots[i].size);
-    memset(vm, 0, sizeof *vm);
-    vm->vm = vm->vcpu = vm->kvm = -1;
+    vm_none(vm);
 }
 
 /* ---- the virtual CPU ---- */
@@ -106,14 +119,14 @@ void vm_destroy(struct vm *vm) {
 enum { CPUID_MAX = 256 };
 
 /* Real KVM: all that this machine can do. The paravirtual one does not virtualise CPUID, and is not asked. */
-static const char *set_cpuid(struct vm *vm, uint64_t *xcr0) {
+static const char *set_cpuid(const struct vm *vm, int cpu, uint64_t *xcr0) {
     struct kvm_cpuid2 *c = calloc(1, sizeof *c + CPUID_MAX * sizeof c->entries[0]);
     if (!c) return "get memory for CPUID";
     c->nent = CPUID_MAX;
     const char *failed = ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, c) != 0 ? "learn what CPU this is" : NULL;
     for (unsigned i = 0; !failed && i < c->nent; i++)
         if (c->entries[i].function == 0xd && c->entries[i].index == 0) *xcr0 &= c->entries[i].eax | 3;
-    if (!failed && ioctl(vm->vcpu, KVM_SET_CPUID2, c) != 0) failed = "set the virtual CPU's CPUID";
+    if (!failed && ioctl(cpu, KVM_SET_CPUID2, c) != 0) failed = "set the virtual CPU's CPUID";
     free(c);
     return failed;
 }
@@ -136,9 +149,9 @@ static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl) 
 enum { MSR_STAR = (int)0xc0000081, MSR_LSTAR = (int)0xc0000082, MSR_FMASK = (int)0xc0000084 };
 enum { CODE = 0xb, DATA = 0x3, BUSY_TSS = 0xb };
 
-static const char *set_sregs(struct vm *vm, const struct shim_header *h, unsigned mode) {
+static const char *set_sregs(int cpu, const struct shim_header *h, unsigned mode, uint64_t cr3) {
     struct kvm_sregs s;
-    if (ioctl(vm->vcpu, KVM_GET_SREGS, &s) != 0) return "read the virtual CPU";
+    if (ioctl(cpu, KVM_GET_SREGS, &s) != 0) return "read the virtual CPU";
     bool para = mode == SHIM_MODE_PARA;
     s.cs = segment(para ? SHIM_USER_CS : SHIM_KERNEL_CS, CODE, para ? 3 : 0);
     s.cs.l = 1;
@@ -152,13 +165,13 @@ static const char *set_sregs(struct vm *vm, const struct shim_header *h, unsigne
     s.gdt = (struct kvm_dtable){.base = SHIM_BASE + h->gdt, .limit = (uint16_t)(h->gdt_size - 1)};
     s.idt = (struct kvm_dtable){.base = SHIM_BASE + h->idt, .limit = (uint16_t)(h->idt_size - 1)};
     s.cr0 = KVM_CR0;
-    s.cr3 = KVM_CR3(h);
+    s.cr3 = cr3;
     s.cr4 = KVM_CR4;
     s.efer = KVM_EFER;
-    return ioctl(vm->vcpu, KVM_SET_SREGS, &s) == 0 ? NULL : "set the virtual CPU's system registers";
+    return ioctl(cpu, KVM_SET_SREGS, &s) == 0 ? NULL : "set the virtual CPU's system registers";
 }
 
-static const char *set_msrs(struct vm *vm, const struct shim_header *h) {
+static const char *set_msrs(int cpu, const struct shim_header *h) {
     const struct kvm_msr_entry entries[] = {{.index = (uint32_t)MSR_STAR, .data = KVM_STAR},
                                             {.index = (uint32_t)MSR_LSTAR, .data = SHIM_BASE + h->syscall},
                                             {.index = (uint32_t)MSR_FMASK, .data = KVM_FMASK}};
@@ -168,19 +181,28 @@ static const char *set_msrs(struct vm *vm, const struct shim_header *h) {
     memset(m, 0, sizeof *m);
     m->nmsrs = N;
     memcpy(m->entries, entries, sizeof entries);
-    return ioctl(vm->vcpu, KVM_SET_MSRS, m) == N ? NULL : "set the virtual CPU's model-specific registers";
+    return ioctl(cpu, KVM_SET_MSRS, m) == N ? NULL : "set the virtual CPU's model-specific registers";
 }
 
-const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode) {
+static const char *start(const struct vm *vm, int cpu, const struct shim_header *h, unsigned mode, uint64_t cr3) {
     uint64_t xcr0 = host_xcr0();
-    const char *failed = mode == SHIM_MODE_RING0 ? set_cpuid(vm, &xcr0) : NULL;
-    if (!failed) failed = set_sregs(vm, h, mode);
-    if (!failed) failed = set_msrs(vm, h);
+    const char *failed = mode == SHIM_MODE_RING0 ? set_cpuid(vm, cpu, &xcr0) : NULL;
+    if (!failed) failed = set_sregs(cpu, h, mode, cr3);
+    if (!failed) failed = set_msrs(cpu, h);
     struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = xcr0}}};
     struct kvm_regs r = {.rip = SHIM_BASE + h->entry, .rsp = SHIM_BASE + h->stack, .rdi = mode, .rflags = 2};
     /* Vector state at CPL 3 is the machine's own under the paravirtual KVM: nothing to set. */
-    if (!failed && mode == SHIM_MODE_RING0 && ioctl(vm->vcpu, KVM_SET_XCRS, &x) != 0)
+    if (!failed && mode == SHIM_MODE_RING0 && ioctl(cpu, KVM_SET_XCRS, &x) != 0)
         failed = "set the virtual CPU's vector state";
-    if (!failed && ioctl(vm->vcpu, KVM_SET_REGS, &r) != 0) failed = "set the virtual CPU's registers";
+    if (!failed && ioctl(cpu, KVM_SET_REGS, &r) != 0) failed = "set the virtual CPU's registers";
     return failed;
+}
+
+const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode) {
+    return start(vm, vm->cpus[0].fd, h, mode, KVM_CR3(h));
+}
+
+const char *vm_start_cpu(struct vm *vm, unsigned n, const struct shim_header *h, unsigned mode, uint64_t cr3) {
+    const char *failed = add_cpu(vm, n);
+    return failed ? failed : start(vm, vm->cpus[n].fd, h, mode, cr3);
 }

@@ -4,6 +4,7 @@
 #include "backend.h"
 #include "serve.h"
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -204,6 +205,13 @@ static uint64_t memory_limit(const struct config *c, size_t boot_size, size_t co
 #endif
 }
 
+/* A tenant's workload, which comes later, may ask for as many as there are. */
+static unsigned tenant_cpus(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return (unsigned)CPU_COUNT(&set);
+}
+
 static void report(struct keep_result *result, struct server *s) {
     static const struct {
         enum keep_outcome outcome;
@@ -338,6 +346,7 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     image.code_size = code_size;
     image.code_sha256 = o->code_sha256;
     image.memory_limit = memory_limit(o->config, image.boot_size - code_size, code_size);
+    image.cpus = o->tenant ? tenant_cpus() : (unsigned)o->config->limits.cpus;
     if (o->tenant && o->memory) image.memory_limit = DONJON_SANITIZED ? 0 : o->memory;
     struct server *s = o->tenant ? server_new_deployed(o->channel, o->services, o->debug, error, sizeof error)
                                  : server_new(o->config, o->stdio, o->debug, error, sizeof error);

@@ -40,6 +40,9 @@
 /* The loader's interrupt: look at your clock. */
 #define SHIM_VECTOR_KICK 0x20
 
+/* Virtual CPUs at most. */
+#define SHIM_CPUS 16
+
 /* How the shim runs beside the warden. */
 #define SHIM_MODE_RING0 0 /* true rings: SYSCALL enters the shim at CPL 0 */
 #define SHIM_MODE_PARA  3 /* KVM-PVM: SYSCALL stays at CPL 3, and CPL 0 is emulated: the shim lives at CPL 3 */
@@ -48,7 +51,7 @@
 #define SHIM_OP_WRONG_MODE 13
 
 #define SHIM_MAGIC   0x6d696853 /* "Shim" */
-#define SHIM_VERSION 2
+#define SHIM_VERSION 3
 
 /* The page of digests, right behind the shim's memory. */
 #define SHIM_DIGESTS_MAGIC 0x747367446a6e6f44 /* "DonjDgst" */
@@ -82,12 +85,14 @@ struct shim_digests {
 };
 _Static_assert(sizeof(struct shim_digests) == 4096, "one page");
 
-/* Calls. a0.. are arguments; the result is >= 0, or -errno (Linux numbers; only those named here). */
+/* Calls, each virtual CPU's by itself. a0.. are arguments; the result is >= 0, or -errno (Linux numbers; only those
+ * named here). What uses the transfer buffer is asked by one CPU at a time. */
 enum shim_op {
     SHIM_READ = 1,   /* a0 file, a1 offset, a2 bytes at most -> bytes put into the transfer buffer */
     SHIM_BELL_WRITE, /* one byte into the gate's doorbell */
-    SHIM_BELL_READ,  /* a0 nanoseconds at most, ~0 for ever -> 1 byte read, 0 the host has gone, -EINTR time is up */
-    SHIM_SLEEP,      /* a0 nanoseconds -> 0 */
+    SHIM_BELL_READ,  /* a0 nanoseconds at most, ~0 for ever -> 1 byte read, 0 the host has gone, -EINTR time is up, or
+                        another CPU kicks */
+    SHIM_SLEEP,      /* a0 nanoseconds; less when another CPU kicks -> 0 */
     SHIM_TIMER,      /* a0 nanoseconds from now, ~0 none: interrupt me then, should I be busy -> 0 */
     SHIM_GROW,       /* a0 bytes at least -> bytes of private memory that now follow what there was */
     SHIM_BOOT_DONE,  /* the files will not be read again -> 0 */
@@ -97,6 +102,8 @@ enum shim_op {
     SHIM_CRASH,      /* struct shim_crash in the transfer buffer; does not return */
     SHIM_STOP,       /* struct shim_stop in the transfer buffer; comes back when the debugger says so */
     SHIM_WRONG_MODE = SHIM_OP_WRONG_MODE, /* this machine's SYSCALL does not do what the mode says; does not return */
+    SHIM_CPU,  /* a0 a virtual CPU's number, a1 its CR3: run it from the start, with the first one's registers -> 0 */
+    SHIM_KICK, /* a0 virtual CPUs, one bit each: interrupt them, or wake them -> 0 */
     SHIM_OPS
 };
 /* SHIM_FILE_BOOT ends before the compiled code, which is a file of its own. */
@@ -108,7 +115,7 @@ struct shim_call {
     int64_t result;
 };
 
-/* What the host says at the start, read once and checked. Behind struct shim_call. */
+/* What the host says at the start, read once and checked. Behind the calls. */
 enum { SHIM_FLAG_DEBUG = 1, SHIM_FLAG_STOP = 2 /* a debugger is there */, SHIM_FLAGS = 3 };
 struct shim_boot {
     uint32_t version, flags;
@@ -116,10 +123,13 @@ struct shim_boot {
     uint64_t memory_limit; /* and may become */
     uint64_t tsc_khz;
     uint64_t realtime_ns, monotonic_ns; /* now */
+    uint32_t cpus, zero;                /* virtual CPUs that SHIM_CPU may start, the first included */
     uint8_t random[64];                 /* mixed into the keep's own entropy; never used alone */
 };
 struct shim_shared {
-    struct shim_call call;
+    struct {
+        _Alignas(64) struct shim_call call;
+    } cpus[SHIM_CPUS];  /* the first at SHIM_CALL_OFFSET */
     uint32_t attention; /* the debugger wants the warden to stop */
     _Alignas(64) struct shim_boot boot;
 };

@@ -120,6 +120,7 @@ static void keep(uint64_t most) {
                             .memory = vm.memory,
                             .memory_limit = 512u << 20,
                             .tsc_khz = vm.tsc_khz,
+                            .cpus = 1,
                             .realtime_ns = next() >> 2,
                             .monotonic_ns = next() >> 20};
     if (next() % 8 == 0) ((uint8_t *)b)[next() % (next() % 2 ? sizeof *b : 32)] ^= (uint8_t)(1 << next() % 8);
@@ -128,23 +129,23 @@ static void keep(uint64_t most) {
     starts++;
     while (lies < most) {
         alarm(HANG_S); /* ends the test by its signal */
-        if (ioctl(vm.vcpu, KVM_RUN, 0) != 0) fail(strerror(errno), vm.run);
-        if (vm.run->exit_reason == KVM_EXIT_MMIO && lied_memory) break; /* it used memory that we said was there */
-        if (vm.run->exit_reason != KVM_EXIT_IO) fail("the virtual CPU stopped", vm.run);
-        if (vm.run->io.port == SHIM_PORT_BELL) continue;
+        if (ioctl(vm.cpus[0].fd, KVM_RUN, 0) != 0) fail(strerror(errno), vm.cpus[0].run);
+        if (vm.cpus[0].run->exit_reason == KVM_EXIT_MMIO && lied_memory) break; /* it used memory that we said was there */
+        if (vm.cpus[0].run->exit_reason != KVM_EXIT_IO) fail("the virtual CPU stopped", vm.cpus[0].run);
+        if (vm.cpus[0].run->io.port == SHIM_PORT_BELL) continue;
         scribbling = false;
         struct shim_call q;
-        memcpy(&q, &vm_shared(&vm)->call, sizeof q);
+        memcpy(&q, &vm_shared(&vm)->cpus[0].call, sizeof q);
         if (q.op == SHIM_CRASH) {
             const struct shim_crash *c = (const struct shim_crash *)(const void *)vm_transfer(&vm);
-            if (strstr(c->reason, "exception")) fail(c->reason, vm.run);
-            if (c->signal) fail(c->reason, vm.run);
+            if (strstr(c->reason, "exception")) fail(c->reason, vm.cpus[0].run);
+            if (c->signal) fail(c->reason, vm.cpus[0].run);
             refusals++;
             break;
         }
-        if (q.op == SHIM_EXIT) fail("the program got an illegal result", vm.run);
+        if (q.op == SHIM_EXIT) fail("the program got an illegal result", vm.cpus[0].run);
         booted = booted || (q.op != SHIM_READ && q.op != SHIM_LOG);
-        vm_shared(&vm)->call.result = booted ? lie(&q, &lied_memory) : honest(&q, &lied_memory);
+        vm_shared(&vm)->cpus[0].call.result = booted ? lie(&q, &lied_memory) : honest(&q, &lied_memory);
         lies++;
         scribbling = booted && next() % 4 == 0;
     }

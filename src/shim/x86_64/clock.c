@@ -16,7 +16,8 @@ struct timeval_pair {
 };
 
 static uint64_t tsc_start, last_tsc, per_tick; /* nanoseconds per tick, 32.32 */
-static uint64_t realtime_start, monotonic_start, waited;
+static uint64_t realtime_start, monotonic_start;
+static uint64_t waited, waiting; /* by CPUs that do not wait any more, less the start of those that do; how many do */
 static uint64_t timer_at, timer_interval; /* of clock_monotonic(); 0: off */
 
 void clock_init(const struct shim_boot *b) {
@@ -25,6 +26,7 @@ void clock_init(const struct shim_boot *b) {
         crash(NULL, 0, "the host's time makes no sense");
     tsc_start = last_tsc = rdtsc();
     per_tick = (UINT64_C(1000000) << 32) / b->tsc_khz;
+    waiting = b->cpus - 1; /* since the start */
     realtime_start = b->realtime_ns;
     monotonic_start = b->monotonic_ns;
 }
@@ -43,15 +45,22 @@ uint64_t clock_realtime(void) {
     return realtime_start + clock_started();
 }
 
-void clock_waited(uint64_t ns) {
-    waited += ns;
+void clock_waits(bool begins) {
+    uint64_t now = clock_started();
+    waited += begins ? -now : now;
+    waiting += begins ? 1 : UINT64_MAX;
+}
+
+/* Of all CPUs. */
+static uint64_t cpu_time(uint64_t now) {
+    return (cpus_wanted - waiting) * now - waited;
 }
 
 int64_t sys_clock_gettime(uint64_t clock, uint64_t to) {
     if (clock >= CLOCKS) return -EINVAL;
     if (!user_ok(to, sizeof(struct timespec), true)) return -EFAULT;
-    bool cpu = clock == PROCESS_CPUTIME || clock == THREAD_CPUTIME, real = clock == REALTIME || clock == 5;
-    uint64_t ns = cpu ? clock_started() - waited : real ? clock_realtime() : clock_monotonic();
+    bool of_cpu = clock == PROCESS_CPUTIME || clock == THREAD_CPUTIME, real = clock == REALTIME || clock == 5;
+    uint64_t ns = of_cpu ? cpu_time(clock_started()) : real ? clock_realtime() : clock_monotonic();
     *(struct timespec *)to = (struct timespec){(int64_t)(ns / SECOND), (int64_t)(ns % SECOND)};
     return 0;
 }
@@ -74,6 +83,7 @@ int64_t sys_clock_getres(uint64_t clock, uint64_t to) {
 static bool read_time(uint64_t from, uint64_t *ns) {
     if (!user_ok(from, sizeof(struct timespec), false)) return false;
     struct timespec t = *(const struct timespec *)from;
+    ONE_COPY(t);
     if (t.sec < 0 || t.nsec < 0 || (uint64_t)t.nsec >= SECOND) return false;
     bool large = (uint64_t)t.sec >= UINT64_MAX / 4 / SECOND;
     *ns = large ? UINT64_MAX / 4 : (uint64_t)t.sec * SECOND + (uint64_t)t.nsec;
@@ -116,16 +126,12 @@ uint64_t timer_left(void) {
     return timer_at > now ? timer_at - now : 0;
 }
 
-void timer_arm(void) {
-    uint64_t timer = timer_left(), slice = threads_slice();
-    host_call(SHIM_TIMER, timer < slice ? timer : slice, 0);
-}
-
 void timer_check(void) {
     if (timer_left() != 0) return;
     timer_at = timer_interval ? clock_monotonic() + timer_interval : 0;
     signal_raise(SIGALRM);
-    timer_arm();
+    if (!signal_due_to(current)) threads_signal();
+    threads_arm();
 }
 
 static bool to_ns(int64_t sec, int64_t usec, uint64_t *ns) {
@@ -141,6 +147,7 @@ int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old) {
     if (which != ITIMER_REAL) return -EINVAL;
     if (!user_ok(new, sizeof t, false) || (old && !user_ok(old, sizeof t, true))) return -EFAULT;
     t = *(const struct timeval_pair *)new;
+    ONE_COPY(t);
     if (!to_ns(t.value_sec, t.value_usec, &value) || !to_ns(t.interval_sec, t.interval_usec, &interval)) return -EINVAL;
     if (left == ~UINT64_C(0)) left = 0;
     if (old)
@@ -149,6 +156,6 @@ int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old) {
                                   (int64_t)(left / SECOND), (int64_t)(left % SECOND / 1000)};
     timer_interval = interval;
     timer_at = value ? clock_monotonic() + value : 0;
-    timer_arm();
+    threads_arm();
     return 0;
 }

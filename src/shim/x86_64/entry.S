@@ -1,7 +1,8 @@
 /* Every way into the shim and out of it, for both modes.
  *
- * Mode 0 (SHIM_MODE_RING0): the shim is at CPL 0, as a kernel is. One virtual CPU, interrupts off while in here, so its
- * stacks are found relative to RIP and GS belongs to the warden alone.
+ * Every virtual CPU has page tables of its own, in which .percpu (below) is its own memory, at the same address: so stacks
+ * are found relative to RIP on all of them, one IDT and one LSTAR do for all, and GS belongs to the warden alone.
+ * Mode 0 (SHIM_MODE_RING0): the shim is at CPL 0, as a kernel is, with interrupts off.
  * Mode 3 (SHIM_MODE_PARA): SYSCALL jumps to LSTAR but stays at CPL 3, and every instruction at CPL 0 is emulated (half a
  * microsecond each). So the shim lives at CPL 3; an exception's stub at CPL 0 does no more than IRET into it, and the
  * frame that the hardware pushed is read from the stack it was pushed on. */
@@ -202,11 +203,21 @@ exc3_stubs: /* 32 bytes each */
     mov %rax, exc_rax(%rip)
     mov %cr3, %rax
     mov %rax, %cr3
+    jmp exc3_breakpoint
     .endif
     lea exc3_frames + n * 40(%rip), %rsp
     iretq
     .set n, n + 1
 .endr
+
+/* The shim's own (whatever it is doing) goes on at once; the warden's lands like everything else. */
+exc3_breakpoint:
+    cmpq $tlb_flush_trap_end, (%rsp)
+    jne 1f
+    mov exc_rax(%rip), %rax
+    iretq
+1:  lea exc3_frames + BP_VECTOR * 40(%rip), %rsp
+    iretq
 
 .balign 16
 exc3_landings: /* 16 bytes each; at CPL 3, all registers but RSP (and RAX of two vectors) as they were */
@@ -233,30 +244,13 @@ exc3_common:
 
 /* ---- data ---- */
 .data
-.balign 16
-.globl shim_mode, exc_cr2, exc_rax, exc3_frames, tss, gdt, idt, exc_stack_top, hw_stack_top, boot_stack_top
-shim_mode:  .long 0
-.balign 8
-exc_vector: .quad 0
-gdt: /* flat; the limit and base of long mode's segments do not matter */
-    .quad 0
-    .quad 0x00af9b000000ffff /* kernel code */
-    .quad 0x00cf93000000ffff /* kernel data */
-    .quad 0                  /* SYSRET's 32-bit code: none */
-    .quad 0x00cff3000000ffff /* user data */
-    .quad 0x00affb000000ffff /* user code */
-    .quad 0, 0               /* TSS: main.c */
-gdt_end:
-.balign 16
-tss: /* AMD APM 2, 12.2.5; RSP0 is filled in by main.c */
-    .fill 102, 1, 0
-    .word 104 /* where the I/O permission map starts: only our two ports */
-    .fill SHIM_PORT / 8, 1, 0xff
-    .byte ~(1 << (SHIM_PORT % 8) | 1 << (SHIM_PORT_BELL % 8)) & 0xff
-    .byte 0xff, 0xff
-tss_end:
+.globl shim_mode
+.balign 4
+shim_mode: .long 0
 
-.bss
+/* Each CPU's own. */
+.section .bss.percpu, "aw", @nobits
+.globl exc_cr2, exc_rax, exc3_frames, tss, gdt, idt, exc_stack_top, hw_stack_top, boot_stack_top
 .balign 4096
     .skip 8192
 exc_stack_top:
@@ -265,7 +259,6 @@ hw_stack_top:
     .skip 16384
 syscall_stack_top:
     .skip 12288
-.globl boot_stack_top
 boot_stack_top:
 .balign 16
 idt:         .skip 16 * 256
@@ -274,5 +267,14 @@ user_rsp:    .skip 8
 run_rsp:     .skip 8
 exc_cr2:     .skip 8
 exc_rax:     .skip 8
+exc_vector:  .skip 8
+.balign 16
+gdt: /* six, and the TSS, which takes two: filled in by exception.c, as the TSS is */
+    .skip 8 * 8
+gdt_end:
+.balign 16
+tss: /* with an I/O permission map that goes as far as our ports */
+    .skip 104 + SHIM_PORT / 8 + 3
+tss_end:
 
 .section .note.GNU-stack, "", @progbits

@@ -12,7 +12,7 @@ uint8_t *host_transfer(void) {
 }
 
 static int64_t call(enum shim_op op, uint64_t a0, uint64_t a1, uint64_t a2) {
-    volatile struct shim_call *c = &host_shared()->call;
+    volatile struct shim_call *c = &host_shared()->cpus[cpu].call;
     c->op = op;
     c->args[0] = a0;
     c->args[1] = a1;
@@ -53,17 +53,20 @@ static uint64_t copy_stack(uint8_t *to, uint64_t rsp) {
 }
 
 void crash(const struct shim_regs *regs, uint32_t signal, const char *reason) {
-    static bool dying;
+    static volatile uint32_t dying; /* a CPU, plus one */
+    uint32_t other = 0, own = cpu + 1;
+    bool first = __atomic_compare_exchange_n(&dying, &other, own, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    while (!first && other != own)
+        host_call(SHIM_SLEEP, ~UINT64_C(0), 0);
     struct shim_crash *c = (struct shim_crash *)host_transfer();
-    format(c->reason, sizeof c->reason, "%s", dying ? "crashed while reporting a crash" : reason);
+    format(c->reason, sizeof c->reason, "%s", first ? reason : "crashed while reporting a crash");
     c->signal = signal;
     c->mode = shim_mode;
     c->cr2 = exc_cr2;
     c->warden_base = warden_base;
     c->stack_size = 0;
     memset(&c->regs, 0, sizeof c->regs);
-    if (debug && regs && !dying) { /* registers and stack are the workload's data: they leave the keep only then */
-        dying = true;
+    if (debug && regs && first) { /* registers and stack are the workload's data: they leave the keep only then */
         c->regs = *regs;
         c->stack_size = copy_stack(c->stack, regs->rsp);
     }

@@ -1,4 +1,4 @@
-/* The shim's own files among themselves. One virtual CPU, no interrupts while in the shim: no locks. */
+/* The shim's own files among themselves. No interrupts while in the shim, and one lock around all of it (cpus.c). */
 #ifndef DONJON_SHIM_INTERNAL_H
 #define DONJON_SHIM_INTERNAL_H
 
@@ -9,6 +9,10 @@
 #define PAGE         UINT64_C(0x1000)
 #define LARGE        UINT64_C(0x200000)
 #define ROUND(n, to) (((n) + (to)-1) & ~((uint64_t)(to)-1))
+
+/* What the warden's other threads, or the host, may change at any time has been copied, and the copy is what is used.
+ */
+#define ONE_COPY(x) __asm__ volatile("" : "+m"(x))
 
 /* Linux error numbers (asm-generic/errno-base.h). */
 enum {
@@ -37,6 +41,27 @@ uint64_t user_run(const struct shim_regs *);
 _Noreturn void user_return(uint64_t value);
 extern char tlb_flush_trap_end[];
 void tlb_flush_trap(void);
+
+/* ---- cpus.c: several virtual CPUs ---- */
+/* A variable of each CPU's own; zero at the start of the first one, which the others' are copies of. */
+#define PERCPU __attribute__((section(".bss.percpu")))
+extern char percpu_start[], percpu_end[];
+extern unsigned cpu;         /* the number of this one: PERCPU */
+extern unsigned cpus_wanted; /* by the workload */
+extern unsigned cpus_up;
+void shim_lock(void);
+void shim_unlock(bool to_warden);
+/* The others, at the start of the first thread that could use one. */
+void cpus_start(void);
+/* No CPU uses a translation any more that the tables do not have, or will again before this one lets go of the lock. */
+void cpus_forget(void);
+void cpus_out(void); /* no other CPU runs the warden's code, until then */
+/* One that waits for the host is called back, to look for work. False: there is none. */
+bool cpu_call(void);
+void cpus_kick(uint64_t mask); /* those of them that run the warden's code, or wait for the host, look up */
+/* A call of the host's that takes its time: SHIM_SLEEP, SHIM_BELL_READ. Others have the lock meanwhile, so that what
+ * was checked before may not hold any more. */
+int64_t cpu_wait(enum shim_op op, uint64_t ns);
 
 /* ---- text.c ---- */
 void *memcpy(void *to, const void *from, size_t n);
@@ -89,7 +114,11 @@ bool tables_map(uint64_t va, uint64_t gpa, unsigned prot, bool owned);
 /* The direct map of memory that has come. False: no frame for a table. */
 bool tables_direct(uint64_t gpa, uint64_t end);
 void tables_init(void);
+/* If something is gone from the tables: no CPU knows it any more. */
 void tables_flush(void);
+void tables_forget(void); /* what this CPU knows */
+/* Tables for one more CPU, with a copy of this one's .percpu: the address of the top one. 0: no memory. */
+uint64_t tables_cpu(unsigned n);
 /* Whether the tables allow what a fault was refused: it came from an old entry of the CPU's. */
 bool tables_allow(uint64_t va, bool write, bool exec);
 
@@ -119,7 +148,7 @@ void clock_init(const struct shim_boot *);
 uint64_t clock_monotonic(void);
 uint64_t clock_realtime(void);
 uint64_t clock_started(void);
-void clock_waited(uint64_t ns); /* not the warden's CPU time */
+void clock_waits(bool begins); /* this CPU, which is not the warden's CPU time then */
 /* A struct timespec of the warden's as a time of clock_monotonic(). False: none that makes sense. */
 bool clock_deadline(uint64_t timespec, bool absolute, bool realtime, uint64_t *deadline);
 /* What is left until then, as a struct timespec at `to` (where that can be written). */
@@ -134,8 +163,6 @@ int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old);
 uint64_t timer_left(void);
 /* Raises the signal if it is time. */
 void timer_check(void);
-/* Asks the host for an interrupt at that time, or when another thread's turn is. */
-void timer_arm(void);
 
 /* ---- entropy.c ---- */
 extern bool cpu_has_rdseed;
@@ -191,23 +218,29 @@ void signal_init(uint32_t xsave_size, uint64_t trampoline);
 enum thread_phase { THREAD_PLAIN, THREAD_PARKS, THREAD_RESUMES /* in user.S */ };
 struct thread {
     uint32_t state, tid, phase, mask;
+    uint32_t on;           /* the CPU that runs it, plus one; 0: none */
     struct shim_regs regs; /* while it does not run */
     uint64_t fs, gs, clear_tid;
     uint64_t futex, deadline, left; /* what it waits for */
     struct signals signals;
 };
-extern struct thread *current;
+extern struct thread *current; /* PERCPU */
+extern unsigned n_threads;
 void threads_init(uint64_t xsave_size, uint64_t park, uint64_t resume);
 /* At the end of a call or an exception: signals are delivered; a thread that waits, or whose slice is over, makes room.
  * True: registers have changed. */
 bool threads_after(struct shim_regs *r);
 /* The two calls of user.S. False: it was not one of them. */
 bool threads_call(struct shim_regs *r);
-bool threads_others(void);    /* that could run now */
-uint64_t threads_look(void);  /* wakes who need not wait any more; nanoseconds until the next one's time */
-uint64_t threads_slice(void); /* nanoseconds that the current one may run from now; ~0: there is no other */
-void threads_kick(void);      /* an interrupt has come */
-void thread_yield(void);      /* the others first */
+_Noreturn void threads_cpu(void); /* one more CPU begins */
+bool threads_others(void);        /* that could run now */
+uint64_t threads_look(void);      /* wakes who need not wait any more; nanoseconds until the next one's time */
+/* Offers who can run to a CPU that has nothing to do; where there is none, has this one interrupted when its thread's
+ * slice is over, and in any case when the next one's time is up or the timer's. */
+void threads_arm(void);
+void threads_kick(void);   /* an interrupt has come */
+void threads_signal(void); /* who runs elsewhere, and has a signal to take, takes it */
+void thread_yield(void);   /* the others first */
 void thread_sleep(uint64_t deadline, uint64_t left);
 struct thread *thread_of(uint64_t tid); /* NULL: none */
 int64_t sys_futex(uint64_t at, uint64_t op, uint64_t value, uint64_t time, uint64_t mask);

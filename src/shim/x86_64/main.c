@@ -10,11 +10,13 @@ static const char *boot_wrong(const struct shim_boot *b) {
     if (b->memory != SHIM_FIRST_MEMORY || b->memory > b->memory_limit) /* the tables map no more */
         return "an amount of memory that cannot be";
     if (b->memory_limit % LARGE || b->memory_limit > UINT64_C(1) << 39) return "a limit on memory that cannot be";
+    if (b->cpus < 1 || b->cpus > SHIM_CPUS) return "a number of virtual CPUs that cannot be";
     return NULL;
 }
 
 void shim_main(void) {
     static struct shim_boot boot;
+    if (cpu) threads_cpu();
     exceptions_init();
     memcpy(&boot, &host_shared()->boot, sizeof boot); /* the one copy */
     const char *wrong = boot_wrong(&boot);
@@ -26,6 +28,7 @@ void shim_main(void) {
     uint64_t page = SHIM_IMAGE_GPA + (uint64_t)(shim_end - shim_start);
     frames_init(page + PAGE + TABLES * PAGE, boot.memory, boot.memory_limit);
     tables_init();
+    cpus_wanted = boot.cpus;
     clock_init(&boot);
     program_prepare();
     entropy_init(boot.random);

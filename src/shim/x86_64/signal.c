@@ -191,6 +191,7 @@ int64_t sys_rt_sigaction(uint64_t signal, uint64_t new, uint64_t old, uint64_t s
         return -EFAULT;
     if (new && (signal == SIGKILL || signal == SIGSTOP)) return -EINVAL;
     struct action next = new ? *(const struct action *)new : actions[signal];
+    ONE_COPY(next);
     if (old) *(struct action *)old = actions[signal];
     actions[signal] = next;
     return 0;
@@ -219,6 +220,7 @@ int64_t sys_sigaltstack(const struct shim_regs *r, uint64_t new, uint64_t old) {
     if (on_alternate(r->rsp)) before.flags = SS_ONSTACK;
     if (new) {
         struct alternate_stack next = *(const struct alternate_stack *)new;
+        ONE_COPY(next);
         if (on_alternate(r->rsp)) return -EPERM;
         if (next.flags & ~(SS_DISABLE | SS_ONSTACK)) return -EINVAL;
         if (!(next.flags & SS_DISABLE) && next.size < xsave_size + sizeof(struct frame) + 1024) return -ENOMEM;
@@ -233,6 +235,7 @@ void sys_rt_sigreturn(struct shim_regs *r) {
     const struct frame *f = (const struct frame *)r->rsp;
     if (!user_ok(r->rsp, sizeof *f, false)) crash(r, SIGSEGV, "no signal frame to return from");
     struct context c = f->uc.context;
+    ONE_COPY(c);
     if (c.rip >= USER_END || c.rsp >= USER_END) crash(r, SIGSEGV, "a signal handler returns to nowhere");
     current->signals.blocked = f->uc.mask & ~(bit(SIGKILL) | bit(SIGSTOP));
     r->r8 = c.r8, r->r9 = c.r9, r->r10 = c.r10, r->r11 = c.r11, r->r12 = c.r12, r->r13 = c.r13, r->r14 = c.r14;
@@ -246,6 +249,7 @@ int64_t sys_tgkill(uint64_t pid, uint64_t tid, uint64_t signal) {
     if (pid != 1 || !t || signal > SIGNALS) return -EINVAL;
     if (signal == 0 || ignored((unsigned)signal)) return 0;
     t->signals.pending |= bit((unsigned)signal);
-    threads_look();
+    threads_arm();
+    threads_signal();
     return 0;
 }

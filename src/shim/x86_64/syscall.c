@@ -75,9 +75,9 @@ static int64_t read_bell(struct shim_regs *r, uint64_t to, uint64_t size) {
         }
         bool others = threads_others();
         if (timer < next) next = timer;
-        uint64_t before = clock_started();
-        int64_t n = host_count(SHIM_BELL_READ, others ? 0 : next, 0, 1);
-        clock_waited(clock_started() - before);
+        int64_t n = cpu_wait(SHIM_BELL_READ, others ? 0 : next);
+        if (n >= 0 && n_threads > 1) threads_arm(); /* for those whose time it would have waited for */
+        if (n == 1 && !user_ok(to, 1, true)) return -EFAULT;
         if (n == 1) *(uint8_t *)to = 0;
         if (n >= 0) return n;
         if (!others) continue;
@@ -155,7 +155,7 @@ static int64_t sys_prlimit(uint64_t which, uint64_t new, uint64_t old) {
 static int64_t sys_affinity(uint64_t size, uint64_t to) {
     if (size < 8 || size % 8) return -EINVAL;
     if (!user_ok(to, 8, true)) return -EFAULT;
-    *(uint64_t *)to = 1;
+    *(uint64_t *)to = (UINT64_C(1) << cpus_wanted) - 1;
     return 8;
 }
 
@@ -233,17 +233,24 @@ static int64_t call(struct shim_regs *r) {
 
 bool booting = true;
 
-int syscall_c(struct shim_regs *r) {
-    if (booting && r->rax == USER_DONE) user_return(r->rdi);
-    if (threads_call(r)) return 1;
+static bool serve(struct shim_regs *r) {
+    if (threads_call(r)) return true;
     switch (r->rax) {
     case NR_rt_sigreturn:
         sys_rt_sigreturn(r);
         signal_deliver(r);
-        return 1;
-    case NR_exit: sys_exit(r, (uint32_t)(r->rdi & 0xff)); return 1;
+        return true;
+    case NR_exit: sys_exit(r, (uint32_t)(r->rdi & 0xff)); return true;
     default: r->rax = (uint64_t)call(r);
     }
     bool stepped = r->rflags & FLAG_TF; /* not before the warden's next instruction */
     return threads_after(r) || stepped;
+}
+
+int syscall_c(struct shim_regs *r) {
+    if (booting && r->rax == USER_DONE) user_return(r->rdi);
+    shim_lock();
+    bool changed = serve(r);
+    shim_unlock(true);
+    return changed;
 }

@@ -15,17 +15,21 @@
 #define ENTRIES 512
 #define RIGHTS  (P | W | NX)
 
-static uint64_t *top;
-static bool stale; /* the CPU may still know an entry that said more than the tables do now */
+static uint64_t *tops[SHIM_CPUS]; /* alike in the warden's half */
+static uint64_t free_tables;      /* have been tables and will be: a CPU may walk through one for as long as it likes */
+static bool stale;                /* the CPU may still know an entry that said more than the tables do now */
 
 /* The loader builds the first tables right behind the page of digests: the top one first. */
 void tables_init(void) {
-    top = frame_at(SHIM_IMAGE_GPA + (uint64_t)(shim_end - shim_start) + sizeof(struct shim_digests));
+    tops[0] = frame_at(SHIM_IMAGE_GPA + (uint64_t)(shim_end - shim_start) + sizeof(struct shim_digests));
 }
 
 void tables_flush(void) {
-    if (!stale) return;
+    if (stale) cpus_forget();
     stale = false;
+}
+
+void tables_forget(void) {
     if (shim_mode == SHIM_MODE_PARA) {
         tlb_flush_trap();
         return;
@@ -36,6 +40,20 @@ void tables_flush(void) {
 
 static uint64_t *table_of(uint64_t entry) {
     return frame_at(entry & ADDRESS);
+}
+
+static uint64_t table_alloc(void) {
+    uint64_t frame = free_tables;
+    if (!frame) return frame_alloc();
+    free_tables = *(uint64_t *)frame_at(frame);
+    *(uint64_t *)frame_at(frame) = 0;
+    return frame;
+}
+
+static void table_free(uint64_t frame) {
+    memset(frame_at(frame), 0, PAGE);
+    *(uint64_t *)frame_at(frame) = free_tables; /* not present, whatever else it says */
+    free_tables = frame;
 }
 
 static uint64_t flags(unsigned prot) {
@@ -51,13 +69,15 @@ static void store(uint64_t *entry, uint64_t value) {
 
 /* The directory's entry for the 2 MiB around va; NULL: not there, or out of memory. */
 static uint64_t *directory_entry(uint64_t va, bool create) {
-    uint64_t *table = top;
+    uint64_t *table = tops[0];
     for (int shift = 39; shift > 21; shift -= 9) {
         uint64_t *entry = &table[va >> shift & (ENTRIES - 1)];
         if (!(*entry & P)) {
-            uint64_t frame = create ? frame_alloc() : 0;
+            uint64_t frame = create ? table_alloc() : 0;
             if (!frame) return NULL;
             *(volatile uint64_t *)entry = frame | TABLE;
+            for (unsigned i = 1; table == tops[0] && i < cpus_up; i++)
+                *(volatile uint64_t *)&tops[i][entry - table] = *entry;
         }
         table = table_of(*entry);
     }
@@ -66,7 +86,7 @@ static uint64_t *directory_entry(uint64_t va, bool create) {
 
 /* A table for an empty directory entry: empty, or over a block that waits to be used. */
 static bool make_table(uint64_t *pde, uint64_t block) {
-    uint64_t frame = frame_alloc();
+    uint64_t frame = table_alloc();
     if (!frame) return false;
     uint64_t *table = frame_at(frame);
     for (unsigned i = 0; block && i < ENTRIES; i++)
@@ -77,7 +97,7 @@ static bool make_table(uint64_t *pde, uint64_t block) {
 
 /* A large page as 512 small ones. */
 static bool split(uint64_t *pde) {
-    uint64_t frame = frame_alloc();
+    uint64_t frame = table_alloc();
     if (!frame) return false;
     uint64_t *table = frame_at(frame), small = *pde & ~PS;
     for (unsigned i = 0; i < ENTRIES; i++)
@@ -102,7 +122,7 @@ static void join(uint64_t *pde) {
     stale = true; /* the CPU may walk through the table that goes */
     *(volatile uint64_t *)pde = table[0] | PS;
     tables_flush();
-    frame_free(frame);
+    table_free(frame);
 }
 
 static bool commit_unit(uint64_t unit, uint64_t from, uint64_t to, unsigned prot, bool (*whole)(uint64_t)) {
@@ -199,7 +219,7 @@ static void drop_empty(uint64_t *pde) {
     stale = true;
     *(volatile uint64_t *)pde = 0;
     tables_flush();
-    frame_free(frame);
+    table_free(frame);
 }
 
 static void free_unit(uint64_t *pde, uint64_t from, uint64_t to) {
@@ -218,7 +238,7 @@ static void free_unit(uint64_t *pde, uint64_t from, uint64_t to) {
     stale = true;
     store(pde, 0);
     tables_flush();
-    if (!(old & PS)) frame_free(old & ADDRESS);
+    if (!(old & PS)) table_free(old & ADDRESS);
     if (block) block_free(gpa);
 }
 
@@ -285,7 +305,7 @@ bool tables_allow(uint64_t va, bool write, bool exec) {
 }
 
 bool tables_direct(uint64_t gpa, uint64_t end) {
-    uint64_t *directories = table_of(top[SHIM_DIRECT_BASE >> 39 & (ENTRIES - 1)]);
+    uint64_t *directories = table_of(tops[0][SHIM_DIRECT_BASE >> 39 & (ENTRIES - 1)]);
     for (; gpa < end; gpa += LARGE) {
         uint64_t *entry = &directories[gpa >> 30];
         if (gpa >> 30 >= ENTRIES) return false;
@@ -297,4 +317,28 @@ bool tables_direct(uint64_t gpa, uint64_t end) {
         table_of(*entry)[gpa >> 21 & (ENTRIES - 1)] = gpa | P | W | A | D | PS | NX | U;
     }
     return true;
+}
+
+uint64_t tables_cpu(unsigned n) {
+    uint64_t top = 0, *from = tops[0], *to, *above = NULL, frame;
+    for (int shift = 39;; shift -= 9) {
+        if (!(frame = table_alloc())) return 0;
+        to = frame_at(frame);
+        memcpy(to, from, PAGE);
+        if (above)
+            *above = (*above & ~ADDRESS) | frame;
+        else
+            top = frame;
+        if (shift == 12) break;
+        above = &to[SHIM_BASE >> shift & (ENTRIES - 1)];
+        from = table_of(*above);
+    }
+    for (char *va = percpu_start; va < percpu_end; va += PAGE) {
+        uint64_t *entry = &to[(uint64_t)va / PAGE & (ENTRIES - 1)];
+        if (!(frame = frame_alloc())) return 0;
+        memcpy(frame_at(frame), va, PAGE);
+        *entry = (*entry & ~ADDRESS) | frame;
+    }
+    tops[n] = frame_at(top);
+    return top;
 }

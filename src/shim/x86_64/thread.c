@@ -1,7 +1,7 @@
-/* Threads of the warden's. One virtual CPU runs them in turn: a thread gives way when it waits, when it ends, and to an
- * interrupt after its slice of time. Its vector registers are saved and restored by user.S in the warden's ring (where
- * that works in both modes), into an area of its own: a switch takes two system calls, "parked" and "resumed", that
- * nobody else may make. */
+/* Threads of the warden's. Any virtual CPU runs any of them: a thread gives way when it waits, when it ends, and, where
+ * there are more than CPUs, to an interrupt after its slice of time. Its vector registers are saved and restored by
+ * user.S in the warden's ring (where that works in both modes), into an area of its own: a switch takes two system
+ * calls, "parked" and "resumed", that nobody else may make. */
 #include "internal.h"
 #include "user.h"
 
@@ -19,17 +19,24 @@ enum { CLONE_SYSVSEM = 0x40000 };
 enum { XSAVE_MXCSR = 24, MXCSR_START = 0x1f80, RFLAGS_START = 0x202 };
 
 static struct thread threads[THREADS];
-struct thread *current = threads;
-static unsigned n_threads = 1;
+static struct thread nobody; /* runs on a CPU that has no thread */
+unsigned n_threads = 1;
+static unsigned used = 1 /* of the array */, last;
 static uint32_t next_tid = 2;
 static uint64_t area_size, park_at, resume_at;
-static bool slice_on, give_way;
+
+PERCPU struct thread *current;
+static PERCPU bool give_way;
+static PERCPU uint64_t slice_end, armed; /* NEVER: nobody else wants this CPU; the host is not asked for an interrupt */
 
 void threads_init(uint64_t xsave_size, uint64_t park, uint64_t resume) {
     area_size = ROUND(xsave_size, PAGE);
     park_at = park;
     resume_at = resume;
-    *current = (struct thread){.state = RUNS, .tid = 1, .signals = SIGNALS_START, .deadline = NEVER};
+    current = threads;
+    *current = (struct thread){.state = RUNS, .tid = 1, .on = 1, .signals = SIGNALS_START, .deadline = NEVER};
+    nobody.signals.blocked = NEVER;
+    slice_end = armed = NEVER;
 }
 
 static uint64_t area_of(const struct thread *t) {
@@ -60,15 +67,15 @@ static void wake(struct thread *t, int64_t result) {
 }
 
 bool threads_others(void) {
-    for (unsigned i = 0; n_threads > 1 && i < THREADS; i++)
-        if (threads[i].state == RUNS && &threads[i] != current) return true;
+    for (unsigned i = 0; n_threads > 1 && i < used; i++)
+        if (threads[i].state == RUNS && !threads[i].on) return true;
     return false;
 }
 
 /* Wakes whose time is up and who has a signal to take; the time until the next one's is. */
 uint64_t threads_look(void) {
     uint64_t now = clock_monotonic(), next = NEVER;
-    for (unsigned i = 0; i < THREADS; i++) {
+    for (unsigned i = 0; i < used; i++) {
         struct thread *t = &threads[i];
         if (t->state != WAITS) continue;
         if (signal_due_to(t))
@@ -81,34 +88,52 @@ uint64_t threads_look(void) {
     return next;
 }
 
-uint64_t threads_slice(void) {
-    slice_on = threads_others();
-    return slice_on ? SLICE_NS : NEVER;
+void threads_arm(void) {
+    uint64_t next = threads_look(), timer = timer_left(), now = clock_monotonic();
+    uint64_t left = next < timer ? next : timer, at = left < NEVER - now ? now + left : NEVER;
+    if (!threads_others() || cpu_call())
+        slice_end = NEVER;
+    else if (slice_end == NEVER)
+        slice_end = now + SLICE_NS;
+    if (slice_end < at) at = slice_end;
+    if (at >= armed && armed > now) return;
+    armed = at;
+    if (at != NEVER) host_call(SHIM_TIMER, at > now ? at - now : 0, 0);
 }
 
 void threads_kick(void) {
-    slice_on = false;
-    threads_look();
-    give_way = threads_others();
+    armed = NEVER;
+    timer_check();
+    if (slice_end <= clock_monotonic()) {
+        give_way = threads_others();
+        slice_end = NEVER;
+    }
+    threads_arm();
+}
+
+void threads_signal(void) {
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < used; i++)
+        if (threads[i].on && signal_due_to(&threads[i])) mask |= UINT64_C(1) << (threads[i].on - 1);
+    cpus_kick(mask);
 }
 
 void thread_yield(void) {
     give_way = threads_others();
 }
 
-/* Sleeps until somebody can run, and says who; the next after the current one first. */
+/* Sleeps until somebody can run, and says who: each in turn. */
 static struct thread *choose(void) {
-    uint64_t began = clock_started();
     for (;;) {
         timer_check();
         uint64_t next = threads_look(), timer = timer_left();
-        for (unsigned i = 1; i <= THREADS; i++) {
-            struct thread *t = &threads[((unsigned)(current - threads) + i) % THREADS];
-            if (t->state != RUNS) continue;
-            clock_waited(clock_started() - began);
+        for (unsigned i = 1; i <= used; i++) {
+            struct thread *t = &threads[(last + i) % used];
+            if (t->state != RUNS || (t->on && t != current)) continue;
+            last = (unsigned)(t - threads);
             return t;
         }
-        host_call(SHIM_SLEEP, next < timer ? next : timer, 0);
+        cpu_wait(SHIM_SLEEP, next < timer ? next : timer);
     }
 }
 
@@ -128,6 +153,8 @@ static uint64_t gs_base(void) {
 
 static void enter(struct shim_regs *r, struct thread *t) {
     current = t;
+    t->on = cpu + 1;
+    slice_end = NEVER;
     __asm__ volatile("wrfsbase %0" ::"r"(t->fs));
     __asm__ volatile("wrgsbase %0" ::"r"(t->gs));
     t->phase = THREAD_RESUMES;
@@ -137,7 +164,27 @@ static void enter(struct shim_regs *r, struct thread *t) {
                             .rflags = RFLAGS_START,
                             .cs = SHIM_USER_CS,
                             .ss = SHIM_USER_SS};
-    if (!slice_on && threads_others()) timer_arm();
+    threads_arm();
+}
+
+/* The current one, if there still is one, runs here no more; whose turn it is does. */
+static void next_thread(struct shim_regs *r) {
+    current->on = 0;
+    current = &nobody;
+    enter(r, choose());
+}
+
+void threads_cpu(void) {
+    struct shim_regs r;
+    current = &nobody;
+    give_way = false;
+    slice_end = armed = NEVER;
+    shim_lock();
+    clock_waits(false); /* as it has, from the start on */
+    next_thread(&r);
+    shim_unlock(true);
+    user_run(&r);
+    __builtin_unreachable();
 }
 
 /* The current thread's registers are kept; user.S keeps the rest, and says so. */
@@ -169,7 +216,7 @@ bool threads_call(struct shim_regs *r) {
     if (r->rax == USER_PARKED && current->phase == THREAD_PARKS) {
         current->fs = fs_base();
         current->gs = gs_base();
-        enter(r, choose());
+        next_thread(r);
         return true;
     }
     if (r->rax != USER_RESUMED || current->phase != THREAD_RESUMES) return false;
@@ -183,13 +230,13 @@ bool threads_call(struct shim_regs *r) {
 
 static int64_t wake_waiters(uint64_t at, uint64_t most, uint32_t mask) {
     int64_t n = 0;
-    for (unsigned i = 0; i < THREADS && (uint64_t)n < most; i++) {
+    for (unsigned i = 0; i < used && (uint64_t)n < most; i++) {
         struct thread *t = &threads[i];
         if (t->state != WAITS || t->futex != at || !(t->mask & mask)) continue;
         wake(t, 0);
         n++;
     }
-    if (n > 0 && !slice_on) timer_arm();
+    if (n > 0) threads_arm();
     return n;
 }
 
@@ -243,7 +290,9 @@ int64_t sys_clone(const struct shim_regs *r, uint64_t flags, uint64_t stack, uin
     if (flags & CLONE_PARENT_SETTID) *(uint32_t *)parent_tid = t->tid;
     if (flags & CLONE_CHILD_SETTID) *(uint32_t *)child_tid = t->tid;
     n_threads++;
-    if (!slice_on) timer_arm();
+    if (t >= threads + used) used = (unsigned)(t - threads) + 1;
+    cpus_start();
+    threads_arm();
     return t->tid;
 }
 
@@ -256,11 +305,11 @@ void sys_exit(struct shim_regs *r, uint32_t status) {
         *(volatile uint32_t *)at = 0;
         wake_waiters(at, 1, (uint32_t)MASK_ALL);
     }
-    enter(r, choose());
+    next_thread(r);
 }
 
 struct thread *thread_of(uint64_t tid) {
-    for (unsigned i = 0; i < THREADS; i++)
+    for (unsigned i = 0; i < used; i++)
         if (threads[i].state && threads[i].tid == tid) return &threads[i];
     return NULL;
 }
