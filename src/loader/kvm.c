@@ -353,6 +353,7 @@ static bool serve_call(struct cpu *cpu) {
  * off, or, in its paravirtual mode, would not be expected). */
 static void interrupt(struct cpu *c) {
     int fd = c->k->vm.cpus[c->n].fd;
+    struct kvm_vcpu_events e;
     struct kvm_regs r;
     struct kvm_interrupt irq = {.irq = SHIM_VECTOR_KICK};
     sigset_t set;
@@ -363,7 +364,9 @@ static void interrupt(struct cpu *c) {
     }
     c->signaled = false; /* only now: no signal is on its way that was not taken */
     bool user = ioctl(fd, KVM_GET_REGS, &r) == 0 && r.rip < UINT64_C(1) << 47;
-    if (!user || ioctl(fd, KVM_INTERRUPT, &irq) != 0) /* the warden's code cannot switch interrupts off */
+    /* An exception that is half-way in takes the CPU into the shim, and the interrupt would follow it there. */
+    bool free = user && ioctl(fd, KVM_GET_VCPU_EVENTS, &e) == 0 && !e.exception.injected && !e.exception.pending;
+    if (!free || ioctl(fd, KVM_INTERRUPT, &irq) != 0) /* the warden's code cannot switch interrupts off */
         arm(c, AGAIN_NS);
 }
 

@@ -72,7 +72,8 @@ static void random_config(struct config *c) {
     for (int i = 0; i < CONFIG_LIMIT_COUNT; i++)
         if (rnd(3) == 0) {
             const struct config_limit_info *l = &config_limit_table[i];
-            assert_true(config_set_limit(c, i, l->least + rnd(1000), &err));
+            uint64_t room = l->most - l->least;
+            assert_true(config_set_limit(c, i, l->least + rnd(room < 1000 ? (unsigned)room + 1 : 1000), &err));
         }
     c->announce_fds = rnd(2);
     c->unknown_imports_trap = rnd(2);

@@ -3,6 +3,8 @@
  * status 1 if not. For liar.c. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -13,8 +15,8 @@
 #include <unistd.h>
 
 enum { ROOM = 4096, WALL = 64 };
-static uint8_t buffer[WALL + ROOM + WALL];
-static uint64_t seed = 88172645463325252u;
+static __thread uint8_t buffer[WALL + ROOM + WALL];
+static __thread uint64_t seed = 88172645463325252u;
 
 static uint64_t next(void) {
     seed ^= seed << 13;
@@ -44,13 +46,10 @@ static void reads(int fd, size_t size) {
     walls();
 }
 
-int main(void) {
-    struct sigaction a = {.sa_handler = on_signal};
+_Noreturn static void *run(void *arg) {
     struct timespec none = {0, 1}, last = {0, 0}, now;
+    seed ^= (uintptr_t)arg;
     memset(buffer, 0xa5, sizeof buffer);
-    sigaction(SIGALRM, &a, NULL);
-    void *gate = mmap(NULL, 17 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
-    need(gate != MAP_FAILED, 5);
     struct itimerval t = {.it_value = {.tv_usec = 100}, .it_interval = {.tv_usec = 500}};
     for (uint64_t i = 0;; i++) {
         switch (next() % 8) {
@@ -77,4 +76,18 @@ int main(void) {
         }
         walls();
     }
+}
+
+/* As many threads as there are CPUs: more of them find nobody to wait for. */
+int main(void) {
+    struct sigaction a = {.sa_handler = on_signal};
+    cpu_set_t set;
+    sigaction(SIGALRM, &a, NULL);
+    void *gate = mmap(NULL, 17 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
+    need(gate != MAP_FAILED && sched_getaffinity(0, sizeof set, &set) == 0, 5);
+    for (uintptr_t i = 1; i < (uintptr_t)CPU_COUNT(&set); i++) {
+        pthread_t t;
+        need(pthread_create(&t, NULL, run, (void *)i) == 0, 11);
+    }
+    run(NULL);
 }

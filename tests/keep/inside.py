@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """inside.py PROGRAM [WORDS]: runs PROGRAM in the warden's place in a kvm keep, shows what it says, and expects WORDS in it ("all holds").
+DONJON_CPUS: how many virtual CPUs the keep may have (1).
 Exits 77 where there are no such keeps."""
 import json, os, subprocess, sys, tempfile
 
@@ -16,7 +17,7 @@ env = {**os.environ, "DONJON_WARDEN": sys.argv[1], "DONJON_SHIM": os.path.join(B
 with tempfile.NamedTemporaryFile(suffix=".wasm") as f:
     f.write(NOTHING)
     f.flush()
-    p = subprocess.run([DONJON, "run", "--backend", "kvm", "--debug", f.name], env=env, stderr=subprocess.PIPE, timeout=570)
+    p = subprocess.run([DONJON, "run", "--backend", "kvm", "--debug", "--limit", "cpus=" + os.environ.get("DONJON_CPUS", "1"), f.name], env=env, stderr=subprocess.PIPE, timeout=570)
 text = p.stderr.decode(errors="replace")
 print(text)
 words = sys.argv[2] if len(sys.argv) > 2 else "all holds"

@@ -2,7 +2,9 @@
  * over the shared memory while they are read. The shim may refuse (end the keep with a reason) or go on; it must not
  * fault, hang, or give the program in it (calls.c) an illegal result.
  *
- *     liar SHIM PROGRAM      DONJON_LIES: how many answers (20,000)
+ *     liar SHIM PROGRAM      DONJON_LIES: how many answers (20,000)  DONJON_CPUS: how many virtual CPUs (1)
+ *
+ * It never kicks one: the program makes calls all the time.
  */
 #define _GNU_SOURCE
 #include "gate/gate.h"
@@ -11,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,8 +48,10 @@ static void *scribble(void *arg) {
         volatile uint8_t *shared = vm.slots[0].at;
         for (int i = 0; i < 64 && scribbling; i++) {
             uint64_t r = next();
-            size_t at = r % 3 == 0   ? 8 + (r >> 8 & 0xff) /* what the shim asks is for us to know */
-                        : r % 3 == 1 ? SHIM_GATE_OFFSET + (r >> 8) % 4096
+            size_t call = 64 * (r >> 8 & 3) + 8 + (r >> 16) % 56; /* what the shim asks is for us to know */
+            size_t at = r % 4 == 0   ? call
+                        : r % 4 == 1 ? offsetof(struct shim_shared, attention) + (r >> 8) % 256
+                        : r % 4 == 2 ? SHIM_GATE_OFFSET + (r >> 8) % 4096
                                      : SHIM_TRANSFER_OFFSET + 32768 + (r >> 8) % 65536;
             shared[at] = (uint8_t)(r >> 40);
         }
@@ -67,6 +72,7 @@ static int64_t boot_image(const struct shim_call *q) {
 }
 
 /* What an honest loader would say. */
+static int64_t start_cpu(uint64_t n, uint64_t cr3);
 static int64_t honest(const struct shim_call *q, bool *told_memory) {
     uint64_t n;
     switch (q->op) {
@@ -78,6 +84,7 @@ static int64_t honest(const struct shim_call *q, bool *told_memory) {
         return (int64_t)n;
     case SHIM_BELL_READ: return next() % 2 ? 1 : -EINTR;
     case SHIM_GROW: *told_memory = true; return vm_grow(&vm, vm.memory) ? (int64_t)vm.memory / 2 : -ENOMEM;
+    case SHIM_CPU: return start_cpu(q->args[0], q->args[1]);
     case SHIM_STDERR: return (int64_t)(q->args[0] & 0xfff);
     default: return 0;
     }
@@ -99,56 +106,116 @@ static int64_t lie(const struct shim_call *q, bool *lied_memory) {
     return answer;
 }
 
-static int fail(const char *what, const struct kvm_run *run) {
+static void fail(const char *what, const struct kvm_run *run) {
     printf("FAIL after %lu answers: %s (exit %u)\n", lies, what, run->exit_reason);
     exit(1);
 }
 
-/* One keep, until it refuses. */
-static void keep(uint64_t most) {
-    bool lied_memory = false, booted = false;
+/* ---- one keep, until it refuses ---- */
+
+static struct {
+    unsigned mode, cpus;
+    bool lied_memory, booted;
+    _Atomic bool ends;
+    pthread_mutex_t lock; /* one lie at a time */
+    pthread_t threads[SHIM_CPUS];
+    uint64_t cr3[SHIM_CPUS]; /* 0: not started */
+} keep = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void on_end(int s) {
+    (void)s;
+}
+
+/* Whatever this CPU has asked. False: the keep has ended. */
+static bool answer(unsigned n) {
+    const struct kvm_run *run = vm.cpus[n].run;
+    struct shim_call *c = &vm_shared(&vm)->cpus[n].call, q;
+    scribbling = false;
+    memcpy(&q, c, sizeof q); /* another CPU's answer may have begun a scribble */
+    if (q.args[2] > SHIM_TRANSFER_SIZE) q.args[2] = SHIM_TRANSFER_SIZE;
+    if (q.op == SHIM_CRASH) {
+        const struct shim_crash *crash = (const struct shim_crash *)(const void *)vm_transfer(&vm);
+        if (strstr(crash->reason, "exception")) fail(crash->reason, run);
+        if (crash->signal) fail(crash->reason, run);
+        refusals++;
+        return false;
+    }
+    if (q.op == SHIM_EXIT) fail("the program got an illegal result", run);
+    keep.booted = keep.booted || (q.op != SHIM_READ && q.op != SHIM_LOG);
+    c->result = keep.booted ? lie(&q, &keep.lied_memory) : honest(&q, &keep.lied_memory);
+    lies++;
+    scribbling = keep.booted && next() % 4 == 0;
+    return true;
+}
+
+static void run_cpu(unsigned n, uint64_t most) {
+    const struct kvm_run *run = vm.cpus[n].run;
+    bool goes_on = true;
+    while (goes_on && !keep.ends && lies < most) {
+        alarm(HANG_S); /* ends the test by its signal */
+        if (ioctl(vm.cpus[n].fd, KVM_RUN, 0) != 0) {
+            if (errno == EINTR) continue;
+            fail(strerror(errno), run);
+        }
+        if (run->exit_reason == KVM_EXIT_MMIO && keep.lied_memory) break; /* it used memory that we said was there */
+        if (run->exit_reason != KVM_EXIT_IO) fail("the virtual CPU stopped", run);
+        if (run->io.port == SHIM_PORT_BELL) continue;
+        pthread_mutex_lock(&keep.lock);
+        goes_on = keep.ends || answer(n);
+        pthread_mutex_unlock(&keep.lock);
+    }
+    keep.ends = true;
+}
+
+static void *other_cpu(void *arg) {
+    unsigned n = (unsigned)(uintptr_t)arg;
+    const char *what = vm_start_cpu(&vm, n, (const struct shim_header *)(const void *)shim, keep.mode, keep.cr3[n]);
+    if (what) exit(printf("cannot %s\n", what));
+    run_cpu(n, UINT64_MAX);
+    return NULL;
+}
+
+static int64_t start_cpu(uint64_t n, uint64_t cr3) {
+    if (n == 0 || n >= SHIM_CPUS || keep.cr3[n] || cr3 == 0) return -EINVAL; /* scribbled over */
+    keep.cr3[n] = cr3;
+    return pthread_create(&keep.threads[n], NULL, other_cpu, (void *)(uintptr_t)n) == 0 ? 0 : -EAGAIN;
+}
+
+/* With the others' ends: they may be in the machine, or about to enter it. */
+static void end_others(void) {
+    for (unsigned i = 1; i < SHIM_CPUS; i++) {
+        while (keep.cr3[i] && pthread_tryjoin_np(keep.threads[i], NULL) != 0) {
+            pthread_kill(keep.threads[i], SIGUSR1);
+            usleep(1000);
+        }
+        keep.cr3[i] = 0;
+    }
+}
+
+static void keep_run(uint64_t most) {
+    keep.lied_memory = keep.booted = keep.ends = false;
     const char *what = vm_create(&vm, 0);
     if (what) {
         printf("cannot %s: %s\n", what, strerror(errno));
         exit(1);
     }
-    unsigned mode = access("/sys/module/kvm_pvm", F_OK) == 0 ? SHIM_MODE_PARA : SHIM_MODE_RING0;
-    kvm_image_build(vm_memory(&vm), shim, &digests, mode, 0);
+    keep.mode = access("/sys/module/kvm_pvm", F_OK) == 0 ? SHIM_MODE_PARA : SHIM_MODE_RING0;
+    kvm_image_build(vm_memory(&vm), shim, &digests, keep.mode, 0);
     struct shim_boot *b = &vm_shared(&vm)->boot;
     *b = (struct shim_boot){.version = SHIM_VERSION,
                             .flags = next() % 2,
                             .memory = vm.memory,
                             .memory_limit = 512u << 20,
                             .tsc_khz = vm.tsc_khz,
-                            .cpus = 1,
                             .realtime_ns = next() >> 2,
-                            .monotonic_ns = next() >> 20};
+                            .monotonic_ns = next() >> 20,
+                            .cpus = keep.cpus};
     if (next() % 8 == 0) ((uint8_t *)b)[next() % (next() % 2 ? sizeof *b : 32)] ^= (uint8_t)(1 << next() % 8);
-    what = vm_start(&vm, (const struct shim_header *)(const void *)shim, mode);
+    what = vm_start(&vm, (const struct shim_header *)(const void *)shim, keep.mode);
     if (what) exit(printf("cannot %s\n", what));
     starts++;
-    while (lies < most) {
-        alarm(HANG_S); /* ends the test by its signal */
-        if (ioctl(vm.cpus[0].fd, KVM_RUN, 0) != 0) fail(strerror(errno), vm.cpus[0].run);
-        if (vm.cpus[0].run->exit_reason == KVM_EXIT_MMIO && lied_memory) break; /* it used memory that we said was there */
-        if (vm.cpus[0].run->exit_reason != KVM_EXIT_IO) fail("the virtual CPU stopped", vm.cpus[0].run);
-        if (vm.cpus[0].run->io.port == SHIM_PORT_BELL) continue;
-        scribbling = false;
-        struct shim_call q;
-        memcpy(&q, &vm_shared(&vm)->cpus[0].call, sizeof q);
-        if (q.op == SHIM_CRASH) {
-            const struct shim_crash *c = (const struct shim_crash *)(const void *)vm_transfer(&vm);
-            if (strstr(c->reason, "exception")) fail(c->reason, vm.cpus[0].run);
-            if (c->signal) fail(c->reason, vm.cpus[0].run);
-            refusals++;
-            break;
-        }
-        if (q.op == SHIM_EXIT) fail("the program got an illegal result", vm.cpus[0].run);
-        booted = booted || (q.op != SHIM_READ && q.op != SHIM_LOG);
-        vm_shared(&vm)->cpus[0].call.result = booted ? lie(&q, &lied_memory) : honest(&q, &lied_memory);
-        lies++;
-        scribbling = booted && next() % 4 == 0;
-    }
+    run_cpu(0, most);
+    end_others();
     scribbling = false;
     pthread_mutex_lock(&memory);
     vm_destroy(&vm);
@@ -177,8 +244,12 @@ int main(int argc, char **argv) {
     if (kvm_shim_check(shim, shim_size) || !kvm_digests(program, program_size, &digests)) return 1;
     digests.flags = SHIM_MAY_DEBUG;
     pthread_create(&thread, NULL, scribble, NULL);
+    const char *cpus = getenv("DONJON_CPUS");
+    keep.cpus = cpus ? (unsigned)atoi(cpus) : 1;
+    struct sigaction a = {.sa_handler = on_end};
+    sigaction(SIGUSR1, &a, NULL);
     while (lies < most)
-        keep(most);
+        keep_run(most);
     over = true;
     pthread_join(thread, NULL);
     printf("%lu answers, %lu keeps, %lu ended with a reason\n", lies, starts, refusals);

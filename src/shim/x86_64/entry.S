@@ -203,21 +203,11 @@ exc3_stubs: /* 32 bytes each */
     mov %rax, exc_rax(%rip)
     mov %cr3, %rax
     mov %rax, %cr3
-    jmp exc3_breakpoint
     .endif
     lea exc3_frames + n * 40(%rip), %rsp
     iretq
     .set n, n + 1
 .endr
-
-/* The shim's own (whatever it is doing) goes on at once; the warden's lands like everything else. */
-exc3_breakpoint:
-    cmpq $tlb_flush_trap_end, (%rsp)
-    jne 1f
-    mov exc_rax(%rip), %rax
-    iretq
-1:  lea exc3_frames + BP_VECTOR * 40(%rip), %rsp
-    iretq
 
 .balign 16
 exc3_landings: /* 16 bytes each; at CPL 3, all registers but RSP (and RAX of two vectors) as they were */
@@ -250,10 +240,12 @@ shim_mode: .long 0
 
 /* Each CPU's own. */
 .section .bss.percpu, "aw", @nobits
-.globl exc_cr2, exc_rax, exc3_frames, tss, gdt, idt, exc_stack_top, hw_stack_top, boot_stack_top
+.globl exc_cr2, exc_rax, exc3_frames, tss, gdt, idt, exc_stack_top, breakpoint_stack_top, hw_stack_top, boot_stack_top
 .balign 4096
     .skip 8192
 exc_stack_top:
+    .skip 8192
+breakpoint_stack_top: /* mode 3: the shim's own (tlb_flush_trap) may come while it is on the one above */
     .skip 512
 hw_stack_top:
     .skip 16384

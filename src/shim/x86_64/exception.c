@@ -39,8 +39,8 @@ void exceptions_init(void) {
         uint64_t at = (uint64_t)(para ? exc3_stubs + i * STUB3 : exc0_stubs + i * STUB0);
         gates[i] = (struct gate){(uint16_t)at,         SHIM_KERNEL_CS,       0, INTERRUPT_GATE | (i == BP ? DPL3 : 0),
                                  (uint16_t)(at >> 16), (uint32_t)(at >> 32), 0};
-        uint64_t frame[5] = {(uint64_t)(exc3_landings + i * LANDING), SHIM_USER_CS, 2, (uint64_t)exc_stack_top,
-                             SHIM_USER_SS};
+        uint64_t frame[5] = {(uint64_t)(exc3_landings + i * LANDING), SHIM_USER_CS, 2,
+                             (uint64_t)(i == BP ? breakpoint_stack_top : exc_stack_top), SHIM_USER_SS};
         memcpy(exc3_frames[i], frame, sizeof frame);
     }
     /* Flat; the limit and base of long mode's segments do not matter. No 32-bit code for SYSRET. */
@@ -113,6 +113,7 @@ void exception_c(struct shim_regs *r) {
     if (shim_mode == SHIM_MODE_PARA && (r->vector == PF || r->vector == BP)) {
         if (r->vector == PF) exc_cr2 = r->rax;
         r->rax = exc_rax;
+        if (r->rip == (uint64_t)tlb_flush_trap_end && r->vector == BP) return;
     }
     if (is_syscall(r)) {
         r->rip = r->rcx;

@@ -36,7 +36,7 @@ enum {
 /* ---- entry.S ---- */
 extern uint32_t shim_mode;
 extern uint64_t exc_cr2, exc_rax;
-extern char shim_start[], shim_end[], exc_stack_top[], hw_stack_top[];
+extern char shim_start[], shim_end[], exc_stack_top[], breakpoint_stack_top[], hw_stack_top[];
 uint64_t user_run(const struct shim_regs *);
 _Noreturn void user_return(uint64_t value);
 extern char tlb_flush_trap_end[];

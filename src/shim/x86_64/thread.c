@@ -180,6 +180,7 @@ void threads_cpu(void) {
     give_way = false;
     slice_end = armed = NEVER;
     shim_lock();
+    if (cpu >= cpus_up) crash(NULL, 0, "the host started a virtual CPU and said that it did not");
     clock_waits(false); /* as it has, from the start on */
     next_thread(&r);
     shim_unlock(true);
