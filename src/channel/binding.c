@@ -67,29 +67,41 @@ static bool step(struct channel_workload *w, bool ok, int next) {
     return ok;
 }
 
-static bool add_hash(struct channel_workload *w, struct channel_bytes content) {
-    uint8_t digest[CHANNEL_DIGEST];
+static bool hash(struct channel_bytes content, uint8_t digest[CHANNEL_DIGEST]) {
     static const uint8_t nothing[1];
-    const uint8_t *data = content.size ? content.data : nothing;
-    return EVP_Digest(data, content.size, digest, NULL, EVP_sha256(), NULL) == 1 &&
-           add(w->hash, (struct channel_bytes){digest, sizeof digest});
+    return EVP_Digest(content.size ? content.data : nothing, content.size, digest, NULL, EVP_sha256(), NULL) == 1;
+}
+
+static bool add_digest(struct channel_workload *w, const uint8_t digest[CHANNEL_DIGEST]) {
+    return add(w->hash, (struct channel_bytes){digest, CHANNEL_DIGEST});
 }
 
 bool channel_workload_config(struct channel_workload *w, struct channel_bytes wire) {
     return step(w, w->at == BEGUN && add(w->hash, wire), CONFIG);
 }
 
-bool channel_workload_module(struct channel_workload *w, struct channel_bytes module) {
-    return step(w, w->at == CONFIG && add_hash(w, module), FILES);
+bool channel_workload_module_digest(struct channel_workload *w, const uint8_t digest[CHANNEL_DIGEST]) {
+    return step(w, w->at == CONFIG && add_digest(w, digest), FILES);
 }
 
-bool channel_workload_file(struct channel_workload *w, struct channel_bytes path, struct channel_bytes content) {
+bool channel_workload_module(struct channel_workload *w, struct channel_bytes module) {
+    uint8_t digest[CHANNEL_DIGEST];
+    return hash(module, digest) ? channel_workload_module_digest(w, digest) : step(w, false, SPOILT);
+}
+
+bool channel_workload_file_digest(struct channel_workload *w, struct channel_bytes path,
+                                  const uint8_t digest[CHANNEL_DIGEST]) {
     struct channel_bytes last = {w->last, w->last_size};
     bool ok = w->at == FILES && channel_path_ok(path.data, path.size) && channel_path_compare(last, path) < 0;
-    if (!step(w, ok && add(w->hash, path) && add_hash(w, content), FILES)) return false;
+    if (!step(w, ok && add(w->hash, path) && add_digest(w, digest), FILES)) return false;
     memcpy(w->last, path.data, path.size);
     w->last_size = path.size;
     return true;
+}
+
+bool channel_workload_file(struct channel_workload *w, struct channel_bytes path, struct channel_bytes content) {
+    uint8_t digest[CHANNEL_DIGEST];
+    return hash(content, digest) ? channel_workload_file_digest(w, path, digest) : step(w, false, SPOILT);
 }
 
 bool channel_workload_digest(struct channel_workload *w, uint8_t out[CHANNEL_DIGEST]) {

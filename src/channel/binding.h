@@ -32,6 +32,10 @@ void channel_workload_free(struct channel_workload *w);
 bool channel_workload_config(struct channel_workload *w, struct channel_bytes wire);
 bool channel_workload_module(struct channel_workload *w, struct channel_bytes module);
 bool channel_workload_file(struct channel_workload *w, struct channel_bytes path, struct channel_bytes content);
+/* The same of those whose SHA-256 is known, and no more of them. */
+bool channel_workload_module_digest(struct channel_workload *w, const uint8_t digest[CHANNEL_DIGEST]);
+bool channel_workload_file_digest(struct channel_workload *w, struct channel_bytes path,
+                                  const uint8_t digest[CHANNEL_DIGEST]);
 bool channel_workload_digest(struct channel_workload *w, uint8_t out[CHANNEL_DIGEST]); /* may be called once */
 
 /* The order of paths: as memcmp has it, the shorter first. */

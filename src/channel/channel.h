@@ -12,12 +12,16 @@
  *     OPEN {u8 purpose, u8 flags, owner[32]}             OPENED {u8 state}, or ERROR and the end
  *     CONFIG {u64 size} DATA...  MODULE {u64 size} DATA...
  *     (FILE {lp path, u64 size} DATA...)...  (SECRET {lp name, lp value})...
+ *         of an encrypted package: KEY {key[32]} before SEALED_MODULE {u64 size} DATA..., and SEALED_FILE
+ *         {lp path, lp title, u64 size} DATA... among the files
  *     START {u8 flags, digest[32]}                       ACCEPTED {digest[32]}, or ERROR and the end
  *     STDIN {bytes}, STDIN_END, DETACH, STOP, PING       STDOUT {bytes}, STDERR {bytes}, LOST {u64 bytes},
  *                                                        EXIT {u8 kind, u32 status, lp text}, PING
  */
 #ifndef DONJON_CHANNEL_H
 #define DONJON_CHANNEL_H
+
+#include "sealed.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,6 +63,9 @@ enum channel_type {
     CHANNEL_STDIN_END,
     CHANNEL_DETACH,
     CHANNEL_STOP,
+    CHANNEL_KEY,           /* of the package whose sealed layers follow */
+    CHANNEL_SEALED_MODULE, /* as MODULE and FILE, but what follows is a package's layer as it is */
+    CHANNEL_SEALED_FILE,   /* `title`: what the layer was sealed under, its path in the package */
     /* keep -> tenant */
     CHANNEL_EVIDENCE = 65,
     CHANNEL_OPENED,
@@ -110,9 +117,9 @@ struct channel_message {
     uint8_t purpose, flags, state, kind;
     uint32_t status;
     uint64_t size;
-    uint8_t fixed[32];           /* nonce, owner or digest */
+    uint8_t fixed[32];           /* nonce, owner, key or digest */
     struct channel_bytes first;  /* evidence, path, name, text, data */
-    struct channel_bytes second; /* endorsements, value */
+    struct channel_bytes second; /* endorsements, value, title */
 };
 
 /* NULL: the payload is a message of this type that `from` may send, and `out` is filled; else what is wrong with it (a

@@ -203,9 +203,14 @@ bool channel_files_sort(struct channel_file *files, size_t n) {
 
 bool channel_delivery_digest(const struct channel_delivery *d, uint8_t out[CHANNEL_DIGEST]) {
     struct channel_workload *w = channel_workload_new();
-    bool ok = w && channel_workload_config(w, d->config) && channel_workload_module(w, d->module);
-    for (size_t i = 0; ok && i < d->n_files; i++)
-        ok = channel_workload_file(w, d->files[i].path, d->files[i].content);
+    bool ok =
+        w && channel_workload_config(w, d->config) &&
+        (d->sealed ? channel_workload_module_digest(w, d->sealed->digest) : channel_workload_module(w, d->module));
+    for (size_t i = 0; ok && i < d->n_files; i++) {
+        const struct channel_file *f = &d->files[i];
+        ok = f->sealed ? channel_workload_file_digest(w, f->path, f->sealed->digest)
+                       : channel_workload_file(w, f->path, f->content);
+    }
     ok = ok && channel_workload_digest(w, out);
     channel_workload_free(w);
     return ok;
@@ -231,6 +236,23 @@ static bool say_part(struct channel_client *c, enum channel_type type, struct ch
     return say(c, &(struct channel_message){.type = type, .size = b.size}) && say_bytes(c, CHANNEL_DATA, b, count);
 }
 
+static bool say_key(struct channel_client *c, const uint8_t key[SEALED_KEY]) {
+    struct channel_message m = {.type = CHANNEL_KEY};
+    memcpy(m.fixed, key, sizeof m.fixed);
+    bool ok = say(c, &m);
+    OPENSSL_cleanse(&m, sizeof m);
+    return ok;
+}
+
+static bool say_file(struct channel_client *c, const struct channel_file *f, struct count *count) {
+    struct channel_message m = {.type = CHANNEL_FILE, .first = f->path, .size = f->content.size};
+    if (f->sealed) {
+        m.type = CHANNEL_SEALED_FILE;
+        m.second = f->sealed->title;
+    }
+    return say(c, &m) && say_bytes(c, CHANNEL_DATA, f->content, count);
+}
+
 bool channel_client_deliver(struct channel_client *c, const struct channel_delivery *d) {
     struct count count = {.d = d, .all = d->config.size + d->module.size};
     for (size_t i = 0; i < d->n_files; i++)
@@ -240,13 +262,11 @@ bool channel_client_deliver(struct channel_client *c, const struct channel_deliv
         return channel_client_failed(c, "the files are not in order, or have paths that no file may have");
     if (c->n_workloads && !channel_client_allowed(c, c->delivered))
         return channel_client_failed(c, "the policy names other workloads than this");
-    if (!say_part(c, CHANNEL_CONFIG, d->config, &count) || !say_part(c, CHANNEL_MODULE, d->module, &count))
+    if (!say_part(c, CHANNEL_CONFIG, d->config, &count) || (d->key && !say_key(c, d->key)) ||
+        !say_part(c, d->sealed ? CHANNEL_SEALED_MODULE : CHANNEL_MODULE, d->module, &count))
         return false;
-    for (size_t i = 0; i < d->n_files; i++) {
-        const struct channel_file *f = &d->files[i];
-        struct channel_message m = {.type = CHANNEL_FILE, .first = f->path, .size = f->content.size};
-        if (!say(c, &m) || !say_bytes(c, CHANNEL_DATA, f->content, &count)) return false;
-    }
+    for (size_t i = 0; i < d->n_files; i++)
+        if (!say_file(c, &d->files[i], &count)) return false;
     for (size_t i = 0; i < d->n_secrets; i++) {
         const struct channel_secret *s = &d->secrets[i];
         struct channel_message m = {

@@ -56,9 +56,17 @@ void channel_client_accept(struct channel_client *c);
 bool channel_client_open(struct channel_client *c, enum channel_purpose purpose, uint8_t flags,
                          const uint8_t owner[CHANNEL_OWNER]);
 
-/* A workload, in memory. Files must be in the order of channel_path_compare, none twice (channel_files_sort). */
+/* A workload, in memory. Files must be in the order of channel_path_compare, none twice (channel_files_sort).
+ *
+ * Content may be a layer of an encrypted package as it is (sealed.h): the keep opens it with `key`, which is
+ * sent to it alone. What it will then hold is known by its SHA-256. */
+struct channel_sealed {
+    struct channel_bytes title;     /* under which it was sealed; of the module: none */
+    uint8_t digest[CHANNEL_DIGEST]; /* SHA-256 of the content */
+};
 struct channel_file {
     struct channel_bytes path, content;
+    const struct channel_sealed *sealed; /* NULL: plain */
 };
 struct channel_secret {
     const char *name;
@@ -66,6 +74,8 @@ struct channel_secret {
 };
 struct channel_delivery {
     struct channel_bytes config, module; /* wire form; wasm */
+    const struct channel_sealed *sealed; /* of the module; NULL: plain */
+    const uint8_t *key;                  /* SEALED_KEY bytes; NULL: nothing is sealed */
     const struct channel_file *files;
     size_t n_files;
     const struct channel_secret *secrets;

@@ -6,7 +6,8 @@
 /* X(type, who sends it, fields), one letter each:
  *   v version   n nonce   o owner   d digest   p purpose   f flags of OPEN   F flags of START   s state   k kind of
  * exit u status    z size of a config   m size of a module   y size of a file   b count of bytes P lp path   N lp name
- * V lp value   T lp text   E lp evidence   C lp endorsements   D the rest, not empty */
+ * V lp value   T lp text   E lp evidence   C lp endorsements   D the rest, not empty   K key   M size of a sealed
+ * module Y size of a sealed file   W lp title */
 #define MESSAGES(X)                                                                                                    \
     X(HELLO, 't', "vn")                                                                                                \
     X(OPEN, 't', "pfo")                                                                                                \
@@ -20,6 +21,9 @@
     X(STDIN_END, 't', "")                                                                                              \
     X(DETACH, 't', "")                                                                                                 \
     X(STOP, 't', "")                                                                                                   \
+    X(KEY, 't', "K")                                                                                                   \
+    X(SEALED_MODULE, 't', "M")                                                                                         \
+    X(SEALED_FILE, 't', "PWY")                                                                                         \
     X(EVIDENCE, 'k', "ECds")                                                                                           \
     X(OPENED, 'k', "s")                                                                                                \
     X(ACCEPTED, 'k', "d")                                                                                              \
@@ -62,6 +66,11 @@ bool channel_path_ok(const uint8_t *path, size_t size) {
     return true;
 }
 
+/* A sealed layer has its nonce and tag besides; an empty module is none. */
+static bool sealed_size_ok(uint64_t size, uint64_t least) {
+    return size >= SEALED_MORE + least && size <= SEALED_MORE + SEALED_CONTENT_MAX;
+}
+
 bool channel_name_ok(const uint8_t *name, size_t size) {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
     if (size == 0 || size > CHANNEL_NAME_MAX) return false;
@@ -81,6 +90,12 @@ static const char *field_wrong(char field, const struct channel_message *m) {
     case 'z': return m->size >= 1 && m->size <= CONFIG_MOST ? NULL : "size of the configuration out of range";
     case 'm': return m->size >= 1 && m->size <= CHANNEL_MODULE_MAX ? NULL : "size of the module out of range";
     case 'y': return m->size <= CHANNEL_FILE_MAX ? NULL : "size of the file out of range";
+    case 'M': return sealed_size_ok(m->size, 1) ? NULL : "size of the sealed module out of range";
+    case 'Y': return sealed_size_ok(m->size, 0) ? NULL : "size of the sealed file out of range";
+    case 'W':
+        return m->second.size <= SEALED_TITLE_MAX && channel_path_ok(m->second.data, m->second.size)
+                   ? NULL
+                   : "not a title that a sealed file may have";
     case 'P': return channel_path_ok(m->first.data, m->first.size) ? NULL : "not a path that a file may have";
     case 'N': return channel_name_ok(m->first.data, m->first.size) ? NULL : "not a name that a secret may have";
     case 'V': return m->second.size <= CHANNEL_SECRET_MAX ? NULL : "secret too long";
@@ -132,6 +147,7 @@ static void read_field(struct cursor *c, char field, struct channel_message *m) 
     case 'v': m->version = (uint16_t)number(c, 2); break;
     case 'n':
     case 'o':
+    case 'K':
     case 'd':
         if ((p = span(c, sizeof m->fixed))) memcpy(m->fixed, p, sizeof m->fixed);
         break;
@@ -144,8 +160,11 @@ static void read_field(struct cursor *c, char field, struct channel_message *m) 
     case 'z':
     case 'm':
     case 'y':
+    case 'M':
+    case 'Y':
     case 'b': m->size = number(c, 8); break;
     case 'V':
+    case 'W':
     case 'C': m->second = prefixed(c); break;
     case 'D':
         m->first.size = c->left;
@@ -218,6 +237,7 @@ static void write_field(struct pen *w, char field, const struct channel_message 
     case 'v': put_number(w, m->version, 2); break;
     case 'n':
     case 'o':
+    case 'K':
     case 'd': put(w, m->fixed, sizeof m->fixed); break;
     case 'p': put_number(w, m->purpose, 1); break;
     case 'f':
@@ -228,8 +248,11 @@ static void write_field(struct pen *w, char field, const struct channel_message 
     case 'z':
     case 'm':
     case 'y':
+    case 'M':
+    case 'Y':
     case 'b': put_number(w, m->size, 8); break;
     case 'V':
+    case 'W':
     case 'C': put_prefixed(w, m->second); break;
     case 'D': put(w, m->first.data, m->first.size); break;
     default: put_prefixed(w, m->first); break; /* P N T E */

@@ -128,5 +128,9 @@ const char *cli_directory_of(const char *path, char dir[4096 + 1 /* CONFIG_PATH_
  * place. With `strict`, things this release cannot run are errors. Relative mounts are taken from the file's directory.
  */
 bool cli_load_config(const struct cli_verb *verb, const char *path, bool strict, struct config *c);
+/* The same of a text (`name`: what messages call it) whose files are elsewhere; strict. Mounts stay as they are. */
+struct config_source;
+bool cli_take_config(const struct cli_verb *verb, const char *name, const char *text, size_t size,
+                     const struct config_source *source, struct config *c);
 
 #endif

@@ -47,27 +47,36 @@ static void show(const struct cli_verb *verb, const char *path, const struct con
         cli_error(verb, "%s: %s", where, r->message);
 }
 
+static bool show_all(const struct cli_verb *verb, const char *path, bool strict, bool ok,
+                     const struct config_reports *reports) {
+    for (uint32_t i = 0; i < reports->n; i++)
+        show(verb, path, &reports->report[i]);
+    unsigned all = reports->n_errors + reports->n_unsupported + reports->n_warnings;
+    if (all > reports->n) cli_error(verb, "%s: and %u more", path, all - reports->n);
+    return ok && !(strict && reports->n_unsupported);
+}
+
 bool cli_load_config(const struct cli_verb *verb, const char *path, bool strict, struct config *c) {
-    char *text;
+    char *text, dir[CONFIG_PATH_MAX + 1];
     size_t size;
     if (!cli_read_file(path, CONFIG_TOML_BYTES_MAX, &text, &size)) {
         cli_error(verb, "cannot read the configuration %s: %s", path, strerror(errno));
         return false;
     }
     struct config_reports *reports = malloc(sizeof *reports);
-    if (!reports) {
-        cli_error(verb, "out of memory");
-        free(text);
-        return false;
-    }
-    char dir[CONFIG_PATH_MAX + 1];
-    bool ok = config_parse_toml_in(c, text, size, cli_directory_of(path, dir), reports);
-    for (uint32_t i = 0; i < reports->n; i++)
-        show(verb, path, &reports->report[i]);
-    unsigned all = reports->n_errors + reports->n_unsupported + reports->n_warnings;
-    if (all > reports->n) cli_error(verb, "%s: and %u more", path, all - reports->n);
-    if (strict && reports->n_unsupported) ok = false;
-    free(reports);
+    bool ok = reports && config_parse_toml_in(c, text, size, cli_directory_of(path, dir), reports);
     free(text);
+    if (!reports) return cli_error(verb, "out of memory"), false;
+    ok = show_all(verb, path, strict, ok, reports);
+    free(reports);
     return ok && anchor_mounts(verb, path, c);
+}
+
+bool cli_take_config(const struct cli_verb *verb, const char *name, const char *text, size_t size,
+                     const struct config_source *source, struct config *c) {
+    struct config_reports *reports = malloc(sizeof *reports);
+    if (!reports) return cli_error(verb, "out of memory"), false;
+    bool ok = show_all(verb, name, true, config_parse_toml_from(c, text, size, source, reports), reports);
+    free(reports);
+    return ok;
 }

@@ -43,6 +43,9 @@ struct run {
     unsigned gdb_port;
     bool json, debug, profile, no_cache;
     bool deployed; /* it will not run on this machine */
+    /* APP is no path: its configuration (text, or NULL) and the files that names are there instead. */
+    const struct config_source *source;
+    const char *config_text;
     struct config c;
     uint64_t started_ns, read_ns; /* when it began; how long reading the module took */
 };

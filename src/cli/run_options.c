@@ -195,6 +195,7 @@ static char *join(const char *dir, const char *name) {
 
 /* A directory stands for main.wasm and Donjon.toml (or Enarx.toml) in it. */
 static int find_module(struct run *r) {
+    if (r->source) return (r->module = strdup("main.wasm")) ? 0 : cli_error(r->verb, "out of memory");
     static const char *const configs[] = {"Donjon.toml", "Enarx.toml"};
     struct stat st;
     bool dir = strcmp(r->app, "-") != 0 && !stat(r->app, &st) && S_ISDIR(st.st_mode);
@@ -235,6 +236,9 @@ int run_build_config(struct run *r, struct cli_args *a) {
     int code = find_module(r);
     if (code) return code;
     if (r->config && !cli_load_config(r->verb, r->config, true, &r->c)) return CLI_FAILED;
+    if (!r->config && r->source && r->config_text &&
+        !cli_take_config(r->verb, "Donjon.toml", r->config_text, strlen(r->config_text), r->source, &r->c))
+        return CLI_FAILED;
     for (int id; (id = cli_next(a, &value)) > CLI_OPERAND;)
         if ((code = apply_option(r, a, id, value))) return code;
     if ((code = set_program(r))) return code;

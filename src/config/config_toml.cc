@@ -54,7 +54,8 @@ string joined(const words &list, const char *last = " or ") {
 struct reader {
     struct config *c;
     struct config_reports *reports;
-    const char *dir; // where names of files begin; NULL: there are none
+    const char *dir;             // where names of files begin; NULL: there are none
+    const config_source *source; // where they are instead; or NULL
 
     void report(config_severity severity, const toml::source_region &at, const string &message) {
         auto *r = reports;
@@ -175,13 +176,23 @@ struct reader {
             f.port = (uint16_t)i->get();
     }
 
+    bool read_source(const toml::node &n, const string &path, const string &name, size_t most, string *out) {
+        size_t size = 0;
+        const char *why = "";
+        const char *bytes = source->read(source->ctx, name.c_str(), &size, &why);
+        if (bytes && size <= most) return out->assign(bytes, size), true;
+        if (bytes) why = "it is too large";
+        return error(n, path + ": cannot read " + printable(name, 200) + ": " + why), false;
+    }
+
     // A file that the configuration names becomes part of it.
     bool read_named(const toml::node &n, const string &path, size_t most, string *out) {
         auto name = text(n, path);
         if (!name) return false;
-        if (!dir) return error(n, path + ": no file can be read here"), false;
+        if (!dir && !source) return error(n, path + ": no file can be read here"), false;
         if (name->empty() || memchr(name->data(), 0, name->size()))
             return error(n, path + ": expected the name of a file, found " + found(n)), false;
+        if (source) return read_source(n, path, *name, most, out);
         string full = (*name)[0] == '/' ? *name : string(dir) + "/" + *name;
         FILE *file = fopen(full.c_str(), "rbe");
         int reason = errno;
@@ -603,8 +614,9 @@ toml::source_region place(string_view text, size_t offset) {
     return where;
 }
 
-bool parse(struct config *c, string_view text, const char *dir, struct config_reports *reports) {
-    reader r{c, reports, dir};
+bool parse(struct config *c, string_view text, const char *dir, const config_source *source,
+           struct config_reports *reports) {
+    reader r{c, reports, dir, source};
     if (text.size() > CONFIG_TOML_BYTES_MAX) {
         r.error(toml::source_region{}, "expected at most " + std::to_string(CONFIG_TOML_BYTES_MAX >> 20) +
                                            " MiB of TOML, found " + std::to_string(text.size()) + " bytes");
@@ -639,20 +651,30 @@ bool give_up(struct config_reports *reports, const char *why) {
     return false;
 }
 
-} // namespace
-
-bool config_parse_toml(struct config *c, const char *text, size_t len, struct config_reports *reports) {
-    return config_parse_toml_in(c, text, len, nullptr, reports);
-}
-
-bool config_parse_toml_in(struct config *c, const char *text, size_t len, const char *dir,
-                          struct config_reports *reports) {
+bool read_all(struct config *c, string_view text, const char *dir, const config_source *source,
+              struct config_reports *reports) {
     *reports = config_reports{};
     try {
-        return parse(c, string_view(text, len), dir, reports);
+        return parse(c, text, dir, source, reports);
     } catch (const toml_assertion &) {
         return give_up(reports, "not understood by the TOML parser");
     } catch (...) { // std::bad_alloc, and nothing else as far as toml++ says
         return give_up(reports, "out of memory");
     }
+}
+
+} // namespace
+
+bool config_parse_toml(struct config *c, const char *text, size_t len, struct config_reports *reports) {
+    return read_all(c, {text, len}, nullptr, nullptr, reports);
+}
+
+bool config_parse_toml_in(struct config *c, const char *text, size_t len, const char *dir,
+                          struct config_reports *reports) {
+    return read_all(c, {text, len}, dir, nullptr, reports);
+}
+
+bool config_parse_toml_from(struct config *c, const char *text, size_t len, const struct config_source *source,
+                            struct config_reports *reports) {
+    return read_all(c, {text, len}, nullptr, source, reports);
 }

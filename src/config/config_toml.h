@@ -43,6 +43,15 @@ bool config_parse_toml(struct config *c, const char *text, size_t len, struct co
 bool config_parse_toml_in(struct config *c, const char *text, size_t len, const char *dir,
                           struct config_reports *reports);
 
+/* The same, where the files it names are not in a directory: `read` gives a file's bytes, which stay valid until the
+ * parse has returned, or NULL and in *why what hinders (static). */
+struct config_source {
+    const char *(*read)(void *ctx, const char *name, size_t *size, const char **why);
+    void *ctx;
+};
+bool config_parse_toml_from(struct config *c, const char *text, size_t len, const struct config_source *source,
+                            struct config_reports *reports);
+
 #ifdef __cplusplus
 }
 #endif

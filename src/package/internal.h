@@ -3,6 +3,7 @@
 #define DONJON_PACKAGE_INTERNAL_H
 
 #include "package.h"
+#include "channel/sealed.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,12 +15,11 @@ extern "C" {
 #define MEDIA_CONFIG    "application/vnd.wasm.config.v0+json" /* CNCF Wasm OCI artifact layout */
 #define MEDIA_WASM      "application/wasm"
 #define MEDIA_FILE      "application/vnd.donjon.file.v1"
-#define MEDIA_WASM_GCM  "application/vnd.donjon.wasm.v1+aes256gcm"
-#define MEDIA_FILE_GCM  "application/vnd.donjon.file.v1+aes256gcm"
 #define MEDIA_SIGNATURE "application/vnd.dev.cosign.simplesigning.v1+json"
 #define MEDIA_IMAGE     "application/vnd.oci.image.config.v1+json"
 #define NOTE_CONFIG     "org.donjon.config.toml"
 #define NOTE_KEY_ID     "org.donjon.key-id"
+#define NOTE_DIGEST     "org.donjon.sealed-digest" /* of an encrypted layer: seal_digest() */
 #define NOTE_TITLE      "org.opencontainers.image.title"
 #define NOTE_REF        "org.opencontainers.image.ref.name"
 #define NOTE_SIGNATURE  "dev.cosignproject.cosign/signature"
@@ -79,7 +79,7 @@ const char *reference_target(const struct package_reference *);
 struct layer {
     char media[128], digest[PACKAGE_DIGEST];
     uint64_t size;
-    char *title, *key_id, *signature; /* annotations, or null */
+    char *title, *key_id, *sealed_digest, *signature; /* annotations, or null */
 };
 struct manifest {
     char media[128]; /* of the config */
@@ -92,7 +92,7 @@ struct manifest {
 bool manifest_read(struct manifest *, const void *, size_t, char *error);
 void manifest_free(struct manifest *);
 bool manifest_add(struct manifest *, const char *media, const void *data, size_t size, const char *title,
-                  const char *key_id);
+                  const char *key_id, const char *sealed_digest);
 /* JSON in one form: same content, same bytes. free(). */
 char *manifest_write(const struct manifest *);
 /* The CNCF config for these layers. free(). */
@@ -111,9 +111,15 @@ bool signature_payload_names(const void *, size_t, const char *digest);
 
 /* ---- Encryption (seal.c) ---- */
 
-/* 12 bytes of nonce, ciphertext, 16 bytes of tag; AES-256-GCM, bound to the media type and name. */
+/* A layer as sealed.h has it; `media` is one of its types. */
 bool seal(const uint8_t key[PACKAGE_KEY], const char *media, const char *title, const void *, size_t, struct blob *);
 bool unseal(const uint8_t key[PACKAGE_KEY], const char *media, const char *title, const struct blob *, struct blob *);
+/* The SHA-256 of a layer's content, sealed too: whoever has the key can know what will be in the keep without opening
+ * the layer, and nobody else can compare it with what he guesses. Hexadecimal. */
+enum { SEALED_NOTE = 2 * (SEALED_MORE + 32) + 1 };
+bool seal_digest(const uint8_t key[PACKAGE_KEY], const char *title, const void *content, size_t size,
+                 char note[SEALED_NOTE]);
+bool unseal_digest(const uint8_t key[PACKAGE_KEY], const char *title, const char *note, uint8_t digest[32]);
 void seal_key_id(const uint8_t key[PACKAGE_KEY], char id[17]);
 
 /* ---- Configurations (names.cc) ---- */

@@ -34,6 +34,7 @@ static bool read_layer(const json_t *o, struct layer *l) {
         return false;
     l->size = (uint64_t)json_integer_value(size);
     return read_note(o, NOTE_TITLE, 1023, &l->title) && read_note(o, NOTE_KEY_ID, 64, &l->key_id) &&
+           read_note(o, NOTE_DIGEST, SEALED_NOTE, &l->sealed_digest) &&
            read_note(o, NOTE_SIGNATURE, 4096, &l->signature);
 }
 
@@ -90,6 +91,7 @@ void manifest_free(struct manifest *m) {
         struct layer *l = i ? &m->layers[i - 1] : &m->config;
         free(l->title);
         free(l->key_id);
+        free(l->sealed_digest);
         free(l->signature);
     }
     free(m->layers);
@@ -102,14 +104,15 @@ bool manifest_is_package(const struct manifest *m, char *error) {
         return package_fail(error, "not a WebAssembly package: its config is %.100s, expected %s", m->media,
                             MEDIA_CONFIG);
     const char *first = m->layer_count ? m->layers[0].media : "";
-    if (strcmp(first, MEDIA_WASM) && strcmp(first, MEDIA_WASM_GCM))
+    bool sealed = !strcmp(first, SEALED_MODULE);
+    if (!sealed && strcmp(first, MEDIA_WASM))
         return package_fail(error, "its first layer is \"%.100s\", expected %s", first, MEDIA_WASM);
-    bool sealed = !strcmp(first, MEDIA_WASM_GCM);
     for (size_t i = 1; i < m->layer_count; i++) {
         const struct layer *l = &m->layers[i];
-        if (strcmp(l->media, sealed ? MEDIA_FILE_GCM : MEDIA_FILE))
+        /* Which files of an encrypted package may be plain, its configuration says (package.c). */
+        if (strcmp(l->media, MEDIA_FILE) && (!sealed || strcmp(l->media, SEALED_FILE)))
             return package_fail(error, "layer %zu is %.100s, expected %s", i, l->media,
-                                sealed ? MEDIA_FILE_GCM : MEDIA_FILE);
+                                sealed ? SEALED_FILE : MEDIA_FILE);
         if (!l->title || !plain_path(l->title))
             return package_fail(error, "layer %zu: %s: expected a relative path of plain parts", i, NOTE_TITLE);
         for (size_t j = 1; j < i; j++)
@@ -121,7 +124,7 @@ bool manifest_is_package(const struct manifest *m, char *error) {
 /* ---- Writing ---- */
 
 bool manifest_add(struct manifest *m, const char *media, const void *data, size_t size, const char *title,
-                  const char *key_id) {
+                  const char *key_id, const char *sealed_digest) {
     struct layer *grown = realloc(m->layers, (m->layer_count + 1) * sizeof *grown);
     if (!grown) return false;
     m->layers = grown;
@@ -130,7 +133,7 @@ bool manifest_add(struct manifest *m, const char *media, const void *data, size_
     snprintf(l->media, sizeof l->media, "%s", media);
     m->layer_count++;
     return digest_of(data, size, l->digest) && (!title || (l->title = strdup(title))) &&
-           (!key_id || (l->key_id = strdup(key_id)));
+           (!key_id || (l->key_id = strdup(key_id))) && (!sealed_digest || (l->sealed_digest = strdup(sealed_digest)));
 }
 
 static json_t *layer_json(const struct layer *l) {
@@ -138,6 +141,7 @@ static json_t *layer_json(const struct layer *l) {
     json_t *notes = json_object();
     if (l->title) json_object_set_new(notes, NOTE_TITLE, json_string(l->title));
     if (l->key_id) json_object_set_new(notes, NOTE_KEY_ID, json_string(l->key_id));
+    if (l->sealed_digest) json_object_set_new(notes, NOTE_DIGEST, json_string(l->sealed_digest));
     if (l->signature) json_object_set_new(notes, NOTE_SIGNATURE, json_string(l->signature));
     if (json_object_size(notes))
         json_object_set_new(o, "annotations", notes);

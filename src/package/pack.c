@@ -18,6 +18,7 @@ struct packing {
     struct store *store;
     struct manifest manifest;
     char *names[PACKAGE_FILES_MAX];
+    bool plain[PACKAGE_FILES_MAX]; /* read with the configuration, and as little a secret as that: never encrypted */
     size_t name_count;
     char *error;
 };
@@ -49,11 +50,18 @@ static bool read_name(int dir, const char *name, uint64_t most, struct blob *out
 
 /* ---- Which files ---- */
 
-static bool add_name(struct packing *p, const char *name) {
-    for (size_t i = 0; i < p->name_count; i++)
-        if (!strcmp(p->names[i], name)) return true;
-    if (p->name_count == PACKAGE_FILES_MAX) return package_fail(p->error, "more than %d files", PACKAGE_FILES_MAX);
-    return (p->names[p->name_count] = strdup(name)) && ++p->name_count;
+static bool add_name(struct packing *p, const char *name, bool plain) {
+    size_t i = 0;
+    while (i < p->name_count && strcmp(p->names[i], name))
+        i++;
+    if (i == PACKAGE_FILES_MAX) return package_fail(p->error, "more than %d files", PACKAGE_FILES_MAX);
+    if (i == p->name_count) {
+        if (!(p->names[i] = strdup(name))) return package_fail(p->error, "out of memory");
+        p->plain[i] = false;
+        p->name_count++;
+    }
+    p->plain[i] |= plain;
+    return true;
 }
 
 static bool add_tree(struct packing *p, const char *name, int depth) {
@@ -75,7 +83,7 @@ static bool add_tree(struct packing *p, const char *name, int depth) {
         else if (S_ISDIR(st.st_mode))
             ok = add_tree(p, inner, depth - 1);
         else if (S_ISREG(st.st_mode))
-            ok = add_name(p, inner);
+            ok = add_name(p, inner, false);
         else
             ok = package_fail(p->error, "%.300s: packages hold files and directories only", inner);
     }
@@ -94,26 +102,27 @@ static bool take_name(void *context, const char *name, bool directory) {
             "the configuration names \"%.200s\": a package holds only what is below its directory, so copy it there",
             name);
     if (fstatat(p->app, name, &st, 0)) return package_fail(p->error, "%.300s: %s", name, strerror(errno));
-    return directory && S_ISDIR(st.st_mode) ? add_tree(p, name, DEPTH_MAX) : add_name(p, name);
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return directory && S_ISDIR(st.st_mode) ? add_tree(p, name, DEPTH_MAX) : add_name(p, name, !directory);
 }
 
 /* ---- Layers ---- */
 
+/* `sealed_media` NULL: never encrypted. */
 static bool put_layer(struct packing *p, const char *media, const char *sealed_media, struct blob *b,
                       const char *title) {
-    const uint8_t *key = p->options->key;
+    const uint8_t *key = sealed_media ? p->options->key : NULL;
     struct blob sealed = {0};
-    char id[17];
+    char id[17], digest[SEALED_NOTE];
     if (key) seal_key_id(key, id);
-    if (key && !seal(key, sealed_media, title, b->data, b->size, &sealed))
+    if (key && (!seal(key, sealed_media, title, b->data, b->size, &sealed) ||
+                !seal_digest(key, title, b->data, b->size, digest))) {
+        blob_free(&sealed);
         return package_fail(p->error, "encryption failed");
+    }
     const struct blob *out = key ? &sealed : b;
     bool ok = out->size <= PACKAGE_BLOB_MAX || package_fail(p->error, "%.300s: too large", title ? title : "main.wasm");
-    if (ok && !manifest_add(&p->manifest, key ? sealed_media : media, out->data, out->size, title, key ? id : NULL))
+    if (ok && !manifest_add(&p->manifest, key ? sealed_media : media, out->data, out->size, title, key ? id : NULL,
+                            key ? digest : NULL))
         ok = package_fail(p->error, "out of memory");
     ok = ok && p->store->ops->put_blob(p->store, p->manifest.layers[p->manifest.layer_count - 1].digest, out->data,
                                        out->size, p->error);
@@ -129,7 +138,7 @@ static bool put_module(struct packing *p, const char *app) {
     /* Version 1, layer 0: a core module. */
     if (b.size < 8 || memcmp(b.data, "\0asm\1\0\0\0", 8))
         ok = package_fail(p->error, "%.300s: expected a WebAssembly core module", p->app >= 0 ? "main.wasm" : app);
-    ok = ok && put_layer(p, MEDIA_WASM, MEDIA_WASM_GCM, &b, NULL);
+    ok = ok && put_layer(p, MEDIA_WASM, SEALED_MODULE, &b, NULL);
     blob_free(&b);
     return ok;
 }
@@ -148,12 +157,21 @@ static bool put_config(struct packing *p) {
     return ok && p->manifest.config_toml;
 }
 
+static int by_name(const void *a, const void *b, void *context) {
+    char **names = ((struct packing *)context)->names;
+    return strcmp(names[*(const size_t *)a], names[*(const size_t *)b]);
+}
+
 static bool put_files(struct packing *p) {
-    qsort(p->names, p->name_count, sizeof *p->names, by_name);
-    for (size_t i = 0; i < p->name_count; i++) {
+    size_t order[PACKAGE_FILES_MAX];
+    for (size_t i = 0; i < p->name_count; i++)
+        order[i] = i;
+    qsort_r(order, p->name_count, sizeof *order, by_name, p);
+    for (size_t k = 0; k < p->name_count; k++) {
+        size_t i = order[k];
         struct blob b;
         if (!read_name(p->app, p->names[i], PACKAGE_BLOB_MAX, &b, p->error)) return false;
-        bool ok = put_layer(p, MEDIA_FILE, MEDIA_FILE_GCM, &b, p->names[i]);
+        bool ok = put_layer(p, MEDIA_FILE, p->plain[i] ? NULL : SEALED_FILE, &b, p->names[i]);
         blob_free(&b);
         if (!ok) return false;
     }

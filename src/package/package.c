@@ -1,7 +1,6 @@
 /* Opening, unpacking, copying, signing. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,59 +14,96 @@
 /* ---- Opening ---- */
 
 /* Names in a package's configuration stay inside the package. */
+struct naming {
+    const struct manifest *manifest;
+    bool *read; /* layers that are read with the configuration, before there is a keep */
+    char *error;
+};
+
 static bool name_stays(void *context, const char *name, bool directory) {
-    char *error = context;
+    struct naming *n = context;
     const char *from = !strncmp(name, "./", 2) ? name + 2 : name;
-    if (plain_path(from) || (directory && !strcmp(name, "."))) return true;
-    return package_fail(error, "the configuration names \"%.200s\", which is outside the package", name);
+    if (!plain_path(from) && !(directory && !strcmp(name, ".")))
+        return package_fail(n->error, "the configuration names \"%.200s\", which is outside the package", name);
+    for (size_t i = 1; !directory && i < n->manifest->layer_count; i++)
+        if (!strcmp(n->manifest->layers[i].title, from)) n->read[i] = true;
+    return true;
 }
 
-static bool read_layer(struct store *s, const struct layer *l, struct blob *out, char *error) {
+/* Beside encrypted layers only what is read with the configuration may be plain: nobody can put a file of his own among
+ * those that only somebody with the key has made. */
+static bool names_fine(const struct manifest *m, char *error) {
+    bool sealed = !strcmp(m->layers[0].media, SEALED_MODULE), ok = true;
+    struct naming n = {m, calloc(m->layer_count, sizeof *n.read), error};
+    if (!n.read) return package_fail(error, "out of memory");
+    if (m->config_toml) ok = config_names(m->config_toml, strlen(m->config_toml), name_stays, &n, error);
+    for (size_t i = 1; ok && sealed && i < m->layer_count; i++)
+        if (strcmp(m->layers[i].media, SEALED_FILE) && !n.read[i])
+            ok = package_fail(error, "%.200s is not encrypted, as the rest of the package is", m->layers[i].title);
+    free(n.read);
+    return ok;
+}
+
+/* What the content of a sealed layer will be, without opening it. */
+static bool read_digest(const struct layer *l, const uint8_t *key, struct package_file *f, char *error) {
+    if (!l->sealed_digest)
+        return package_fail(error, "%s: the package does not say (%s) what its encrypted layers hold: pack it again",
+                            l->digest, NOTE_DIGEST);
+    f->sealed = true;
+    return unseal_digest(key, l->title, l->sealed_digest, f->digest) ||
+           package_fail(error, "%s: its %s is not of this key, or not this layer's", l->digest, NOTE_DIGEST);
+}
+
+static bool read_layer(struct store *s, const struct layer *l, struct package_file *f, char *error) {
     const uint8_t *key = s->options->key;
-    bool sealed = !strcmp(l->media, MEDIA_WASM_GCM) || !strcmp(l->media, MEDIA_FILE_GCM);
+    bool sealed = !strcmp(l->media, SEALED_MODULE) || !strcmp(l->media, SEALED_FILE);
     char id[17] = "";
-    struct blob inner;
+    struct blob b, inner;
     if (sealed && !key) return package_fail(error, "the package is encrypted, and no key was given");
     if (sealed) seal_key_id(key, id);
     if (sealed && l->key_id && strcmp(l->key_id, id))
         return package_fail(error, "the package is encrypted with another key: expected %.64s, found %s", l->key_id,
                             id);
-    if (!store_blob(s, l->digest, l->size, out, error)) return false;
+    if (sealed && l->size < SEALED_MORE) return package_fail(error, "%s: too short for an encrypted layer", l->digest);
+    if (!store_blob(s, l->digest, l->size, &b, error)) return false;
+    f->data = b.data;
+    f->size = b.size;
     if (!sealed) return true;
-    bool ok = unseal(key, l->media, l->title, out, &inner);
-    blob_free(out);
-    if (!ok)
-        return package_fail(
-            error, "%s: does not decrypt: the key is wrong, or the layer was made by somebody without it", l->digest);
-    *out = inner;
-    return true;
+    if (s->options->keep_sealed) return read_digest(l, key, f, error);
+    bool ok = unseal(key, l->media, l->title, &b, &inner);
+    blob_free(&b);
+    f->data = ok ? inner.data : NULL;
+    f->size = ok ? inner.size : 0;
+    return ok ||
+           package_fail(error, "%s: does not decrypt: the key is wrong, or the layer was made by somebody without it",
+                        l->digest);
 }
 
 static bool read_files(struct store *s, const struct manifest *m, struct package *p, char *error) {
     p->files = calloc(m->layer_count, sizeof *p->files);
     for (size_t i = 1; p->files && i < m->layer_count; i++) {
-        struct blob b;
-        if (!read_layer(s, &m->layers[i], &b, error)) return false;
         struct package_file *f = &p->files[p->file_count++];
-        *f = (struct package_file){strdup(m->layers[i].title), b.data, b.size};
+        f->path = strdup(m->layers[i].title);
         if (!f->path) return package_fail(error, "out of memory");
+        if (!read_layer(s, &m->layers[i], f, error)) return false;
     }
     return p->files || package_fail(error, "out of memory");
 }
 
 static bool read_package(struct store *s, const struct manifest *m, struct package *p, char *error) {
     struct blob b;
-    if (!manifest_is_package(m, error)) return false;
-    if (m->config_toml && !config_names(m->config_toml, strlen(m->config_toml), name_stays, error, error)) return false;
+    if (!manifest_is_package(m, error) || !names_fine(m, error)) return false;
     /* Nothing is taken from the config blob, but a package that lacks it is not whole. */
     if (!store_blob(s, m->config.digest, m->config.size, &b, error)) return false;
     blob_free(&b);
     store_say(s, "reading %zu layers", m->layer_count);
-    p->encrypted = !strcmp(m->layers[0].media, MEDIA_WASM_GCM);
-    if (!read_layer(s, &m->layers[0], &b, error)) return false;
-    p->module = b.data;
-    p->module_size = b.size;
-    if (b.size < 8 || memcmp(b.data, "\0asm", 4))
+    p->encrypted = !strcmp(m->layers[0].media, SEALED_MODULE);
+    if (!p->encrypted && s->options->key)
+        return package_fail(error, "the package is not encrypted, though a key is given for it: it is another one");
+    p->module.path = strdup("main.wasm");
+    if (!p->module.path) return package_fail(error, "out of memory");
+    if (!read_layer(s, &m->layers[0], &p->module, error)) return false;
+    if (!p->module.sealed && (p->module.size < 8 || memcmp(p->module.data, "\0asm", 4)))
         return package_fail(error, "its first layer is no WebAssembly module");
     if (m->config_toml && !(p->config = strdup(m->config_toml))) return package_fail(error, "out of memory");
     p->config_size = p->config ? strlen(p->config) : 0;
@@ -107,18 +143,17 @@ struct package *package_open(const char *reference, const struct package_options
     return NULL;
 }
 
-static void free_plain(uint8_t *data, size_t size) {
-    if (data) OPENSSL_cleanse(data, size);
-    free(data);
+static void free_file(struct package_file *f, bool encrypted) {
+    free(f->path);
+    if (f->data && encrypted && !f->sealed) OPENSSL_cleanse(f->data, f->size);
+    free(f->data);
 }
 
 void package_free(struct package *p) {
     if (!p) return;
-    for (size_t i = 0; i < p->file_count; i++) {
-        free(p->files[i].path);
-        p->encrypted ? free_plain(p->files[i].data, p->files[i].size) : free(p->files[i].data);
-    }
-    p->encrypted ? free_plain(p->module, p->module_size) : free(p->module);
+    for (size_t i = 0; i < p->file_count; i++)
+        free_file(&p->files[i], p->encrypted);
+    free_file(&p->module, p->encrypted);
     free(p->files);
     free(p->config);
     free(p);
@@ -150,32 +185,12 @@ bool package_unpack(const struct package *p, const char *directory, char error[P
     int root = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0) return package_fail(error, "%.300s: %s", directory, strerror(errno));
     /* Whatever comes into it meanwhile is left alone: every file is new or the end. */
-    bool ok = write_below(root, "main.wasm", p->module, p->module_size, error) &&
+    bool ok = write_below(root, "main.wasm", p->module.data, p->module.size, error) &&
               (!p->config || write_below(root, "Donjon.toml", p->config, p->config_size, error));
     for (size_t i = 0; ok && i < p->file_count; i++)
         ok = write_below(root, p->files[i].path, p->files[i].data, p->files[i].size, error);
     close(root);
     return ok;
-}
-
-bool package_unpack_temporary(const struct package *p, char directory[PACKAGE_PATH], char error[PACKAGE_ERROR]) {
-    const char *run = getenv("XDG_RUNTIME_DIR"), *tmp = getenv("TMPDIR");
-    if (!run || *run != '/' || access(run, W_OK)) run = tmp && *tmp == '/' ? tmp : "/tmp";
-    int n = snprintf(directory, PACKAGE_PATH, "%s/donjon-package-XXXXXX", run);
-    if (n >= PACKAGE_PATH || !mkdtemp(directory)) return package_fail(error, "%.300s: %s", run, strerror(errno));
-    if (package_unpack(p, directory, error)) return true;
-    package_remove(directory);
-    return false;
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
-    (void)st, (void)kind, (void)at;
-    return remove(path), 0;
-}
-
-void package_remove(const char *directory) {
-    enum { DESCRIPTORS = 16 };
-    nftw(directory, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
 }
 
 /* ---- Copying ---- */

@@ -3,8 +3,7 @@
  *
  *     struct package_options o = {.verify_keys = keys, .verify_key_count = 1};
  *     struct package *p = package_open("registry.example/shop@sha256:...", &o, error);
- *     char directory[PACKAGE_PATH];
- *     package_unpack_temporary(p, directory, error);     // main.wasm, Donjon.toml and what it names, nothing else
+ *     // p->module, p->config, p->files: main.wasm, Donjon.toml and what it names, nothing else
  *
  * Everything from a registry or a directory is hostile until its size and digest were checked, against a manifest that
  * was checked against the digest asked for. Not for two threads at once. */
@@ -60,6 +59,7 @@ struct package_options {
         *verify_keys; /* files: public keys in PEM (Ed25519, P-256). Given, one of them must have signed */
     size_t verify_key_count;
     const uint8_t *key;                           /* PACKAGE_KEY bytes: of an encrypted package */
+    bool keep_sealed;                             /* package_open: what is encrypted stays so */
     bool plain_http;                              /* registries without TLS; loopback may be so anyway */
     const char *ca_file;                          /* trust anchors of the registry instead of the system's */
     const char *user;                             /* "NAME:PASSWORD", instead of docker's config.json */
@@ -68,20 +68,21 @@ struct package_options {
 };
 
 struct package_file {
-    char *path; /* relative, of plain parts */
-    uint8_t *data;
-    size_t size;
+    char *path;         /* relative, of plain parts */
+    uint8_t *data;      /* its content, or, `sealed`, the layer as sealed.h has it, under the title `path` */
+    size_t size;        /* of that */
+    bool sealed;        /* only with keep_sealed */
+    uint8_t digest[32]; /* then: the SHA-256 of its content */
 };
 struct package {
     char digest[PACKAGE_DIGEST]; /* of the manifest */
     char pinned[PACKAGE_PATH];   /* reference by digest */
-    uint8_t *module;
-    size_t module_size;
-    char *config; /* text of Donjon.toml, or null */
+    struct package_file module;  /* path "main.wasm"; sealed: no title */
+    char *config;                /* text of Donjon.toml, or null */
     size_t config_size;
     struct package_file *files; /* what the configuration names: certificates, policies, mounted directories */
     size_t file_count;
-    bool encrypted;  /* it was; module and files are plain here */
+    bool encrypted;  /* it was */
     char signer[80]; /* SHA-256 of the public key whose signature was found, or empty */
 };
 /* Resolves, checks the signature (before anything else is read), reads and checks every blob. Null with `error`. */
@@ -92,15 +93,12 @@ void package_free(struct package *);
 bool package_directory_is_new(const char *directory, char error[PACKAGE_ERROR]);
 /* Writes main.wasm, Donjon.toml and the files into a directory that is made, or is empty. */
 bool package_unpack(const struct package *, const char *directory, char error[PACKAGE_ERROR]);
-/* The same into a new directory that only its owner can look into, below $XDG_RUNTIME_DIR or $TMPDIR; delete it with
- * package_remove(). */
-bool package_unpack_temporary(const struct package *, char directory[PACKAGE_PATH], char error[PACKAGE_ERROR]);
-void package_remove(const char *directory);
 
 /* ---- Making ---- */
 
 /* A directory with main.wasm and perhaps Donjon.toml (or Enarx.toml), or a module alone, into a layout under a tag.
- * With options->key it is encrypted. Same input, same digest (but for encrypted ones). */
+ * With options->key it is encrypted, but for the configuration and what is read with it. Same input, same digest (but
+ * for encrypted ones). */
 bool package_pack(const char *app, const struct package_reference *to, const struct package_options *,
                   char digest[PACKAGE_DIGEST], char error[PACKAGE_ERROR]);
 /* Copies a package and its signatures, as they are; checked on the way. */

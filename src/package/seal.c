@@ -1,5 +1,4 @@
-/* Encrypted layers: AES-256-GCM under the package's key. Media type and file name are authenticated with the content,
- * so that layers cannot take each other's places. */
+/* Making encrypted layers, and opening one that is in memory. Their format: sealed.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,32 +8,24 @@
 
 #include "internal.h"
 
-enum { NONCE = 12, TAG = 16 };
-
-static bool start(EVP_CIPHER_CTX *ctx, bool encrypt, const uint8_t *key, const uint8_t *nonce, const char *media,
-                  const char *title) {
-    int n;
-    return ctx && EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce, encrypt) == 1 &&
-           EVP_CipherUpdate(ctx, NULL, &n, (const uint8_t *)media, (int)strlen(media) + 1) == 1 && /* with its NUL */
-           (!*title || EVP_CipherUpdate(ctx, NULL, &n, (const uint8_t *)title, (int)strlen(title)) == 1);
-}
-
-/* OpenSSL counts in int; a blob has at most 2^30 bytes. */
+/* OpenSSL counts in int; a layer's content has at most 2^30 bytes. */
 static bool run(EVP_CIPHER_CTX *ctx, const uint8_t *in, size_t size, uint8_t *out) {
     int n = 0;
-    return size <= PACKAGE_BLOB_MAX && (!size || EVP_CipherUpdate(ctx, out, &n, in, (int)size) == 1) &&
+    return size <= SEALED_CONTENT_MAX && (!size || EVP_CipherUpdate(ctx, out, &n, in, (int)size) == 1) &&
            (size_t)n == size;
 }
 
 bool seal(const uint8_t key[PACKAGE_KEY], const char *media, const char *title, const void *data, size_t size,
           struct blob *out) {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    const uint8_t *name = (const uint8_t *)(title ? title : "");
     int n;
-    *out = (struct blob){malloc(NONCE + size + TAG), NONCE + size + TAG};
-    bool ok = out->data && RAND_bytes(out->data, NONCE) == 1 &&
-              start(ctx, true, key, out->data, media, title ? title : "") && run(ctx, data, size, out->data + NONCE) &&
-              EVP_CipherFinal_ex(ctx, out->data + NONCE + size, &n) == 1 &&
-              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG, out->data + NONCE + size) == 1;
+    *out = (struct blob){malloc(SEALED_MORE + size), SEALED_MORE + size};
+    uint8_t *text = out->data ? out->data + SEALED_NONCE : NULL;
+    bool ok = text && RAND_bytes(out->data, SEALED_NONCE) == 1 &&
+              sealed_start(ctx, true, key, out->data, media, name, strlen((const char *)name)) &&
+              run(ctx, data, size, text) && EVP_CipherFinal_ex(ctx, text + size, &n) == 1 &&
+              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, SEALED_TAG, text + size) == 1;
     EVP_CIPHER_CTX_free(ctx);
     if (!ok) blob_free(out);
     return ok;
@@ -42,20 +33,44 @@ bool seal(const uint8_t key[PACKAGE_KEY], const char *media, const char *title, 
 
 bool unseal(const uint8_t key[PACKAGE_KEY], const char *media, const char *title, const struct blob *in,
             struct blob *out) {
-    if (in->size < NONCE + TAG) return false;
-    size_t size = in->size - NONCE - TAG;
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    int n;
+    if (in->size < SEALED_MORE) return false;
+    const uint8_t *name = (const uint8_t *)(title ? title : "");
+    size_t size = in->size - SEALED_MORE;
     *out = (struct blob){malloc(size + 1), size};
-    bool ok = out->data && start(ctx, false, key, in->data, media, title ? title : "") &&
-              run(ctx, in->data + NONCE, size, out->data) &&
-              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, in->data + NONCE + size) == 1 &&
-              EVP_CipherFinal_ex(ctx, out->data + size, &n) == 1;
-    EVP_CIPHER_CTX_free(ctx);
+    struct sealed_reader *r =
+        out->data ? sealed_reader_new(key, media, name, strlen((const char *)name), in->size, out->data) : NULL;
+    bool ok = r && sealed_reader_take(r, in->data, in->size) && sealed_reader_end(r);
+    sealed_reader_free(r);
     if (ok) return true;
     if (out->data) OPENSSL_cleanse(out->data, size);
     blob_free(out);
     return false;
+}
+
+/* ---- The content's digest, for those who have the key and not the content ---- */
+
+bool seal_digest(const uint8_t key[PACKAGE_KEY], const char *title, const void *data, size_t size,
+                 char note[SEALED_NOTE]) {
+    uint8_t digest[32];
+    struct blob b = {0};
+    bool ok = EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) == 1 &&
+              seal(key, SEALED_DIGEST, title, digest, sizeof digest, &b);
+    for (size_t i = 0; ok && i < b.size; i++)
+        snprintf(note + 2 * i, 3, "%02x", b.data[i]);
+    blob_free(&b);
+    return ok;
+}
+
+bool unseal_digest(const uint8_t key[PACKAGE_KEY], const char *title, const char *note, uint8_t digest[32]) {
+    uint8_t bytes[(SEALED_NOTE - 1) / 2];
+    struct blob b;
+    if (strlen(note) != SEALED_NOTE - 1 || strspn(note, "0123456789abcdef") != SEALED_NOTE - 1) return false;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        sscanf(note + 2 * i, "%2hhx", &bytes[i]);
+    if (!unseal(key, SEALED_DIGEST, title, &(struct blob){bytes, sizeof bytes}, &b)) return false;
+    memcpy(digest, b.data, 32);
+    blob_free(&b);
+    return true;
 }
 
 /* Tells keys apart, tells nothing of them. */

@@ -204,7 +204,7 @@ bool signature_add(struct store *s, const char *digest, const char *key_file, ch
         ok = package_fail(error, "more than %d signatures", PACKAGE_SIGNATURES_MAX);
     char *payload = ok ? payload_for(s->reference, digest) : NULL,
          *signature = payload ? sign_payload(key, payload) : NULL;
-    if (ok && (!signature || !manifest_add(&m, MEDIA_SIGNATURE, payload, strlen(payload), NULL, NULL))) {
+    if (ok && (!signature || !manifest_add(&m, MEDIA_SIGNATURE, payload, strlen(payload), NULL, NULL, NULL))) {
         ok = package_fail(error, "the signature could not be made");
         free(signature);
     } else if (ok) {

@@ -14,6 +14,9 @@ struct intake {
     uint8_t *part; /* what DATA goes to */
     uint64_t part_size, part_have;
     bool in_part;
+    struct sealed_reader *sealed; /* DATA goes through this; NULL: it is plain */
+    bool has_key;
+    uint8_t key[SEALED_KEY];
     uint8_t *wire, *module;
     size_t wire_size, module_size;
     bool decoded;
@@ -58,6 +61,7 @@ void intake_free(struct intake *in) {
     wipe(in->wire, in->wire_size);
     wipe(in->module, in->module_size);
     if (in->decoded) config_free(&in->config);
+    sealed_reader_free(in->sealed);
     channel_workload_free(in->workload);
     free(in->files);
     free(in->secrets);
@@ -76,6 +80,33 @@ static const char *begin(struct intake *in, uint8_t **where, size_t *size, uint6
     in->part_have = 0;
     in->in_part = true;
     return NULL;
+}
+
+/* A part that comes encrypted: opened as it comes, into memory for its content alone. */
+static const char *begin_sealed(struct intake *in, uint8_t **where, size_t *size, const struct channel_message *m) {
+    if (!in->has_key) return "an encrypted part without a key before it";
+    const char *wrong = begin(in, where, size, m->size - SEALED_MORE);
+    if (wrong) return wrong;
+    bool module = m->type == CHANNEL_SEALED_MODULE;
+    in->part_size = m->size;
+    in->sealed = sealed_reader_new(in->key, module ? SEALED_MODULE : SEALED_FILE, m->second.data, m->second.size,
+                                   m->size, in->part);
+    return in->sealed ? NULL : "the keep has not so much memory";
+}
+
+/* Nothing of it was looked at before this, and nothing ever is if this fails: whoever has delivered it is told, and
+ * what came out is wiped with the rest of the delivery. */
+static const char *end_sealed(struct intake *in) {
+    bool right = sealed_reader_end(in->sealed);
+    sealed_reader_free(in->sealed);
+    in->sealed = NULL;
+    if (right) return NULL;
+    bool module = in->stage == MODULE;
+    snprintf(in->error, sizeof in->error,
+             "%s%.400s does not decrypt: the key is another package's, or the encrypted layer was changed, cut or put "
+             "in another's place",
+             module ? "" : "file ", module ? "the module" : in->files[in->n_files - 1].path);
+    return in->error;
 }
 
 static const char *config_done(struct intake *in) {
@@ -114,6 +145,8 @@ static const char *file_done(struct intake *in) {
 }
 
 static const char *part_done(struct intake *in) {
+    const char *wrong = in->sealed ? end_sealed(in) : NULL;
+    if (wrong) return wrong;
     in->in_part = false;
     in->part = NULL;
     switch (in->stage) {
@@ -126,7 +159,10 @@ static const char *part_done(struct intake *in) {
 static const char *take_data(struct intake *in, const struct channel_message *m) {
     if (!in->in_part) return "data that was not announced";
     if (m->first.size > in->part_size - in->part_have) return "more data than was announced";
-    memcpy(in->part + in->part_have, m->first.data, m->first.size);
+    if (!in->sealed)
+        memcpy(in->part + in->part_have, m->first.data, m->first.size);
+    else if (!sealed_reader_take(in->sealed, m->first.data, m->first.size))
+        return "more data than was announced";
     in->part_have += m->first.size;
     return in->part_have == in->part_size ? part_done(in) : NULL;
 }
@@ -135,7 +171,9 @@ static const char *take_data(struct intake *in, const struct channel_message *m)
 
 static const char *take_file(struct intake *in, const struct channel_message *m) {
     if (in->n_files == CHANNEL_FILES_MAX || in->n_files >= in->config.limits.fs_entries) return "too many files";
-    if (m->size > in->config.limits.fs_bytes - in->files_bytes)
+    bool sealed = m->type == CHANNEL_SEALED_FILE;
+    uint64_t content = sealed ? m->size - SEALED_MORE : m->size;
+    if (content > in->config.limits.fs_bytes - in->files_bytes)
         return "the files are larger than the configuration's limits.filesystem";
     if (in->n_files == in->room) {
         size_t room = in->room ? in->room * 2 : 16;
@@ -150,9 +188,9 @@ static const char *take_file(struct intake *in, const struct channel_message *m)
     memcpy(f->path, m->first.data, m->first.size);
     f->path[m->first.size] = 0;
     in->n_files++;
-    in->files_bytes += m->size;
-    const char *wrong = begin(in, &f->content, &f->size, m->size);
-    if (wrong) f->size = 0;
+    in->files_bytes += content;
+    const char *wrong = sealed ? begin_sealed(in, &f->content, &f->size, m) : begin(in, &f->content, &f->size, m->size);
+    if (wrong && !f->content) f->size = 0;
     return wrong || m->size ? wrong : part_done(in);
 }
 
@@ -189,6 +227,7 @@ static const char *take_start(struct intake *in, const struct channel_message *m
         return "what was delivered does not have the digest that was named";
     in->flags = m->flags;
     in->stage = STARTED;
+    OPENSSL_cleanse(in->key, sizeof in->key);
     return NULL;
 }
 
@@ -202,7 +241,18 @@ static const char *take(struct intake *in, const struct channel_message *m) {
     case CHANNEL_MODULE:
         if (in->stage == MODULE && !in->module) return begin(in, &in->module, &in->module_size, m->size);
         break;
+    case CHANNEL_KEY:
+        if (in->stage == MODULE && !in->module && !in->has_key) {
+            memcpy(in->key, m->fixed, sizeof in->key);
+            in->has_key = true;
+            return NULL;
+        }
+        break;
+    case CHANNEL_SEALED_MODULE:
+        if (in->stage == MODULE && !in->module) return begin_sealed(in, &in->module, &in->module_size, m);
+        break;
     case CHANNEL_FILE:
+    case CHANNEL_SEALED_FILE:
         if (in->stage == FILES) return take_file(in, m);
         break;
     case CHANNEL_SECRET:
@@ -220,7 +270,10 @@ const char *intake_take(struct intake *in, const struct channel_message *m, bool
     *started = false;
     if (in->stage == FAILED || in->stage == STARTED) return "this delivery is over";
     const char *wrong = take(in, m);
-    if (wrong) in->stage = FAILED;
+    if (wrong) {
+        in->stage = FAILED;
+        OPENSSL_cleanse(in->key, sizeof in->key);
+    }
     *started = in->stage == STARTED;
     return wrong;
 }

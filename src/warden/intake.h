@@ -1,4 +1,5 @@
-/* A workload as it comes in through the channel: messages CONFIG to START, put together and checked. No I/O.
+/* A workload as it comes in through the channel: messages CONFIG to START, put together and checked. No I/O. Layers of
+ * an encrypted package are opened here, and nowhere else.
  *
  * Everything is bounded before it is allocated: the configuration by its own limit, the module by CHANNEL_MODULE_MAX,
  * files by the configuration's limits on the in-memory file system, secrets by those that the configuration names. */

@@ -7,6 +7,7 @@
   replay      as relay, but answers with the evidence that the keep gave to the first tenant, recorded in DIR
   nonce       as relay, but asks the keep with a nonce of its own
   downgrade   builds a "process" keep, whatever was asked for, and says it is what was asked for
+  record      does all that an honest host does, and keeps every byte in DIR/seen
   other ID    brings every tenant to the keep ID, whichever was asked for
 """
 import json, os, socket, ssl, subprocess, sys, threading
@@ -99,6 +100,9 @@ def pump(a, b):
             d = a.recv(65536)
             if not d:
                 break
+            if mode == "record":
+                with open(f"{where}/seen", "ab") as f:
+                    f.write(d)
             b.sendall(d)
     except OSError:
         pass

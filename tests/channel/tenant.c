@@ -326,7 +326,7 @@ int main(int argc, char **argv) {
             toml = v;
         else if (!strcmp(o, "--file") && eq && n_files < LISTS) {
             *eq = 0;
-            files[n_files++] = (struct channel_file){text_of(v), text_of(eq + 1)};
+            files[n_files++] = (struct channel_file){text_of(v), text_of(eq + 1), NULL};
         } else if (!strcmp(o, "--secret") && eq && n_secrets < LISTS) {
             *eq = 0;
             secrets[n_secrets++] = (struct channel_secret){v, text_of(eq + 1)};

@@ -34,6 +34,13 @@ static const struct {
     {CHANNEL_TENANT, {.type = CHANNEL_STDIN_END}},
     {CHANNEL_TENANT, {.type = CHANNEL_DETACH}},
     {CHANNEL_TENANT, {.type = CHANNEL_STOP}},
+    {CHANNEL_TENANT, {.type = CHANNEL_KEY, .fixed = {[31] = 8}}},
+    {CHANNEL_TENANT, {.type = CHANNEL_SEALED_MODULE, .size = 29}},
+    {CHANNEL_TENANT,
+     {.type = CHANNEL_SEALED_FILE,
+      .first = {(const uint8_t *)"srv/x", 5},
+      .second = {(const uint8_t *)"data/x", 6},
+      .size = 28}},
     {CHANNEL_TENANT, {.type = CHANNEL_PING}},
     {CHANNEL_KEEP, {.type = CHANNEL_PING}},
     {CHANNEL_KEEP,
@@ -114,6 +121,22 @@ static void test_refused(void **state) {
     assert_int_equal(channel_encode(CHANNEL_TENANT, &big, frame), 0);
     struct channel_message lie = {.type = CHANNEL_OPEN, .purpose = CHANNEL_PURPOSES};
     assert_int_equal(channel_encode(CHANNEL_TENANT, &lie, frame), 0);
+    static const struct channel_message sealed[] = {
+        {.type = CHANNEL_SEALED_MODULE, .size = 28}, /* an empty module */
+        {.type = CHANNEL_SEALED_MODULE, .size = (UINT64_C(1) << 30) + 29},
+        {.type = CHANNEL_SEALED_FILE,
+         .first = {(const uint8_t *)"a", 1},
+         .second = {(const uint8_t *)"a", 1},
+         .size = 27},
+        {.type = CHANNEL_SEALED_FILE, .first = {(const uint8_t *)"a", 1}, .size = 28},
+        {.type = CHANNEL_SEALED_FILE,
+         .first = {(const uint8_t *)"a", 1},
+         .second = {(const uint8_t *)"../a", 4},
+         .size = 28},
+        {.type = CHANNEL_SEALED_FILE, .second = {(const uint8_t *)"a", 1}, .size = 28},
+    };
+    for (size_t i = 0; i < sizeof sealed / sizeof *sealed; i++)
+        assert_int_equal(channel_encode(CHANNEL_TENANT, &sealed[i], frame), 0);
     struct channel_message other = {.type = CHANNEL_OPENED};
     assert_int_equal(channel_encode(CHANNEL_TENANT, &other, frame), 0);
 }
@@ -148,7 +171,7 @@ static void test_stream(void **state) {
             channel_parser_add(&p, most);
             at += most;
         }
-        assert_int_equal(seen, 13);
+        assert_int_equal(seen, 16);
     }
     channel_parser_init(&p, CHANNEL_TENANT);
     size_t most;
@@ -189,11 +212,25 @@ static void test_binding(void **state) {
     expect_hex(out, 64,
                "3f1e0d17c73803d8b9221fc2f786773beb5eb97ee00e6f57225d7b7d79751b94"
                "790b0f0ee46d7b0fc5c05dd1856a9c12f689d22972039057711448c0042d424c");
-    const struct channel_file files[] = {{BYTES("a"), BYTES("1")}, {BYTES("a/b"), BYTES("")}};
+    const struct channel_file files[] = {{BYTES("a"), BYTES("1"), NULL}, {BYTES("a/b"), BYTES(""), NULL}};
     struct channel_delivery d = {.config = BYTES("wire"), .module = BYTES("wasm"), .files = files, .n_files = 2};
     assert_true(channel_delivery_digest(&d, out));
     expect_hex(out, 32, "fd1bce0ff1c307124b4db175a04e1830263e99eda086320ae0db43ac55e2f71a");
-    const struct channel_file wrong[] = {{BYTES("b"), BYTES("1")}, {BYTES("a"), BYTES("")}};
+    /* What is only known by its digest counts as what it is. */
+    struct channel_sealed one = {.title = BYTES("x")}, module = {.digest = {0}};
+    static const uint8_t digests[2][32] = {
+        {0x6b, 0x86, 0xb2, 0x73, 0xff, 0x34, 0xfc, 0xe1, 0x9d, 0x6b, 0x80, 0x4e, 0xff, 0x5a, 0x3f, 0x57,
+         0x47, 0xad, 0xa4, 0xea, 0xa2, 0x2f, 0x1d, 0x49, 0xc0, 0x1e, 0x52, 0xdd, 0xb7, 0x87, 0x5b, 0x4b},
+        {0x33, 0x61, 0x54, 0xbf, 0x67, 0xf7, 0x65, 0xf8, 0xf7, 0x5d, 0x16, 0xa0, 0xac, 0xce, 0xe6, 0x1b,
+         0x5e, 0xe5, 0xf6, 0xa7, 0x5b, 0x2a, 0x29, 0x05, 0x70, 0x3d, 0xf9, 0x13, 0xbd, 0x55, 0x0f, 0x3e}};
+    memcpy(one.digest, digests[0], 32);
+    memcpy(module.digest, digests[1], 32);
+    const struct channel_file as_layers[] = {{BYTES("a"), BYTES("sealed"), &one}, {BYTES("a/b"), BYTES(""), NULL}};
+    struct channel_delivery layers = {
+        .config = BYTES("wire"), .module = BYTES("sealed"), .sealed = &module, .files = as_layers, .n_files = 2};
+    assert_true(channel_delivery_digest(&layers, out));
+    expect_hex(out, 32, "fd1bce0ff1c307124b4db175a04e1830263e99eda086320ae0db43ac55e2f71a");
+    const struct channel_file wrong[] = {{BYTES("b"), BYTES("1"), NULL}, {BYTES("a"), BYTES(""), NULL}};
     d.files = wrong;
     assert_false(channel_delivery_digest(&d, out));
 }
@@ -345,7 +382,7 @@ static void test_client(void **state) {
     assert_true(appraise(k, 0xaa, &result));
     assert_int_equal(result.tee, ATTEST_TEE_SOFTWARE);
     assert_true(channel_client_open(k->client, CHANNEL_DEPLOY, 0, owner));
-    const struct channel_file files[] = {{BYTES("a"), BYTES("1")}, {BYTES("a.b"), BYTES("")}};
+    const struct channel_file files[] = {{BYTES("a"), BYTES("1"), NULL}, {BYTES("a.b"), BYTES(""), NULL}};
     const struct channel_secret secret = {"key", BYTES("value")};
     const struct channel_delivery d = {.config = BYTES("wire"),
                                        .module = BYTES("wasm"),

@@ -272,6 +272,39 @@ class Deploy(unittest.TestCase):
         self.assertEqual(self.search_memory(self.agent.process.pid, needle), 0)
         self.assertEqual(self.tenant.run("stop", id).returncode, 0)
 
+    def test_encrypted_package(self):
+        """What is encrypted in a package is in the keep, and in no other process's memory, disk or temporary directory."""
+        if not os.path.exists(f"{BIN}/donjon-package"):
+            self.skipTest("donjon-package is not built")
+        needle = "needle-" + os.urandom(12).hex()
+        d = tempfile.mkdtemp(dir=self.tenant.home)
+        os.makedirs(f"{d}/app/data")
+        shutil.copy(module("ticker"), f"{d}/app/main.wasm")
+        with open(f"{d}/app/data/file", "w") as f:
+            f.write(needle)
+        with open(f"{d}/app/Donjon.toml", "w") as f:
+            f.write('[[mounts]]\nhost = "data"\nguest = "/srv"\n')
+        plain = self.tenant.run("deploy", "--dry-run", f"{d}/app").stdout
+        p = self.tenant.run("pack", "-q", "--encrypt", f"{d}/key", "-o", f"{d}/oci", f"{d}/app")
+        self.assertEqual(p.returncode, 0, p.stderr)
+        shutil.rmtree(f"{d}/app")
+        p = self.tenant.run("deploy", "--dry-run", "--decrypt-key", f"{d}/key", f"{d}/oci")
+        self.assertEqual(p.stdout.splitlines()[:2], plain.splitlines()[:2], p.stderr)  # the same workload, known without opening it
+        self.assertIn(b"no key was given", self.deploy(f"{d}/oci").stderr)
+        tenant = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND, "--decrypt-key",
+                                   f"{d}/key", f"{d}/oci", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.assertEqual(tenant.stdout.readline(), b"tick\n")
+        self.assertEqual(self.search_memory(tenant.pid, needle.encode()), 0)
+        self.assertEqual(self.search_memory(self.agent.process.pid, needle.encode()), 0)
+        if BACKEND == "process":  # elsewhere the keep's memory is donjon-keep's
+            (keep,) = (k["pid"] for k in self.agent.records())
+            self.assertEqual(self.search_memory(keep, needle.encode()), 0)
+            self.assertGreater(sum(self.search_memory(p, needle.encode()) for p in children(keep)), 0)  # the search finds it
+        tenant.send_signal(signal.SIGINT)
+        tenant.wait(20)
+        tenant.stdout.close()
+        self.nothing_left()
+
     def search_memory(self, pid, needle):
         found = 0
         with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:

@@ -158,34 +158,89 @@ static void test_seal(void **state) {
     (void)state;
     uint8_t key[32] = {1, 2, 3}, other[32] = {1, 2, 4};
     struct blob sealed, plain;
-    assert_true(seal(key, MEDIA_WASM_GCM, NULL, "hello", 5, &sealed));
-    assert_true(unseal(key, MEDIA_WASM_GCM, NULL, &sealed, &plain));
+    assert_true(seal(key, SEALED_MODULE, NULL, "hello", 5, &sealed));
+    assert_true(unseal(key, SEALED_MODULE, NULL, &sealed, &plain));
     assert_true(plain.size == 5 && !memcmp(plain.data, "hello", 5));
     blob_free(&plain);
-    assert_false(unseal(other, MEDIA_WASM_GCM, NULL, &sealed, &plain));
-    assert_false(unseal(key, MEDIA_FILE_GCM, NULL, &sealed, &plain));
-    assert_false(unseal(key, MEDIA_WASM_GCM, "a", &sealed, &plain));
+    assert_false(unseal(other, SEALED_MODULE, NULL, &sealed, &plain));
+    assert_false(unseal(key, SEALED_FILE, NULL, &sealed, &plain));
+    assert_false(unseal(key, SEALED_MODULE, "a", &sealed, &plain));
     for (size_t i = 0; i < sealed.size; i++) {
         sealed.data[i] ^= 1;
-        assert_false(unseal(key, MEDIA_WASM_GCM, NULL, &sealed, &plain));
+        assert_false(unseal(key, SEALED_MODULE, NULL, &sealed, &plain));
         sealed.data[i] ^= 1;
     }
     for (size_t cut = 1; cut <= sealed.size; cut++) {
         struct blob part = {sealed.data, sealed.size - cut};
-        assert_false(unseal(key, MEDIA_WASM_GCM, NULL, &part, &plain));
+        assert_false(unseal(key, SEALED_MODULE, NULL, &part, &plain));
     }
     blob_free(&sealed);
-    assert_true(seal(key, MEDIA_FILE_GCM, "empty", "", 0, &sealed));
-    assert_true(unseal(key, MEDIA_FILE_GCM, "empty", &sealed, &plain));
+    assert_true(seal(key, SEALED_FILE, "empty", "", 0, &sealed));
+    assert_true(unseal(key, SEALED_FILE, "empty", &sealed, &plain));
     assert_int_equal(plain.size, 0);
     blob_free(&plain);
     blob_free(&sealed);
 }
 
+/* A layer's digest, for those who have the key and not the layer. */
+static void test_sealed_digest(void **state) {
+    (void)state;
+    static const uint8_t sha256_abc[32] = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
+                                           0xde, 0x5d, 0xae, 0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17,
+                                           0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad};
+    uint8_t key[32] = {1}, other[32] = {2}, digest[32];
+    char note[SEALED_NOTE];
+    assert_true(seal_digest(key, "a", "abc", 3, note));
+    assert_int_equal(strlen(note), SEALED_NOTE - 1);
+    assert_true(unseal_digest(key, "a", note, digest));
+    assert_memory_equal(digest, sha256_abc, 32);
+    assert_false(unseal_digest(other, "a", note, digest));
+    assert_false(unseal_digest(key, "b", note, digest));
+    assert_false(unseal_digest(key, NULL, note, digest));
+    assert_false(unseal_digest(key, "a", "", digest));
+    for (size_t i = 0; note[i]; i++) {
+        char was = note[i];
+        note[i] = was == '0' ? '1' : '0';
+        assert_false(unseal_digest(key, "a", note, digest));
+        note[i] = 'A';
+        assert_false(unseal_digest(key, "a", note, digest));
+        note[i] = was;
+    }
+    note[SEALED_NOTE - 3] = 0;
+    assert_false(unseal_digest(key, "a", note, digest));
+}
+
+/* Bounds of a reader that gets its layer in pieces. */
+static void test_sealed_reader(void **state) {
+    (void)state;
+    uint8_t key[32] = {1}, out[8];
+    struct blob sealed;
+    assert_null(sealed_reader_new(key, SEALED_FILE, NULL, 0, SEALED_MORE - 1, out));
+    assert_null(sealed_reader_new(key, SEALED_FILE, NULL, 0, SEALED_CONTENT_MAX + SEALED_MORE + 1, out));
+    assert_null(sealed_reader_new(key, SEALED_FILE, out, SEALED_TITLE_MAX + 1, SEALED_MORE, out));
+    assert_true(seal(key, SEALED_FILE, "f", "12345678", 8, &sealed));
+    for (size_t cut = 0; cut <= sealed.size; cut++) {
+        struct sealed_reader *r = sealed_reader_new(key, SEALED_FILE, (const uint8_t *)"f", 1, sealed.size, out);
+        assert_true(sealed_reader_take(r, sealed.data, cut));
+        assert_int_equal(sealed_reader_full(r), cut == sealed.size);
+        assert_false(cut < sealed.size && sealed_reader_end(r));
+        sealed_reader_free(r);
+        r = sealed_reader_new(key, SEALED_FILE, (const uint8_t *)"f", 1, sealed.size, out);
+        assert_true(sealed_reader_take(r, sealed.data, cut));
+        assert_true(sealed_reader_take(r, sealed.data + cut, sealed.size - cut));
+        assert_false(sealed_reader_take(r, sealed.data, 1));
+        assert_true(sealed_reader_end(r));
+        assert_memory_equal(out, "12345678", 8);
+        sealed_reader_free(r);
+    }
+    blob_free(&sealed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_references), cmocka_unit_test(test_paths), cmocka_unit_test(test_manifests),
-        cmocka_unit_test(test_names),      cmocka_unit_test(test_seal),
+        cmocka_unit_test(test_references),    cmocka_unit_test(test_paths), cmocka_unit_test(test_manifests),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_seal),  cmocka_unit_test(test_sealed_digest),
+        cmocka_unit_test(test_sealed_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,6 +277,34 @@ class Encryption(Base):
         self.assertEqual(self.good("pull", "-q", "-o", self.path("copy"), self.path("oci")), digest)  # copied without the key
 
 
+    def test_what_the_configuration_reads(self):
+        """Certificates and policies are part of the configuration, and as plain; all else is encrypted."""
+        pem = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                              os.devnull, "-subj", "/CN=x"], capture_output=True, check=True).stdout
+        self.path("shop", "static", "ca.pem", data=pem)  # mounted and trusted
+        digest = self.packed("--encrypt", self.path("key"), config=b"""[[mounts]]
+host = "static"
+guest = "/static"
+[[files]]
+kind = "connect"
+host = "h.example"
+trust = ["./static/ca.pem"]
+""")
+        m = json.load(open(self.blob(digest)))
+        kinds = {l["annotations"].get("org.opencontainers.image.title"): l["mediaType"].partition("+")[2] for l in m["layers"]}
+        self.assertEqual(kinds, {None: "aes256gcm", "static/a/index.html": "aes256gcm", "static/ca.pem": "", "static/empty": "aes256gcm"})
+        out = self.good("deploy", "--dry-run", "--decrypt-key", self.path("key"), self.path("oci"))
+        self.assertEqual(out.split()[:2], self.good("deploy", "--dry-run", self.path("shop")).split()[:2])
+        self.good("pull", "-q", "--decrypt-key", self.path("key"), "-u", self.path("out"), self.path("oci"))
+        self.assertEqual(open(self.path("out", "static", "ca.pem"), "rb").read(), pem)
+        self.assertEqual(open(self.path("out", "static", "a", "index.html"), "rb").read(), b"<p>hello\n")
+
+    def test_key_for_what_is_plain(self):
+        self.packed()
+        self.path("key", data=bytes(32))
+        self.bad("not encrypted, though a key", "pull", "--decrypt-key", self.path("key"), self.path("oci"))
+
+
 REGISTRY = shutil.which("docker-registry")
 
 

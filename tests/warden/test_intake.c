@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,6 +204,132 @@ static void test_pieces(void **state) {
     }
 }
 
+/* ---- an encrypted package ---- */
+
+static const uint8_t key[SEALED_KEY] = {1, 2, 3, [31] = 4};
+static uint8_t sealed_module[6 + SEALED_MORE], sealed_empty[SEALED_MORE], sealed_file[7 + SEALED_MORE];
+
+static void seal(uint8_t *out, const char *media, const char *title, struct channel_bytes text) {
+    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+    int n;
+    memset(out, 9, SEALED_NONCE);
+    assert_true(sealed_start(c, true, key, out, media, (const uint8_t *)title, strlen(title)));
+    if (text.size) assert_int_equal(EVP_EncryptUpdate(c, out + SEALED_NONCE, &n, text.data, (int)text.size), 1);
+    assert_int_equal(EVP_EncryptFinal_ex(c, out + SEALED_NONCE + text.size, &n), 1);
+    assert_int_equal(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, SEALED_TAG, out + SEALED_NONCE + text.size), 1);
+    EVP_CIPHER_CTX_free(c);
+}
+
+/* The same workload as above, with the same digest. */
+enum { SEALED_STEPS = STEPS + 2, S_KEY = 2, S_MODULE = 3, S_EMPTY = 5, S_FILE = 7, S_START = SEALED_STEPS - 1 };
+static void sealed_steps(struct channel_message m[SEALED_STEPS]) {
+    struct channel_message plain[STEPS];
+    steps(plain);
+    seal(sealed_module, SEALED_MODULE, "", BYTES("module"));
+    seal(sealed_empty, SEALED_FILE, "data/empty", BYTES(""));
+    seal(sealed_file, SEALED_FILE, "data/c", BYTES("content"));
+    const struct channel_message mine[] = {
+        {.type = CHANNEL_KEY},
+        {.type = CHANNEL_SEALED_MODULE, .size = sizeof sealed_module},
+        {.type = CHANNEL_DATA, .first = {sealed_module, sizeof sealed_module}},
+        {.type = CHANNEL_SEALED_FILE, .first = BYTES("a"), .second = BYTES("data/empty"), .size = SEALED_MORE},
+        {.type = CHANNEL_DATA, .first = {sealed_empty, sizeof sealed_empty}},
+        {.type = CHANNEL_SEALED_FILE, .first = BYTES("b/c"), .second = BYTES("data/c"), .size = sizeof sealed_file},
+        {.type = CHANNEL_DATA, .first = {sealed_file, sizeof sealed_file}},
+    };
+    memcpy(m, plain, 2 * sizeof *m);
+    memcpy(m + S_KEY, mine, sizeof mine);
+    memcpy(m + S_KEY + 7, plain + SECRET_1, 3 * sizeof *m);
+    memcpy(m[S_KEY].fixed, key, sizeof key);
+}
+
+static void test_sealed(void **state) {
+    (void)state;
+    struct channel_message m[SEALED_STEPS];
+    struct intake *in = intake_new();
+    size_t n;
+    sealed_steps(m);
+    assert_null(deliver(in, m, SEALED_STEPS));
+    assert_memory_equal(intake_digest(in), digest, sizeof digest);
+    const struct intake_file *files = intake_files(in, &n);
+    assert_int_equal(n, 2);
+    assert_int_equal(files[0].size, 0);
+    assert_int_equal(files[1].size, 7);
+    assert_memory_equal(files[1].content, "content", 7);
+    uint8_t *module = intake_module(in, &n);
+    assert_int_equal(n, 6);
+    assert_memory_equal(module, "module", 6);
+    free(module);
+    intake_free(in);
+    /* In every size of piece. */
+    for (size_t piece = 1; piece < 40; piece++) {
+        in = intake_new();
+        bool started = false;
+        for (int i = 0; i < SEALED_STEPS; i++)
+            for (size_t at = 0, all = m[i].type == CHANNEL_DATA ? m[i].first.size : 1; at < all; at += piece) {
+                struct channel_message one = m[i];
+                if (one.type == CHANNEL_DATA) one.first.data += at;
+                if (one.type == CHANNEL_DATA) one.first.size = all - at < piece ? all - at : piece;
+                assert_null(intake_take(in, &one, &started));
+                if (one.type != CHANNEL_DATA) break;
+            }
+        assert_true(started);
+        intake_free(in);
+    }
+}
+
+static void test_sealed_wrong(void **state) {
+    (void)state;
+    struct channel_message m[SEALED_STEPS], n[SEALED_STEPS + 1];
+    sealed_steps(m);
+    m[S_KEY].fixed[0] ^= 1;
+    refused(m, SEALED_STEPS, "the module does not decrypt");
+    for (size_t i = 0; i < sizeof sealed_module; i++) { /* every byte of it counts */
+        sealed_steps(m);
+        sealed_module[i] ^= 0x80;
+        refused(m, SEALED_STEPS, "the module does not decrypt");
+    }
+    for (size_t i = 0; i < sizeof sealed_file; i++) {
+        sealed_steps(m);
+        sealed_file[i] ^= 1;
+        refused(m, SEALED_STEPS, "file b/c does not decrypt");
+    }
+    sealed_steps(m); /* a layer under another name, or in another's place */
+    m[S_FILE].second = BYTES("data/d");
+    refused(m, SEALED_STEPS, "file b/c does not decrypt");
+    sealed_steps(m);
+    seal(sealed_module, SEALED_FILE, "", BYTES("module"));
+    refused(m, SEALED_STEPS, "the module does not decrypt");
+    for (size_t cut = 1; cut < sizeof sealed_file - SEALED_MORE; cut++) { /* shorter, and announced so */
+        sealed_steps(m);
+        m[S_FILE].size = m[S_FILE + 1].first.size = sizeof sealed_file - cut;
+        refused(m, SEALED_STEPS, "file b/c does not decrypt");
+    }
+    sealed_steps(m);
+    m[S_FILE + 1].first.size--;
+    refused(m, SEALED_STEPS, "less data than was announced");
+    sealed_steps(m);
+    m[S_FILE].size--;
+    refused(m, SEALED_STEPS, "more data than was announced");
+    sealed_steps(m); /* what decrypts may still be another workload */
+    seal(sealed_file, SEALED_FILE, "data/c", BYTES("Content"));
+    refused(m, SEALED_STEPS, "does not have the digest");
+    sealed_steps(m);
+    m[S_FILE].size = (64 << 10) + SEALED_MORE + 1;
+    refused(m, SEALED_STEPS, "limits.filesystem");
+    sealed_steps(m); /* no key; twice; too late */
+    memcpy(n, m, S_KEY * sizeof *m);
+    memcpy(n + S_KEY, m + S_KEY + 1, (SEALED_STEPS - S_KEY - 1) * sizeof *m);
+    refused(n, SEALED_STEPS - 1, "without a key");
+    memcpy(n, m, (S_KEY + 1) * sizeof *m);
+    memcpy(n + S_KEY + 1, m + S_KEY, (SEALED_STEPS - S_KEY) * sizeof *m);
+    refused(n, SEALED_STEPS + 1, "does not come next");
+    memcpy(n, m, S_EMPTY * sizeof *m);
+    n[S_EMPTY] = m[S_KEY];
+    memcpy(n + S_EMPTY + 1, m + S_EMPTY, (SEALED_STEPS - S_EMPTY) * sizeof *m);
+    refused(n, SEALED_STEPS + 1, "does not come next");
+}
+
 /* ---- the log ---- */
 
 static void test_log(void **state) {
@@ -247,7 +374,8 @@ static void test_log(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_right),  cmocka_unit_test(test_swapped), cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_pieces), cmocka_unit_test(test_log),
+        cmocka_unit_test(test_pieces), cmocka_unit_test(test_sealed),  cmocka_unit_test(test_sealed_wrong),
+        cmocka_unit_test(test_log),
     };
     return cmocka_run_group_tests(tests, make, drop);
 }

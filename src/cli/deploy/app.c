@@ -33,30 +33,46 @@ static char *guest_path(const char *name) {
     return strndup(name, n);
 }
 
-static bool add_file(struct app *a, const char *host, const char *guest) {
-    char *bytes, *path = guest_path(guest);
-    size_t size;
-    if (!path || !channel_path_ok((const uint8_t *)path, strlen(path))) {
-        free(path);
-        return fail(a, guest, "is no path a file in the keep may have");
+/* Memory that is freed with the app. NULL: out of memory, and freed. */
+static void *hold(struct app *a, void *p) {
+    if (p && a->n_held == a->held_room) {
+        size_t room = a->held_room ? a->held_room * 2 : 64;
+        void **grown = realloc(a->held, room * sizeof *grown);
+        if (!grown) {
+            free(p);
+            return NULL;
+        }
+        a->held = grown;
+        a->held_room = room;
     }
+    if (p) a->held[a->n_held++] = p;
+    return p;
+}
+
+/* A file of the keep. What `content` and `sealed` point to is held. */
+static bool add_entry(struct app *a, const char *guest, struct channel_bytes content,
+                      const struct channel_sealed *sealed) {
+    char *path = hold(a, guest_path(guest));
+    if (!path || !channel_path_ok((const uint8_t *)path, strlen(path)))
+        return fail(a, guest, "is no path a file in the keep may have");
     if (a->n_files == a->files_room) {
         size_t room = a->files_room ? a->files_room * 2 : 64;
         struct channel_file *grown = room <= CHANNEL_FILES_MAX ? realloc(a->files, room * sizeof *grown) : NULL;
-        if (!grown) {
-            free(path);
-            return fail(a, host, "more files than a deployment may have (65,536)");
-        }
+        if (!grown) return fail(a, guest, "more files than a deployment may have (65,536)");
         a->files = grown;
         a->files_room = room;
     }
-    if (!cli_read_file(host, CHANNEL_FILE_MAX, &bytes, &size)) {
-        free(path);
-        return fail(a, host, strerror(errno));
-    }
     a->files[a->n_files++] =
-        (struct channel_file){.path = {(uint8_t *)path, strlen(path)}, .content = {(uint8_t *)bytes, size}};
+        (struct channel_file){.path = {(uint8_t *)path, strlen(path)}, .content = content, .sealed = sealed};
     return true;
+}
+
+static bool add_file(struct app *a, const char *host, const char *guest) {
+    char *bytes;
+    size_t size;
+    if (!cli_read_file(host, CHANNEL_FILE_MAX, &bytes, &size)) return fail(a, host, strerror(errno));
+    if (!hold(a, bytes)) return fail(a, host, "out of memory");
+    return add_entry(a, guest, (struct channel_bytes){(uint8_t *)bytes, size}, NULL);
 }
 
 static bool add_tree(struct app *a, const char *host, const char *guest, int depth) {
@@ -103,14 +119,44 @@ bool app_add_file(struct app *a, const char *spec) {
     return add_path(a, host, sep ? sep + 2 : host);
 }
 
+/* A file of the package, as it is there. */
+static bool add_packaged(struct app *a, const struct package_file *f, const char *guest) {
+    struct channel_sealed *sealed = f->sealed ? hold(a, calloc(1, sizeof *sealed)) : NULL;
+    if (f->sealed && !sealed) return fail(a, f->path, "out of memory");
+    if (sealed) {
+        sealed->title = (struct channel_bytes){(const uint8_t *)f->path, strlen(f->path)};
+        memcpy(sealed->digest, f->digest, sizeof sealed->digest);
+    }
+    return add_entry(a, guest, (struct channel_bytes){f->data, f->size}, sealed);
+}
+
+/* A mount of a package's own configuration: what the package has below that name. */
+static bool add_packaged_mount(struct app *a, const struct config_mount *m) {
+    const struct package *p = a->opened;
+    const char *from = !strncmp(m->host, "./", 2) ? m->host + 2 : m->host;
+    size_t n = strcmp(from, ".") != 0 ? strlen(from) : 0;
+    for (size_t i = 0; i < p->file_count; i++) {
+        char guest[4096];
+        const struct package_file *f = &p->files[i];
+        if (strncmp(f->path, from, n) != 0 || (n && f->path[n] && f->path[n] != '/')) continue;
+        const char *rest = f->path + n;
+        if (snprintf(guest, sizeof guest, "%s%s%s", m->guest, n ? "" : "/", rest) >= (int)sizeof guest)
+            return fail(a, f->path, "its path in the keep is too long");
+        if (!add_packaged(a, f, guest)) return false;
+    }
+    return true;
+}
+
 /* There are no host directories in a deployed keep: what the config mounts goes there as a copy. */
 static bool deliver_mounts(struct app *a) {
     struct config *c = &a->run.c;
+    bool packaged = a->opened && !a->run.config; /* --config names directories of this machine */
     for (uint32_t i = 0; i < c->n_mounts; i++) {
-        if (c->mounts[i].writable)
+        const struct config_mount *m = &c->mounts[i];
+        if (m->writable)
             cli_warning(a->run.verb, "mount %s is delivered as a copy: what the program writes there stays in the keep",
-                        c->mounts[i].guest);
-        if (!add_path(a, c->mounts[i].host, c->mounts[i].guest)) return false;
+                        m->guest);
+        if (!(packaged ? add_packaged_mount(a, m) : add_path(a, m->host, m->guest))) return false;
     }
     c->n_mounts = 0;
     return true;
@@ -190,78 +236,108 @@ static bool secrets_fit(struct app *a) {
 
 /* ---- the whole ---- */
 
-static bool read_module(struct app *a, size_t *size) {
-    const char *path = a->run.module;
-    if (!cli_read_file(path, BOOT_MAX_MODULE, &a->module, size))
-        return fail(a, path, errno == EFBIG ? "more than the 1 GiB a module may have" : strerror(errno));
-    const char *why = cli_not_a_module(a->module, *size);
+static bool is_module(struct app *a, const char *path, struct channel_bytes module) {
+    const char *why = cli_not_a_module((const char *)module.data, module.size);
     if (!why) return true;
     cli_error(a->run.verb, "%s %s", path, why);
     return false;
 }
 
+/* A sealed one the keep looks at. */
+static bool read_module(struct app *a, struct channel_delivery *d) {
+    const char *path = a->run.module;
+    char *bytes;
+    size_t size;
+    if (a->opened) {
+        const struct package_file *m = &a->opened->module;
+        d->module = (struct channel_bytes){m->data, m->size};
+        if (!m->sealed) return is_module(a, m->path, d->module);
+        memcpy(a->sealed_module.digest, m->digest, sizeof m->digest);
+        d->sealed = &a->sealed_module;
+        d->key = a->key;
+        return true;
+    }
+    if (!cli_read_file(path, BOOT_MAX_MODULE, &bytes, &size))
+        return fail(a, path, errno == EFBIG ? "more than the 1 GiB a module may have" : strerror(errno));
+    if (!hold(a, bytes)) return fail(a, path, "out of memory");
+    d->module = (struct channel_bytes){(uint8_t *)bytes, size};
+    return is_module(a, path, d->module);
+}
+
 static bool load(struct app *a, struct cli_args *second) {
-    size_t module, wire;
+    struct channel_delivery d = {0};
+    size_t wire;
     a->run.deployed = true;
     if (!config_init(&a->run.c)) return fail(a, a->run.app, "out of memory");
     if (run_build_config(&a->run, second)) return false;
-    if (!deliver_mounts(a) || !secrets_fit(a) || !read_module(a, &module)) return false;
+    if (!deliver_mounts(a) || !secrets_fit(a) || !read_module(a, &d)) return false;
     if (!channel_files_sort(a->files, a->n_files))
         return fail(a, a->run.app, "two files have the same path in the keep");
     if (!config_encode(&a->run.c, &a->wire, &wire)) return fail(a, a->run.app, "out of memory");
-    a->delivery = (struct channel_delivery){.config = {a->wire, wire},
-                                            .module = {(uint8_t *)a->module, module},
-                                            .files = a->files,
-                                            .n_files = a->n_files,
-                                            .secrets = a->secrets,
-                                            .n_secrets = a->n_secrets};
+    d.config = (struct channel_bytes){a->wire, wire};
+    d.files = a->files;
+    d.n_files = a->n_files;
+    d.secrets = a->secrets;
+    d.n_secrets = a->n_secrets;
+    a->delivery = d;
     return channel_delivery_digest(&a->delivery, a->digest) || fail(a, a->run.app, "cannot compute its digest");
 }
 
+/* ---- packages ---- */
+
 /* The key of an encrypted package: PACKAGE_KEY bytes. */
-static bool read_key(struct app *a, char **key) {
+static bool read_key(struct app *a) {
+    char *key;
     size_t size;
     if (!a->decrypt_key) return true;
-    bool ok = cli_read_file(a->decrypt_key, PACKAGE_KEY, key, &size);
-    if (ok && size == PACKAGE_KEY) {
-        a->package.key = (const uint8_t *)*key;
-        return true;
-    }
-    return fail(a, a->decrypt_key, ok || errno == EFBIG ? "expected the 32 bytes of a package's key" : strerror(errno));
+    if (!cli_read_file(a->decrypt_key, PACKAGE_KEY, &key, &size))
+        return fail(a, a->decrypt_key, errno == EFBIG ? "expected the 32 bytes of a package's key" : strerror(errno));
+    bool whole = size == PACKAGE_KEY;
+    if (whole) memcpy(a->key, key, PACKAGE_KEY);
+    OPENSSL_cleanse(key, size);
+    free(key);
+    a->package.key = a->key;
+    return whole || fail(a, a->decrypt_key, "expected the 32 bytes of a package's key");
 }
 
-static bool unpack(struct app *a, char directory[PACKAGE_PATH]) {
-    char error[PACKAGE_ERROR] = "", *key = NULL;
+/* What the package's configuration names: certificates and policies, which become part of the configuration. */
+static const char *read_named(void *ctx, const char *name, size_t *size, const char **why) {
+    const struct package *p = ((struct app *)ctx)->opened;
+    const char *path = !strncmp(name, "./", 2) ? name + 2 : name;
+    *why = "the package has no such file";
+    for (size_t i = 0; i < p->file_count; i++) {
+        const struct package_file *f = &p->files[i];
+        if (strcmp(f->path, path) != 0) continue;
+        *why = "it is encrypted, and the configuration is needed before there is a keep: pack it again";
+        *size = f->size;
+        return f->sealed ? NULL : (const char *)f->data;
+    }
+    return NULL;
+}
+
+static bool open_package(struct app *a) {
+    char error[PACKAGE_ERROR] = "";
     a->package.verify_keys = a->verify_keys;
-    bool ok = read_key(a, &key);
-    struct package *p = ok ? package_open(a->run.app, &a->package, error) : NULL;
-    if (ok && !p) fail(a, a->run.app, error);
-    if (a->package.key) OPENSSL_cleanse(key, PACKAGE_KEY);
-    a->package.key = NULL;
-    free(key);
-    if (!p) return false;
-    snprintf(a->pinned, sizeof a->pinned, "%s", p->pinned);
-    ok = package_unpack_temporary(p, directory, error);
-    package_free(p);
-    return ok || fail(a, a->run.app, error);
+    a->package.keep_sealed = true;
+    if (!read_key(a)) return false;
+    a->opened = package_open(a->run.app, &a->package, error);
+    if (!a->opened) return fail(a, a->run.app, error);
+    snprintf(a->pinned, sizeof a->pinned, "%s", a->opened->pinned);
+    a->run.app = a->pinned;
+    a->source = (struct config_source){read_named, a};
+    a->run.source = &a->source;
+    a->run.config_text = a->opened->config;
+    return true;
 }
 
 bool app_load(struct app *a, struct cli_args *second) {
-    char directory[PACKAGE_PATH];
-    if (!package_is_reference(a->run.app)) {
-        /* Whoever asks for a signature must not get a program that has none. */
-        if (a->package.verify_key_count || a->decrypt_key)
-            return fail(a, a->run.app,
-                        a->decrypt_key ? "expected a package, as --decrypt-key was given"
-                                       : "expected a package, as --verify-key was given: nothing else is signed");
-        return load(a, second);
-    }
-    if (!unpack(a, directory)) return false;
-    a->run.app = directory;
-    bool ok = load(a, second); /* everything is in memory then */
-    package_remove(directory);
-    a->run.app = a->pinned;
-    return ok;
+    if (package_is_reference(a->run.app)) return open_package(a) && load(a, second);
+    /* Whoever asks for a signature must not get a program that has none. */
+    if (a->package.verify_key_count || a->decrypt_key)
+        return fail(a, a->run.app,
+                    a->decrypt_key ? "expected a package, as --decrypt-key was given"
+                                   : "expected a package, as --verify-key was given: nothing else is signed");
+    return load(a, second);
 }
 
 uint64_t app_size(const struct app *a) {
@@ -279,12 +355,12 @@ void app_free(struct app *a) {
         free((void *)a->secrets[i].value.data);
         free((void *)a->secrets[i].name);
     }
-    for (size_t i = 0; i < a->n_files; i++) {
-        free((void *)a->files[i].path.data);
-        free((void *)a->files[i].content.data);
-    }
+    for (size_t i = 0; i < a->n_held; i++)
+        free(a->held[i]);
+    free(a->held);
     free(a->files);
-    free(a->module);
+    package_free(a->opened);
+    OPENSSL_cleanse(a->key, sizeof a->key);
     free(a->wire);
     free(a->run.module);
     free(a->run.config_found);

@@ -317,8 +317,9 @@ static int deliver(struct deploy *x, struct channel_client *c) {
         return refuse(x, "deliver", channel_client_error(c));
     for (size_t i = 0; i < 8; i++)
         snprintf(digest + 2 * i, 3, "%02x", x->app.digest[i]);
-    steps_say(&x->steps, "deliver", true, "delivered %llu bytes: workload %s...", (unsigned long long)app_size(&x->app),
-              digest);
+    steps_say(&x->steps, "deliver", true, "delivered %llu bytes%s: workload %s...",
+              (unsigned long long)app_size(&x->app),
+              x->app.delivery.key ? ", encrypted as they are, and the key to open them there" : "", digest);
     if (!channel_client_start(c, x->detach ? CHANNEL_DETACHED : 0)) return refuse(x, "start", channel_client_error(c));
     steps_say(&x->steps, "start", true, "running as %.8s", x->d.id);
     return 0;
