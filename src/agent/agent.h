@@ -6,7 +6,7 @@
  *   upcall.c  a keep's requests to its steward, over HTTPS
  *
  * Everything runs in the one thread of loop.h. A keep is a process of its own (keep.h) that outlives the agent: what is
- * acknowledged to a tenant is in keeps/ID/record.json before. */
+ * acknowledged to a tenant is in records/ID.json before, where keeps' processes cannot write. */
 #ifndef DONJON_AGENT_H
 #define DONJON_AGENT_H
 
@@ -27,15 +27,19 @@ struct agent {
     struct state state;
     SSL_CTX *tls;
     char fingerprint[FINGERPRINT + 1];
-    char *root; /* the development root, PEM */
+    char *root;    /* the development root, PEM */
+    char boot[40]; /* this boot of the machine's: process numbers mean nothing in another */
     char keep_program[4096];
+    const char *cgroup; /* where keeps' groups are made; NULL: in the agent's own */
     bool debug, draining, end_keeps;
     uint64_t drain_ms;
 
     struct watch listeners[LISTENERS_MAX * 2];
     unsigned n_listeners;
     struct conn *conns;
-    unsigned n_conns;
+    struct conn *loose; /* those that make room for others: conn.c */
+    unsigned n_conns, n_loose;
+    uint64_t salt; /* so that nobody can choose addresses that count as one */
     bool full;             /* listeners are not looked at: as many connections as may be, or no descriptor left */
     struct deadline again; /* in the latter case, they are once more */
 
@@ -62,10 +66,12 @@ enum {
 struct keep {
     struct keep *next;
     struct agent *agent;
+    char token[KEEP_TOKEN + 1]; /* what its process knows us by */
     char id[KEEP_ID + 1], name[KEEP_NAME_MAX + 1], tenant[TENANT_NAME_MAX + 1], wanted_backend[16];
     uint64_t memory;
     bool restart;
     uint32_t restarts;
+    unsigned ooms;          /* of its group, when it was built */
     int64_t created, ended; /* seconds since 1970; ended 0: it has not */
     pid_t pid;              /* of donjon-keep; 0: gone */
     uint64_t started;       /* its start time in ticks: pid and this name one process for ever */
@@ -129,11 +135,20 @@ void upcalls_forget(struct upcalls *, struct keep *);
 
 /* ---- cgroups.c ---- */
 
-/* A group of its own for each keep, below the agent's own (cgroup v2), where this process may: memory, CPU, processes.
- * Returns a descriptor of the file that a process writes "0" to in order to enter, -1: there is none. */
-bool cgroups_open(void);
-int cgroups_make(const char *id, uint64_t memory, uint32_t cpu);
+/* A group (cgroup version 2) for each keep, where this process may make them: memory, CPU, processes.
+ *   keep-ID/            the limits; the keep's process cannot write here (keep_lock.h)
+ *   keep-ID/box/host    that process; in box the loader makes a group for the warden
+ * In `dir`, a group without processes that is ours (donjon-keeps.service); NULL: in the agent's own, which the agent
+ * leaves for a group beside them. False: there is none. */
+bool cgroups_open(const char *dir);
+/* False, with errno: the keep's group cannot be made. `*procs`: of the file that a process writes "0" to in order to
+ * enter; -1: keeps have no groups here. */
+bool cgroups_make(const char *id, uint64_t memory, uint32_t cpu, int *procs);
+/* How many processes the kernel has ended in it for want of memory. */
+unsigned cgroups_out_of_memory(const char *id);
 void cgroups_remove(const char *id, bool kill);
+/* Those of keeps that nobody knows any more. */
+void cgroups_sweep(const struct agent *);
 
 /* ---- conn.c ---- */
 

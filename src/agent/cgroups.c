@@ -1,18 +1,28 @@
 #include "agent.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
 #define MOUNT "/sys/fs/cgroup"
-enum { PERIOD_US = 100000, PROCESSES_MAX = 64, NAME = sizeof "keep-" + KEEP_ID };
+#define GROUP "keep-"
+enum {
+    PERIOD_US = 100000,
+    PROCESSES_MAX = 64,
+    NAME = sizeof GROUP + KEEP_ID,
+    HOST_BYTES = 64 << 20, /* what donjon-keep itself may take, beside what its keep was promised */
+    HOST_SHARE = 64,       /* and the part of that for page tables: one in so many bytes */
+};
 
-static int own = -1; /* our group: keeps are in groups below it, we in one beside them ("no internal processes") */
+static int top = -1; /* keeps' groups are in it, and no process (cgroup v2: "no internal processes") */
+static const char *top_path;
 
 static bool write_text(int dir, const char *name, const char *text) {
     int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
@@ -22,67 +32,131 @@ static bool write_text(int dir, const char *name, const char *text) {
     return ok;
 }
 
-static int open_own(void) {
-    char text[4096] = "", path[4200];
-    struct statfs fs;
-    int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t n = read(fd, text, sizeof text - 1);
+static bool read_text(int dir, const char *name, char *text, size_t size) {
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, text, size - 1);
     close(fd);
-    if (n <= 0 || strncmp(text, "0::/", 4) != 0) return -1; /* not version 2 alone */
-    text[strcspn(text, "\n")] = 0;
-    snprintf(path, sizeof path, "%s%s", MOUNT, text + 3);
+    text[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
+static int open_group(const char *path) {
+    struct statfs fs;
     if (statfs(path, &fs) || fs.f_type != CGROUP2_SUPER_MAGIC) return -1;
-    size_t end = strlen(path), tail = strlen("/agent"); /* an agent before us, in the same unit */
-    if (end > tail && !strcmp(path + end - tail, "/agent")) path[end - tail] = 0;
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-bool cgroups_open(void) {
-    own = open_own();
-    if (own < 0) return false;
-    bool ok = (mkdirat(own, "agent", 0755) == 0 || errno == EEXIST) && write_text(own, "agent/cgroup.procs", "0") &&
-              write_text(own, "cgroup.subtree_control", "+memory +cpu +pids");
-    if (ok) return true;
-    close(own);
-    own = -1;
+/* The agent's own group, or the one around it when an agent before us has moved into "agent". */
+static int open_own(void) {
+    char text[4096], path[4200];
+    if (!read_text(AT_FDCWD, "/proc/self/cgroup", text, sizeof text) || strncmp(text, "0::/", 4) != 0)
+        return -1; /* not version 2 alone */
+    text[strcspn(text, "\n")] = 0;
+    snprintf(path, sizeof path, "%s%s", MOUNT, text + 3);
+    size_t end = strlen(path), tail = strlen("/agent");
+    if (end > tail && !strcmp(path + end - tail, "/agent")) path[end - tail] = 0;
+    return open_group(path);
+}
+
+bool cgroups_open(const char *dir) {
+    if (top >= 0) close(top);
+    top_path = dir;
+    top = dir ? open_group(dir) : open_own();
+    if (top < 0) return false;
+    bool ok =
+        dir || ((mkdirat(top, "agent", 0755) == 0 || errno == EEXIST) && write_text(top, "agent/cgroup.procs", "0"));
+    if (ok && write_text(top, "cgroup.subtree_control", "+memory +cpu +pids")) return true;
+    close(top);
+    top = -1;
     return false;
 }
 
-/* Two levels: the limits stand at the upper one, so that groups the keep's process makes beside its own (the loader
- * gives the warden one) are below them. */
-int cgroups_make(const char *id, uint64_t memory, uint32_t cpu) {
-    char name[NAME], text[64];
-    if (own < 0) return -1;
-    snprintf(name, sizeof name, "keep-%s", id);
-    if (mkdirat(own, name, 0755) && errno != EEXIST) return -1;
-    int dir = openat(own, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) return -1;
-    snprintf(text, sizeof text, "%llu", (unsigned long long)memory);
-    bool ok = write_text(dir, "memory.max", text);
+static bool make_directory(int dir, const char *name) {
+    return mkdirat(dir, name, 0755) == 0 || errno == EEXIST;
+}
+
+static bool limit(int dir, uint64_t memory, uint32_t cpu) {
+    char text[64];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)(memory + memory / HOST_SHARE + HOST_BYTES));
+    bool ok = write_text(dir, "memory.max", text) && write_text(dir, "memory.oom.group", "1");
+    write_text(dir, "memory.swap.max", "0"); /* where there is swap: a keep's memory stays in memory */
     snprintf(text, sizeof text, "%d", PROCESSES_MAX);
-    ok = write_text(dir, "pids.max", text) && ok;
-    if (cpu) {
+    ok = ok && write_text(dir, "pids.max", text);
+    if (cpu)
         snprintf(text, sizeof text, "%llu %d", (unsigned long long)cpu * PERIOD_US / 100, PERIOD_US);
-        ok = write_text(dir, "cpu.max", text) && ok;
-    }
-    ok = write_text(dir, "cgroup.subtree_control", "+memory +pids") && ok;
-    ok = (mkdirat(dir, "host", 0755) == 0 || errno == EEXIST) && ok;
-    int procs = ok ? openat(dir, "host/cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
+    else
+        snprintf(text, sizeof text, "max %d", PERIOD_US);
+    return ok && write_text(dir, "cpu.max", text);
+}
+
+static int make(const char *id, uint64_t memory, uint32_t cpu) {
+    char name[NAME];
+    snprintf(name, sizeof name, GROUP "%s", id);
+    int dir = make_directory(top, name) ? openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (dir < 0) return -1;
+    bool ok = limit(dir, memory, cpu) && write_text(dir, "cgroup.subtree_control", "+memory +pids") &&
+              make_directory(dir, "box") && write_text(dir, "box/cgroup.subtree_control", "+memory +pids") &&
+              make_directory(dir, "box/host");
+    int procs = ok ? openat(dir, "box/host/cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
     close(dir);
-    if (procs < 0) cgroups_remove(id, false);
     return procs;
+}
+
+bool cgroups_make(const char *id, uint64_t memory, uint32_t cpu, int *procs) {
+    *procs = -1;
+    if (top < 0) return true;
+    *procs = make(id, memory, cpu);
+    /* The group we had may have been removed, and made anew, by who gave it to us. */
+    if (*procs < 0 && top_path && cgroups_open(top_path)) *procs = make(id, memory, cpu);
+    if (*procs >= 0) return true;
+    int why = errno;
+    cgroups_remove(id, false);
+    errno = why;
+    return false;
+}
+
+unsigned cgroups_out_of_memory(const char *id) {
+    char name[NAME + 16], text[512];
+    snprintf(name, sizeof name, GROUP "%s/memory.events", id);
+    if (top < 0 || !read_text(top, name, text, sizeof text)) return 0;
+    const char *p = strstr(text, "oom_kill ");
+    return p ? (unsigned)strtoul(p + strlen("oom_kill "), NULL, 10) : 0;
+}
+
+/* The groups in one, which have none in them. */
+static void remove_groups(int dir) {
+    DIR *d = fdopendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_type == DT_DIR && *e->d_name != '.') unlinkat(dir, e->d_name, AT_REMOVEDIR);
+    if (d) closedir(d);
 }
 
 void cgroups_remove(const char *id, bool kill) {
     char name[NAME + 16];
-    if (own < 0) return;
+    if (top < 0) return;
     if (kill) {
-        snprintf(name, sizeof name, "keep-%s/cgroup.kill", id);
-        write_text(own, name, "1");
+        snprintf(name, sizeof name, GROUP "%s/cgroup.kill", id);
+        write_text(top, name, "1");
     }
-    snprintf(name, sizeof name, "keep-%s/host", id);
-    unlinkat(own, name, AT_REMOVEDIR);
-    snprintf(name, sizeof name, "keep-%s", id);
-    unlinkat(own, name, AT_REMOVEDIR);
+    snprintf(name, sizeof name, GROUP "%s/box", id);
+    int box = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (box >= 0) remove_groups(box);
+    unlinkat(top, name, AT_REMOVEDIR);
+    snprintf(name, sizeof name, GROUP "%s", id);
+    unlinkat(top, name, AT_REMOVEDIR);
+}
+
+void cgroups_sweep(const struct agent *a) {
+    int fd = top >= 0 ? openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *id = e->d_name + strlen(GROUP);
+        if (strncmp(e->d_name, GROUP, strlen(GROUP)) != 0 || !keep_id_fine(id, strlen(id))) continue;
+        const struct keep *k = a->keeps;
+        while (k && strcmp(k->id, id) != 0)
+            k = k->next;
+        if (!k || !k->pid) cgroups_remove(id, false); /* what still has processes stays: it may be another agent's */
+    }
+    if (d) closedir(d);
 }

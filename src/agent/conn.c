@@ -28,7 +28,11 @@ enum {
     REPLY_MS = 10000,   /* for the tenant to take the reply */
     GOODBYE_MS = 5000,  /* from the keep's end to the tenant's */
     AGAIN_MS = 1000,    /* from a lack of descriptors to the next try */
-    UNKNOWN_MIN = 8,    /* connections that one address may have before it says whose it is */
+    LOOSE_MIN = 8,      /* connections that have not said whose they are, at least, */
+    LOOSE_MOST = 1024,  /* and at most */
+    LOOSE_SHARE = 4,    /* and otherwise one in so many of all */
+    RELAY_RESERVE = 16, /* one in so many of all is never a relay */
+    ADDRESS_BUCKETS = 1024,
 };
 
 enum stage { HANDSHAKE, READING, BUILDING, REPLYING, RELAY, GOODBYE };
@@ -41,6 +45,8 @@ struct relay {
 
 struct conn {
     struct conn *next, **at;
+    /* Loose: has not said whose it is, or has nothing more to say. Closed when a newcomer needs the place. */
+    struct conn *loose_next, **loose_at;
     struct agent *agent;
     enum stage stage;
     struct watch tenant, keep;
@@ -65,8 +71,36 @@ static void listen_again(struct agent *a) {
         loop_want(&a->loop, &a->listeners[i], EPOLLIN);
 }
 
+static void pause_listening(struct agent *a) {
+    a->full = true;
+    for (unsigned i = 0; i < a->n_listeners; i++)
+        loop_want(&a->loop, &a->listeners[i], 0);
+    log_event(LOG_WARN, "as many connections as may be: the next waits", NULL);
+}
+
+static void loosen(struct conn *c) {
+    struct agent *a = c->agent;
+    if (c->loose_at) return;
+    c->loose_next = a->loose;
+    if (c->loose_next) c->loose_next->loose_at = &c->loose_next;
+    c->loose_at = &a->loose;
+    a->loose = c;
+    a->n_loose++;
+    listen_again(a);
+}
+
+static void tighten(struct conn *c) {
+    struct agent *a = c->agent;
+    if (!c->loose_at) return;
+    *c->loose_at = c->loose_next;
+    if (c->loose_next) c->loose_next->loose_at = c->loose_at;
+    c->loose_at = NULL;
+    a->n_loose--;
+}
+
 static void conn_close(struct conn *c) {
     struct agent *a = c->agent;
+    tighten(c);
     loop_forget(&a->loop, &c->tenant);
     loop_clear(&c->deadline);
     SSL_free(c->ssl);
@@ -134,6 +168,7 @@ static void write_reply(struct conn *c) {
     }
     /* Until the tenant has closed too, so that the reply is not lost to a reset. */
     c->stage = GOODBYE;
+    loosen(c);
     SSL_shutdown(c->ssl);
     shutdown(c->tenant.fd, SHUT_WR);
     set_deadline(c, GOODBYE_MS);
@@ -181,14 +216,18 @@ static const struct tenant *authenticate(struct conn *c, const struct request *r
     return *r->token ? found : NULL;
 }
 
-/* Beyond an equal share a tenant's relays have to leave a quarter of all connections to the others. */
+/* Beyond an equal share a tenant's relays have to leave a quarter of all connections to the others, and all relays
+ * together a few: there is always room to list and to stop. */
 static bool has_share(const struct conn *c, const struct tenant *t) {
     const struct agent *a = c->agent;
-    uint32_t all = a->settings.connections, n = 0;
-    if (a->settings.n_tenants < 2 || a->n_conns <= all - all / 4) return true;
-    for (const struct conn *o = a->conns; o; o = o->next)
+    uint32_t all = a->settings.connections, n = 0, relays = 0;
+    if (a->n_conns <= all - all / 4) return true;
+    for (const struct conn *o = a->conns; o; o = o->next) {
         n += o->owner == t;
-    return n < all / a->settings.n_tenants;
+        relays += o->owner != NULL;
+    }
+    uint32_t most = all - all / RELAY_RESERVE - 1;
+    return relays < most && (a->settings.n_tenants < 2 || n < all / a->settings.n_tenants);
 }
 
 /* Reply with the keep, then relay: the socket to it is there before anything is promised. */
@@ -250,6 +289,8 @@ static void serve(struct conn *c, const struct request *r) {
                                             : "no tenants are configured here: only this machine itself is served");
         return;
     }
+    tighten(c);
+    if (c->agent->n_conns >= c->agent->settings.connections && !c->agent->loose) pause_listening(c->agent);
     bool relays = r->op == REQUEST_CREATE || r->op == REQUEST_CHANNEL;
     if (relays && !has_share(c, t)) {
         refuse(c, "as many connections as this agent has for one tenant", "end others, or wait");
@@ -411,7 +452,9 @@ static void goodbye(struct conn *c) {
     c->keep.fd = -1;
     free(c->relay);
     c->relay = NULL;
+    c->owner = NULL;
     c->stage = GOODBYE;
+    loosen(c);
     SSL_shutdown(c->ssl);
     shutdown(c->tenant.fd, SHUT_WR);
     set_deadline(c, GOODBYE_MS);
@@ -490,13 +533,6 @@ static void no_more_pause(struct deadline *d) {
     listen_again(OWNER_OF(d, struct agent, again));
 }
 
-static void pause_listening(struct agent *a) {
-    a->full = true;
-    for (unsigned i = 0; i < a->n_listeners; i++)
-        loop_want(&a->loop, &a->listeners[i], 0);
-    log_event(LOG_WARN, "as many connections as may be: the next waits", NULL);
-}
-
 static void address_bytes(const struct sockaddr_storage *a, unsigned char out[16]) {
     const unsigned char *six = ((const struct sockaddr_in6 *)a)->sin6_addr.s6_addr;
     memset(out, 0, 16);
@@ -508,13 +544,41 @@ static void address_bytes(const struct sockaddr_storage *a, unsigned char out[16
     }
 }
 
-/* One address alone does not take all places with connections that do not say whose they are. */
-static bool too_many_unknown(const struct agent *a, const unsigned char from[16]) {
-    uint32_t n = 0, most = a->settings.connections / 2;
-    if (a->n_conns < UNKNOWN_MIN || a->n_conns < most) return false;
-    for (const struct conn *c = a->conns; c; c = c->next)
-        n += (c->stage == HANDSHAKE || c->stage == READING) && !memcmp(c->from, from, sizeof c->from);
-    return n >= most;
+/* Multiplication carries differences upwards, the shifts bring them down again. */
+static uint64_t stir(uint64_t x) {
+    x ^= x >> 32;
+    x *= UINT64_C(0x9e3779b97f4a7c15);
+    return x ^ (x >> 29);
+}
+
+static unsigned address_bucket(const struct agent *a, const unsigned char from[16]) {
+    uint64_t half[2];
+    memcpy(half, from, sizeof half);
+    return (unsigned)stir(stir(half[0] ^ a->salt) ^ half[1]) % ADDRESS_BUCKETS;
+}
+
+/* A place for a newcomer: the oldest loose connection of the address that has most of them. So those who open
+ * connections only to hold them close their own, and a tenant who says at once who he is is never in their way. False:
+ * there is no loose one. */
+static bool make_place(struct agent *a) {
+    static uint32_t count[ADDRESS_BUCKETS];
+    uint32_t most = 0;
+    struct conn *oldest = NULL;
+    memset(count, 0, sizeof count);
+    for (struct conn *c = a->loose; c; c = c->loose_next) {
+        uint32_t n = ++count[address_bucket(a, c->from)];
+        if (n > most) most = n;
+    }
+    for (struct conn *c = a->loose; c; c = c->loose_next) /* the newest first */
+        if (count[address_bucket(a, c->from)] == most) oldest = c;
+    if (oldest) conn_close(oldest);
+    return oldest;
+}
+
+static bool too_many_loose(const struct agent *a) {
+    uint32_t most = a->settings.connections / LOOSE_SHARE;
+    most = most < LOOSE_MIN ? LOOSE_MIN : most > LOOSE_MOST ? LOOSE_MOST : most;
+    return a->n_loose >= most || a->n_conns >= a->settings.connections;
 }
 
 void conn_accept(struct agent *a, int listener) {
@@ -522,18 +586,13 @@ void conn_accept(struct agent *a, int listener) {
     socklen_t n = sizeof peer;
     int on = 1, fd = accept4(listener, (struct sockaddr *)&peer, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
-        if (errno != EMFILE && errno != ENFILE) return;
+        if ((errno != EMFILE && errno != ENFILE) || make_place(a)) return;
         pause_listening(a);
         a->again.passed = no_more_pause;
         loop_set(&a->loop, &a->again, AGAIN_MS);
         return;
     }
-    unsigned char from[16];
-    address_bytes(&peer, from);
-    if (too_many_unknown(a, from)) {
-        close(fd);
-        return;
-    }
+    if (too_many_loose(a)) make_place(a);
     struct conn *c = calloc(1, sizeof *c);
     SSL *ssl = c ? SSL_new(a->tls) : NULL;
     if (!ssl || SSL_set_fd(ssl, fd) != 1) {
@@ -548,7 +607,7 @@ void conn_accept(struct agent *a, int listener) {
     c->ssl = ssl;
     c->keep.fd = -1;
     c->tenant = (struct watch){.fd = fd, .ready = tenant_ready};
-    memcpy(c->from, from, sizeof c->from);
+    address_bytes(&peer, c->from);
     c->loopback = address_is_loopback(&peer);
     address_text(&peer, c->peer, sizeof c->peer);
     c->next = a->conns;
@@ -556,7 +615,7 @@ void conn_accept(struct agent *a, int listener) {
     c->at = &a->conns;
     a->conns = c;
     a->n_conns++;
-    if (a->n_conns >= a->settings.connections) pause_listening(a);
+    loosen(c);
     set_deadline(c, REQUEST_MS);
     if (!loop_want(&a->loop, &c->tenant, EPOLLIN)) conn_close(c);
 }

@@ -131,6 +131,7 @@ bool control_open(struct keep *k) {
     if (k->lines && connect(fd, (struct sockaddr *)&a, sizeof a) == 0) {
         k->control = (struct watch){.fd = fd, .ready = control_ready};
         if (loop_want(&k->agent->loop, &k->control, EPOLLIN)) {
+            control_send(k, json_pack("{s:s, s:s}", "op", "hello", "token", k->token));
             control_send(k, json_pack("{s:s}", "op", "status"));
             return true;
         }

@@ -2,9 +2,11 @@
  * of each other they believe nothing that would cost more than this one keep.
  *
  * donjon-keep --dir DIR --status-fd N [--backend NAME] [--memory BYTES] [--signer FILE] [--idle SECONDS]
- *             [--listen PORTS] [--connect WHERE] [--warden FILE] [--debug]
+ *             --token-fd N [--listen PORTS] [--connect WHERE] [--warden FILE] [--debug]
  *   DIR         the keep's directory, made by the agent (0700); the two sockets below are made in it
  *   --status-fd one line of JSON goes there when the keep has been built, or cannot be; then it is closed
+ *   --token-fd  KEEP_TOKEN hex digits are read from there: what who speaks on the control socket has to know. A
+ *               descriptor, since other keeps see this process's arguments
  *   --backend   "process", "kvm", ...; without: the strongest that works
  *   --memory    bytes the keep may have, all together; without: 2 GiB
  *   --signer    the software signer's PEM (attest_signer_load), used where the backend has no TEE
@@ -22,8 +24,10 @@
  *   {"ok":false,"error":"..."}                      ... and donjon-keep ends
  *
  * DIR/socket   (unix, stream, 0600) a connection is one tenant's: bytes for the warden's TLS, as they come.
- * DIR/control  (unix, stream, 0600) JSON lines of at most KEEP_LINE_MAX bytes. One agent at a time: a new connection
- *              replaces the one before. The agent asks, donjon-keep answers in order, with the "op" it answers:
+ * DIR/control  (unix, stream, 0600) JSON lines of at most KEEP_LINE_MAX bytes. The first line, KEEP_HELLO_MAX bytes at
+ *              most, is {"op":"hello","token":"..."}; nothing answers it. With the right token the connection is the
+ *              agent's, and replaces the one before; else it is closed. (Every process of the user can connect, other
+ *              keeps' among them.) Then the agent asks, and donjon-keep answers in order, with the "op" it answers:
  *   {"op":"status"} -> {"op":"status","state":"waiting|running|exited","backend":...,"measurement":...,"ports":[8443],
  *                       "cpu_ms":..., "memory":bytes, "exit":{"outcome":"exited","code":0,"text":null}|null}
  *   {"op":"stop"}   -> {"op":"stop"}, then the keep and donjon-keep end (exit recorded as "stopped")
@@ -43,9 +47,11 @@
 
 enum {
     KEEP_LINE_MAX = 128 * 1024, /* of a line on the control socket: 64 KiB of body in base64, and the rest */
-    KEEP_STATUS_MAX = 4096,     /* of the line on the status descriptor */
-    KEEP_IDLE = 60,             /* seconds */
-    KEEP_LINGER = 600,          /* seconds */
+    KEEP_TOKEN = 64,            /* hex digits */
+    KEEP_HELLO_MAX = 256,
+    KEEP_STATUS_MAX = 4096, /* of the line on the status descriptor */
+    KEEP_IDLE = 60,         /* seconds */
+    KEEP_LINGER = 600,      /* seconds */
 };
 #define KEEP_SOCKET  "socket"
 #define KEEP_CONTROL "control"

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "keep_host.h"
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,7 +14,23 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { QUEUE_MAX = 4 * KEEP_LINE_MAX, TICK_MS = 1000, ANSWER_S = 60, NEVER_FED_S = 900, DRAIN_MS = 500, QUESTIONS = 4 };
+enum {
+    QUEUE_MAX = 4 * KEEP_LINE_MAX,
+    TICK_MS = 1000,
+    ANSWER_S = 60,
+    NEVER_FED_S = 900,
+    DRAIN_MS = 500,
+    QUESTIONS = 4,
+    STRANGERS = 8
+};
+
+/* A connection that has not shown its token so far. */
+struct stranger {
+    int fd; /* 0: free */
+    uint64_t number;
+    size_t used;
+    char line[KEEP_HELLO_MAX];
+};
 
 /* What the keep asks of its steward, through the agent. */
 struct question {
@@ -32,6 +49,8 @@ static struct {
     int listener, agent, wake;
     size_t in_used, out_used;
     char in[KEEP_LINE_MAX], out[QUEUE_MAX];
+    struct stranger strangers[STRANGERS];
+    uint64_t connections;
     pthread_t thread;
 } c = {.listener = -1, .agent = -1, .wake = -1};
 
@@ -181,12 +200,54 @@ static bool receive(void) {
     return take_lines();
 }
 
+/* ---- who may speak ---- */
+
+static void turn_away(struct stranger *s) {
+    close(s->fd);
+    *s = (struct stranger){.fd = 0};
+}
+
+/* All may connect, also those who only want to be in the way: the oldest that has not said who it is makes room. */
 static void welcome(void) {
     int fd = accept4(c.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return;
+    struct stranger *place = &c.strangers[0];
+    for (int i = 1; i < STRANGERS && place->fd; i++)
+        if (!c.strangers[i].fd || c.strangers[i].number < place->number) place = &c.strangers[i];
+    if (place->fd) turn_away(place);
+    *place = (struct stranger){.fd = fd, .number = ++c.connections};
+}
+
+static bool knows_token(const char *line, size_t size) {
+    json_t *m = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
+    const char *op = json_string_value(json_object_get(m, "op"));
+    json_t *token = json_object_get(m, "token");
+    bool ok = op && strcmp(op, "hello") == 0 && json_is_string(token) && json_string_length(token) == KEEP_TOKEN &&
+              CRYPTO_memcmp(json_string_value(token), c.host->token, KEEP_TOKEN) == 0;
+    json_decref(m);
+    return ok;
+}
+
+/* The agent, which may have said more already. */
+static void admit(struct stranger *s, const char *rest, size_t size) {
     leave();
-    c.agent = fd;
+    c.agent = s->fd;
+    memcpy(c.in, rest, size);
+    c.in_used = size;
+    OPENSSL_cleanse(s, sizeof *s);
     c.host->agent = true;
+    if (!take_lines()) leave();
+}
+
+static void hear(struct stranger *s) {
+    ssize_t n = recv(s->fd, s->line + s->used, sizeof s->line - s->used, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n > 0) s->used += (size_t)n;
+    char *end = memchr(s->line, '\n', s->used);
+    if (end && knows_token(s->line, (size_t)(end - s->line)))
+        admit(s, end + 1, s->used - (size_t)(end + 1 - s->line));
+    else if (end || n <= 0 || s->used == sizeof s->line)
+        turn_away(s);
 }
 
 /* A keep that nobody feeds does not stay for ever. */
@@ -204,12 +265,14 @@ static void *serve(void *arg) {
     pthread_mutex_lock(&h->lock);
     for (;;) {
         bool asks = tend_questions();
-        struct pollfd fds[3] = {{.fd = c.wake, .events = POLLIN},
-                                {.fd = c.listener, .events = POLLIN},
-                                {.fd = c.agent, .events = (short)(POLLIN | (c.out_used ? POLLOUT : 0))}};
+        struct pollfd fds[3 + STRANGERS] = {{.fd = c.wake, .events = POLLIN},
+                                            {.fd = c.listener, .events = POLLIN},
+                                            {.fd = c.agent, .events = (short)(POLLIN | (c.out_used ? POLLOUT : 0))}};
+        for (int i = 0; i < STRANGERS; i++)
+            fds[3 + i] = (struct pollfd){.fd = c.strangers[i].fd ? c.strangers[i].fd : -1, .events = POLLIN};
         bool ticks = asks || (h->idle && h->phase <= KEEP_PHASE_WAITING); /* whoever is fed is not watched */
         pthread_mutex_unlock(&h->lock);
-        int n = poll(fds, 3, ticks ? TICK_MS : -1);
+        int n = poll(fds, 3 + STRANGERS, ticks ? TICK_MS : -1);
         pthread_mutex_lock(&h->lock);
         if (n < 0 && errno != EINTR) break;
         uint64_t count;
@@ -217,6 +280,8 @@ static void *serve(void *arg) {
         bool ok = true;
         if (n > 0 && c.agent >= 0 && fds[2].revents & ~POLLOUT) ok = receive();
         if (c.agent >= 0 && (!ok || !flush_out())) leave();
+        for (int i = 0; n > 0 && i < STRANGERS; i++)
+            if (fds[3 + i].revents) hear(&c.strangers[i]);
         if (n > 0 && fds[1].revents) welcome();
         end_if_idle();
     }

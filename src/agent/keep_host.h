@@ -19,8 +19,9 @@ struct keep_host {
     pthread_mutex_t lock;
     struct keep_control control;
     struct keep_signer *signer;
-    int status_fd; /* until the one line has been said; then -1 */
-    unsigned idle; /* seconds; 0: never */
+    char token[KEEP_TOKEN + 1]; /* the agent's */
+    int status_fd;              /* until the one line has been said; then -1 */
+    unsigned idle;              /* seconds; 0: never */
 
     const char *backend, *protects;
     char measurement[2 * 48 + 1];

@@ -52,10 +52,26 @@ static void add_folder_of(struct places *p, const char *file) {
     add(p, slash ? path : ".", LANDLOCK_RUN);
 }
 
+/* Where the agent has put us in a group of our own, keep-ID/box/host: what lies in the box. The limits are above it. */
+static void add_own_group(struct places *p) {
+    static const char mount[] = "/sys/fs/cgroup", box[] = "/box/host";
+    char line[PATH_MAX] = "", path[PATH_MAX + sizeof mount];
+    int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    ssize_t n = read(fd, line, sizeof line - 1);
+    close(fd);
+    line[n > 0 ? n : 0] = 0;
+    size_t end = strcspn(line, "\n"), tail = strlen(box);
+    if (strncmp(line, "0::/", 4) != 0 || end < tail || strncmp(line + end - tail, box, tail) != 0) return;
+    line[end - strlen("/host")] = 0;
+    snprintf(path, sizeof path, "%s%s", mount, line + strlen("0::"));
+    add(p, path, LANDLOCK_WRITE);
+}
+
 bool keep_lock_paths(const char *warden) {
     static const char *const run[] = {"/usr", "/lib", "/lib64"}, *const read[] = {"/etc", "/proc", "/sys",
                                                                                   "/run/systemd/resolve"};
-    static const char *const write[] = {"/dev", "/sys/fs/cgroup", "."};
+    static const char *const write[] = {"/dev"};
     char self[PATH_MAX];
     struct places p = {.n = 0};
     for (size_t i = 0; i < sizeof run / sizeof *run; i++)
@@ -64,6 +80,8 @@ bool keep_lock_paths(const char *warden) {
         add(&p, read[i], LANDLOCK_READ);
     for (size_t i = 0; i < sizeof write / sizeof *write; i++)
         add(&p, write[i], LANDLOCK_WRITE);
+    add(&p, ".", LANDLOCK_FILES);
+    add_own_group(&p);
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
     add_folder_of(&p, self);

@@ -24,6 +24,7 @@ struct arguments {
     const char *dir, *backend, *signer, *warden;
     uint64_t memory;
     struct reach reach;
+    int token_fd;
     bool debug;
 };
 
@@ -138,9 +139,11 @@ static bool evidence(void *ctx, const uint8_t report_data[64], uint8_t *out, uin
 /* ---- beginning ---- */
 
 static void usage(void) {
-    fprintf(stderr, "usage: donjon-keep --dir DIR [--status-fd N] [--backend NAME] [--memory BYTES] [--signer FILE] "
-                    "[--idle SECONDS] [--listen PORTS] [--connect any|public|none] [--warden FILE] [--debug]\n"
-                    "Holds one keep for donjon agent, which starts it.\n");
+    fprintf(
+        stderr,
+        "usage: donjon-keep --dir DIR --token-fd N [--status-fd N] [--backend NAME] [--memory BYTES] [--signer FILE] "
+        "[--idle SECONDS] [--listen PORTS] [--connect any|public|none] [--warden FILE] [--debug]\n"
+        "Holds one keep for donjon agent, which starts it.\n");
     exit(125);
 }
 
@@ -154,10 +157,11 @@ static uint64_t number(const char *text) {
 
 static struct arguments parse(int argc, char **argv) {
     static const struct option options[] = {
-        {"dir", 1, NULL, 'd'},    {"status-fd", 1, NULL, 'f'}, {"backend", 1, NULL, 'b'}, {"memory", 1, NULL, 'm'},
-        {"signer", 1, NULL, 's'}, {"idle", 1, NULL, 'i'},      {"listen", 1, NULL, 'l'},  {"connect", 1, NULL, 'c'},
-        {"warden", 1, NULL, 'w'}, {"debug", 0, NULL, 'D'},     {NULL, 0, NULL, 0}};
-    struct arguments a = {.memory = (uint64_t)MEMORY_DEFAULT_GIB << 30, .reach = {1, UINT16_MAX, REACH_ANY}};
+        {"dir", 1, NULL, 'd'},    {"status-fd", 1, NULL, 'f'}, {"backend", 1, NULL, 'b'},  {"memory", 1, NULL, 'm'},
+        {"signer", 1, NULL, 's'}, {"idle", 1, NULL, 'i'},      {"listen", 1, NULL, 'l'},   {"connect", 1, NULL, 'c'},
+        {"warden", 1, NULL, 'w'}, {"debug", 0, NULL, 'D'},     {"token-fd", 1, NULL, 't'}, {NULL, 0, NULL, 0}};
+    struct arguments a = {
+        .memory = (uint64_t)MEMORY_DEFAULT_GIB << 30, .reach = {1, UINT16_MAX, REACH_ANY}, .token_fd = -1};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
         case 'd': a.dir = optarg; break;
@@ -172,12 +176,13 @@ static struct arguments parse(int argc, char **argv) {
         case 'c':
             if (!reach_parse_connect(optarg, &a.reach)) usage();
             break;
+        case 't': a.token_fd = (int)number(optarg); break;
         case 'w': a.warden = optarg; break;
         case 'D': a.debug = true; break;
         default: usage();
         }
     }
-    if (!a.dir || optind != argc) usage();
+    if (!a.dir || a.token_fd < 0 || optind != argc) usage();
     return a;
 }
 
@@ -201,6 +206,15 @@ static void close_up(void) {
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+}
+
+/* Once nobody can look into this process any more. */
+static bool take_token(int fd) {
+    size_t have = 0;
+    for (ssize_t n = 1; have < KEEP_TOKEN && n > 0; have += n > 0 ? (size_t)n : 0)
+        n = read(fd, host.token + have, KEEP_TOKEN - have);
+    close(fd);
+    return have == KEEP_TOKEN;
 }
 
 /* How the keep has ended, for an agent that is not there at the moment. */
@@ -234,6 +248,7 @@ int main(int argc, char **argv) {
     struct config config;
     char error[512];
     close_up();
+    if (!take_token(a.token_fd)) fail("expected a token on --token-fd");
     if (a.signer && !(host.signer = keep_signer_new(a.signer, error, sizeof error))) fail(error);
     if (chdir(a.dir) != 0) fail("the keep's directory cannot be entered");
     if (!keep_lock_paths(a.warden)) fail("the keep's process cannot be locked in: landlock");

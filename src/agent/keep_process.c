@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STATUS_FD = 3 };
+enum { STATUS_FD = 3, TOKEN_FD = 4, ELSEWHERE = 10 };
 
 /* What /proc/PID/stat says (proc(5)): the fields behind the name, which may hold anything. */
 struct stat_line {
@@ -74,8 +74,8 @@ void keep_process_usage(pid_t pid, uint64_t started, struct keep_usage *u) {
         if (*word && read_stat((pid_t)atoi(word), &s)) add_usage(&s, u);
 }
 
-/* In the child, up to execve: async-signal-safe calls only. */
-static void become_keep(const struct keep_process *p, int status, int go, char **argv) {
+/* In the child, up to execve: async-signal-safe calls only. `fds`: the status pipe's end, the token's. */
+static void become_keep(const struct keep_process *p, const int fds[2], int go, char **argv) {
     sigset_t none;
     char word = 0;
     setsid();
@@ -86,16 +86,36 @@ static void become_keep(const struct keep_process *p, int status, int go, char *
     int null = open("/dev/null", O_RDWR);
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0) _exit(1);
     if (!p->debug && dup2(null, 2) < 0) _exit(1);
-    if (status == STATUS_FD ? fcntl(status, F_SETFD, 0) : dup2(status, STATUS_FD) < 0) _exit(1);
-    close_range(STATUS_FD + 1, ~0u, 0);
+    int status = fcntl(fds[0], F_DUPFD, ELSEWHERE), token = fcntl(fds[1], F_DUPFD, ELSEWHERE);
+    if (dup2(status, STATUS_FD) < 0 || dup2(token, TOKEN_FD) < 0) _exit(1);
+    close_range(TOKEN_FD + 1, ~0u, 0);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execv(p->program, argv);
     _exit(127);
 }
 
+enum { STATUS, GO, TOKEN, PIPES };
+
+static void close_pipes(int pipes[PIPES][2]) {
+    for (int i = 0; i < PIPES; i++)
+        for (int k = 0; k < 2; k++)
+            if (pipes[i][k] >= 0) close(pipes[i][k]);
+}
+
+static bool open_pipes(int pipes[PIPES][2], const char *token) {
+    for (int i = 0; i < PIPES; i++)
+        pipes[i][0] = pipes[i][1] = -1;
+    bool ok = true;
+    for (int i = 0; ok && i < PIPES; i++)
+        ok = pipe2(pipes[i], O_CLOEXEC) == 0;
+    ok = ok && write(pipes[TOKEN][1], token, KEEP_TOKEN) == KEEP_TOKEN;
+    if (!ok) close_pipes(pipes);
+    return ok;
+}
+
 bool keep_process_start(struct keep_process *p) {
-    int status[2], go[2];
+    int pipes[PIPES][2];
     char dir[256], memory[32], idle[16], signer[256];
     p->pid = 0;
     p->status_fd = p->go_fd = -1;
@@ -103,29 +123,38 @@ bool keep_process_start(struct keep_process *p) {
     snprintf(signer, sizeof signer, "%s/dev-signer.pem", p->state);
     snprintf(memory, sizeof memory, "%llu", (unsigned long long)p->memory);
     snprintf(idle, sizeof idle, "%u", p->idle);
-    char *argv[20] = {"donjon-keep",      "--dir", dir,      "--status-fd", "3",        "--memory",        memory,
-                      "--signer",         signer,  "--idle", idle,          "--listen", (char *)p->listen, "--connect",
-                      (char *)p->connect, NULL};
+    char *argv[20] = {"donjon-keep",
+                      "--dir",
+                      dir,
+                      "--status-fd",
+                      "3",
+                      "--token-fd",
+                      "4",
+                      "--memory",
+                      memory,
+                      "--signer",
+                      signer,
+                      "--idle",
+                      idle,
+                      "--listen",
+                      (char *)p->listen,
+                      "--connect",
+                      (char *)p->connect};
     if (*p->backend) {
-        argv[15] = "--backend";
-        argv[16] = (char *)p->backend;
+        argv[17] = "--backend";
+        argv[18] = (char *)p->backend;
     }
-    if (pipe2(status, O_CLOEXEC) != 0) return false;
-    if (pipe2(go, O_CLOEXEC) != 0) {
-        close(status[0]);
-        close(status[1]);
-        return false;
-    }
+    if (!open_pipes(pipes, p->token)) return false;
     /* Nobody else may hold the word's other end: it has to close when the agent dies. */
     p->pid = fork();
     if (p->pid == 0) {
-        close(go[1]);
-        become_keep(p, status[1], go[0], argv);
+        close(pipes[GO][1]);
+        become_keep(p, (const int[2]){pipes[STATUS][1], pipes[TOKEN][0]}, pipes[GO][0], argv);
     }
-    close(status[1]);
-    close(go[0]);
-    p->status_fd = status[0];
-    p->go_fd = go[1];
+    p->status_fd = pipes[STATUS][0];
+    p->go_fd = pipes[GO][1];
+    pipes[STATUS][0] = pipes[GO][1] = -1;
+    close_pipes(pipes);
     struct stat_line s;
     if (p->pid > 0 && read_stat(p->pid, &s)) {
         p->started = s.started;

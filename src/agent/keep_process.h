@@ -9,6 +9,7 @@
 struct keep_process {
     const char *program, *state, *id, *backend; /* backend "": the strongest */
     const char *listen, *connect;               /* keep.h */
+    const char *token;                          /* of KEEP_TOKEN digits, for its control socket */
     uint64_t memory;
     unsigned idle;
     bool debug;

@@ -1,5 +1,6 @@
 /* The keeps: each a process of its own (keep.h) and a directory keeps/ID. */
 #include "agent.h"
+#include "cli/cli.h"
 #include "log.h"
 
 #include <dirent.h>
@@ -19,9 +20,15 @@
 #include <unistd.h>
 
 #include "keep_process.h"
+#include <openssl/crypto.h>
 
 const char *const keep_state_names[] = {"building", "waiting", "running", "exited", "ended"};
-#define RECORD "record.json"
+
+enum { RECORD_NAME = KEEP_ID + sizeof ".json" };
+static const char *record_name(const char *id, char name[RECORD_NAME]) {
+    snprintf(name, RECORD_NAME, "%.*s.json", KEEP_ID, id);
+    return name;
+}
 
 const struct tenant *keep_tenant(const struct keep *k) {
     static const struct tenant nobody = {.listen = "none", .connect = "none"};
@@ -42,20 +49,22 @@ static void describe_why(struct keep *k, const char *why) {
 /* ---- what survives the agent ---- */
 
 static json_t *record_of(const struct keep *k, const char *state) {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:b, s:i, s:I, s:i, s:I}", "v", 1, "state",
-                     state, "id", k->id, "tenant", k->tenant, "name", k->name, "backend", k->backend, "protects",
-                     k->protects, "measurement", k->measurement, "tee", (int)k->tee, "memory", (json_int_t)k->memory,
-                     "restart", (int)k->restart, "restarts", (int)k->restarts, "created", (json_int_t)k->created, "pid",
-                     (int)k->pid, "started", (json_int_t)k->started);
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:b, s:i, s:I, s:i, s:I}", "v", 2,
+                     "state", state, "boot", k->agent->boot, "token", k->token, "id", k->id, "tenant", k->tenant,
+                     "name", k->name, "backend", k->backend, "protects", k->protects, "measurement", k->measurement,
+                     "tee", (int)k->tee, "memory", (json_int_t)k->memory, "restart", (int)k->restart, "restarts",
+                     (int)k->restarts, "created", (json_int_t)k->created, "pid", (int)k->pid, "started",
+                     (json_int_t)k->started);
 }
 
+/* On the disk when this returns, name and all: what is acknowledged is not lost with the machine's power. */
 static bool write_record(const struct keep *k, const char *state) {
+    char name[RECORD_NAME];
     json_t *record = record_of(k, state);
     char *text = record ? json_dumps(record, JSON_INDENT(1)) : NULL;
     json_decref(record);
-    int dir = text ? openat(k->agent->state.keeps, k->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool ok = dir >= 0 && state_write(dir, RECORD, text, strlen(text), 0600);
-    if (dir >= 0) close(dir);
+    bool ok = text && state_write(k->agent->state.records, record_name(k->id, name), text, strlen(text), 0600);
+    if (text) OPENSSL_cleanse(text, strlen(text));
     free(text);
     return ok;
 }
@@ -67,26 +76,25 @@ static bool take_string(json_t *record, const char *name, char *out, size_t size
 
 /* False: not a record of ours. `*ready`: the keep was acknowledged to its tenant. */
 static bool read_record(struct keep *k, bool *ready) {
-    char state[16], id[KEEP_ID + 1];
+    char state[16], id[KEEP_ID + 1], boot[sizeof k->agent->boot], name[RECORD_NAME];
     size_t n;
-    int dir = openat(k->agent->state.keeps, k->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    char *text = dir >= 0 ? state_read(dir, RECORD, &n) : NULL;
-    if (dir >= 0) close(dir);
+    char *text = state_read(k->agent->state.records, record_name(k->id, name), &n);
     json_t *r = text ? json_loadb(text, n, 0, NULL) : NULL;
     free(text);
-    bool ok = r && take_string(r, "state", state, sizeof state) && take_string(r, "id", id, sizeof id) &&
-              !strcmp(id, k->id) && take_string(r, "tenant", k->tenant, sizeof k->tenant) &&
-              take_string(r, "name", k->name, sizeof k->name) &&
-              take_string(r, "backend", k->backend, sizeof k->backend) &&
-              take_string(r, "protects", k->protects, sizeof k->protects) &&
-              take_string(r, "measurement", k->measurement, sizeof k->measurement);
+    bool ok =
+        r && take_string(r, "state", state, sizeof state) && take_string(r, "id", id, sizeof id) &&
+        !strcmp(id, k->id) && take_string(r, "boot", boot, sizeof boot) &&
+        take_string(r, "token", k->token, sizeof k->token) && take_string(r, "tenant", k->tenant, sizeof k->tenant) &&
+        take_string(r, "name", k->name, sizeof k->name) && take_string(r, "backend", k->backend, sizeof k->backend) &&
+        take_string(r, "protects", k->protects, sizeof k->protects) &&
+        take_string(r, "measurement", k->measurement, sizeof k->measurement);
     if (ok) {
         k->memory = (uint64_t)json_integer_value(json_object_get(r, "memory"));
         k->restart = json_is_true(json_object_get(r, "restart"));
         k->restarts = (uint32_t)json_integer_value(json_object_get(r, "restarts"));
         k->tee = json_is_true(json_object_get(r, "tee"));
         k->created = json_integer_value(json_object_get(r, "created"));
-        k->pid = (pid_t)json_integer_value(json_object_get(r, "pid"));
+        if (!strcmp(boot, k->agent->boot)) k->pid = (pid_t)json_integer_value(json_object_get(r, "pid"));
         k->started = (uint64_t)json_integer_value(json_object_get(r, "started"));
         *ready = !strcmp(state, "ready");
     }
@@ -102,6 +110,7 @@ static void remove_keep(struct keep *k) {
         at = &(*at)->next;
     *at = k->next;
     loop_clear(&k->deadline);
+    OPENSSL_cleanse(k->token, sizeof k->token);
     free(k);
 }
 
@@ -153,6 +162,19 @@ static bool build_again(struct keep *k) {
     return true;
 }
 
+static void remove_files(const struct keep *k) {
+    char name[RECORD_NAME];
+    state_remove(k->agent->state.keeps, k->id);
+    unlinkat(k->agent->state.records, record_name(k->id, name), 0); /* last: what has no record is nobody's */
+}
+
+static void note_out_of_memory(struct keep *k) {
+    char why[80];
+    if (*k->outcome || cgroups_out_of_memory(k->id) <= k->ooms) return;
+    snprintf(why, sizeof why, "used more than its %llu MiB of memory", (unsigned long long)k->memory >> 20);
+    describe_why(k, why);
+}
+
 /* The keep's process is gone: nothing of it is left behind but a line for its tenant to ask about. */
 static void clean_up(struct keep *k) {
     struct agent *a = k->agent;
@@ -163,8 +185,9 @@ static void clean_up(struct keep *k) {
     }
     k->process.fd = -1;
     k->finishing = false;
+    note_out_of_memory(k);
     cgroups_remove(k->id, true);
-    state_remove(a->state.keeps, k->id);
+    remove_files(k);
     if (!*k->outcome) snprintf(k->outcome, sizeof k->outcome, "%s", k->stopping ? "stopped" : "killed");
     k->pid = 0;
     if (build_again(k)) return;
@@ -300,21 +323,37 @@ static void status_ready(struct watch *w, uint32_t events) {
         finish(k);
 }
 
+static bool random_hex(char *out, size_t digits) {
+    unsigned char bytes[KEEP_TOKEN / 2];
+    if (getrandom(bytes, digits / 2, 0) != (ssize_t)(digits / 2)) return false;
+    for (size_t i = 0; i < digits / 2; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    OPENSSL_cleanse(bytes, sizeof bytes);
+    return true;
+}
+
 /* Directory and process for a keep that has its id, tenant and wishes. Nothing is left when it fails. */
 static bool build(struct keep *k, unsigned idle, char *error, size_t size) {
     struct agent *a = k->agent;
     const struct tenant *t = keep_tenant(k);
+    int procs;
+    if (!cgroups_make(k->id, k->memory, t->cpu, &procs)) {
+        snprintf(error, size, "cannot make a control group for the keep: %s", strerror(errno));
+        return false;
+    }
+    k->ooms = cgroups_out_of_memory(k->id);
     struct keep_process p = {.program = a->keep_program,
                              .state = a->state.path,
                              .id = k->id,
                              .backend = k->wanted_backend,
+                             .token = k->token,
                              .memory = k->memory,
                              .idle = idle,
                              .listen = t->listen,
                              .connect = t->connect,
                              .debug = a->debug,
-                             .procs_fd = cgroups_make(k->id, k->memory, t->cpu)};
-    bool ok = mkdirat(a->state.keeps, k->id, 0700) == 0 && keep_process_start(&p);
+                             .procs_fd = procs};
+    bool ok = random_hex(k->token, KEEP_TOKEN) && mkdirat(a->state.keeps, k->id, 0700) == 0 && keep_process_start(&p);
     if (p.procs_fd >= 0) close(p.procs_fd);
     k->pid = p.pid;
     k->started = p.started;
@@ -334,7 +373,7 @@ static bool build(struct keep *k, unsigned idle, char *error, size_t size) {
     k->status.fd = -1;
     k->pid = 0;
     cgroups_remove(k->id, true);
-    state_remove(a->state.keeps, k->id);
+    remove_files(k);
     return false;
 }
 
@@ -378,14 +417,6 @@ static void not_offered(const struct settings *s, const char *backend, char *err
         at += snprintf(error + at, size - (size_t)at, "%s %s", i ? "," : "", s->backends[i]);
 }
 
-static bool new_id(char id[KEEP_ID + 1]) {
-    unsigned char bytes[KEEP_ID / 2];
-    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) return false;
-    for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(id + 2 * i, 3, "%02x", bytes[i]);
-    return true;
-}
-
 struct keep *keep_create(struct agent *a, const struct tenant *t, const struct request *r, struct conn *waiter,
                          char *error, size_t size) {
     uint64_t memory = r->memory ? r->memory : t->keep_memory;
@@ -396,7 +427,7 @@ struct keep *keep_create(struct agent *a, const struct tenant *t, const struct r
     const char *backend = *r->backend ? r->backend : a->settings.n_backends ? a->settings.backends[0] : "";
     if (!backend_allowed(&a->settings, backend)) return not_offered(&a->settings, backend, error, size), NULL;
     struct keep *k = calloc(1, sizeof *k);
-    if (!k || !new_id(k->id)) {
+    if (!k || !random_hex(k->id, KEEP_ID)) {
         free(k);
         return snprintf(error, size, "out of memory"), NULL;
     }
@@ -477,7 +508,9 @@ static void read_end(struct keep *k) {
     if (dir >= 0) close(dir);
     json_t *m = text ? json_loadb(text, n, 0, NULL) : NULL, *end = json_object_get(m, "exit");
     free(text);
-    if (json_is_object(end) && take_string(end, "outcome", k->outcome, sizeof k->outcome))
+    const char *outcome = json_string_value(json_object_get(end, "outcome"));
+    if (outcome) cli_printable(outcome, k->outcome, sizeof k->outcome, false); /* the keep's process has written it */
+    if (*k->outcome)
         k->exit_code = (int)json_integer_value(json_object_get(end, "code"));
     else
         describe_why(k, "found dead when the agent started");
@@ -513,12 +546,36 @@ static void adopt(struct agent *a, const char *id) {
     remove_keep(k);
 }
 
-void keeps_adopt(struct agent *a) {
-    int fd = openat(a->state.keeps, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+static bool known(const struct agent *a, const char *id) {
+    const struct keep *k = a->keeps;
+    while (k && strcmp(k->id, id) != 0)
+        k = k->next;
+    return k;
+}
+
+/* Of names in a directory those that are an id with `end` behind it; of records also what was not written to its end.
+ */
+static void adopt_from(struct agent *a, int dir, const char *end) {
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (keep_id_fine(e->d_name, strlen(e->d_name))) adopt(a, e->d_name);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char id[KEEP_ID + 1] = "";
+        size_t n = strlen(e->d_name);
+        if (n < KEEP_ID || !keep_id_fine(e->d_name, KEEP_ID)) continue;
+        memcpy(id, e->d_name, KEEP_ID);
+        if (!strcmp(e->d_name + KEEP_ID, end)) {
+            if (!known(a, id)) adopt(a, id);
+        } else if (dir == a->state.records) {
+            unlinkat(dir, e->d_name, 0);
+        }
+    }
     if (d) closedir(d);
+}
+
+void keeps_adopt(struct agent *a) {
+    adopt_from(a, a->state.keeps, "");
+    adopt_from(a, a->state.records, ".json");
+    cgroups_sweep(a);
 }
 
 void keeps_reap(struct agent *a) {

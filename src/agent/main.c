@@ -42,6 +42,7 @@ static bool read_arguments(struct arguments *x, struct agent *agent) {
         case AGENT_CONFIG: x->config = value; break;
         case AGENT_JSON: x->json = true; break;
         case AGENT_END_KEEPS: agent->end_keeps = true; break;
+        case AGENT_CGROUP: agent->cgroup = value; break;
         case AGENT_KEEP: x->keep = value; break;
         case AGENT_NEW_TOKEN: x->new_token = value; break;
         case AGENT_DEBUG: agent->debug = true; break;
@@ -219,10 +220,20 @@ static void raise_limits(void) {
     prctl(PR_SET_DUMPABLE, 0); /* tokens pass through here */
 }
 
+static bool read_boot(struct agent *a) {
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    bool ok = f && fgets(a->boot, sizeof a->boot, f);
+    if (f) fclose(f);
+    a->boot[strcspn(a->boot, "\n")] = 0;
+    return ok;
+}
+
 static bool start(struct arguments *x, struct agent *a) {
     char error[400], state[4096];
     const struct cli_verb *verb = x->a->verb;
     if (!read_settings(x, a)) return false;
+    if (!read_boot(a))
+        return cli_error(verb, "cannot read /proc/sys/kernel/random/boot_id: %s", strerror(errno)), false;
     if (!find_keep_program(a, x->keep))
         return cli_error(verb, "cannot start %s: %s", *a->keep_program ? a->keep_program : "donjon-keep",
                          strerror(errno)),
@@ -234,6 +245,7 @@ static bool start(struct arguments *x, struct agent *a) {
         !(a->tls = state_tls(&a->state, a->fingerprint, error, sizeof error)) ||
         !(a->root = state_signer(&a->state, error, sizeof error)))
         return cli_error(verb, "%s", error), false;
+    if (getrandom(&a->salt, sizeof a->salt, 0) != sizeof a->salt) return cli_error(verb, "no random numbers"), false;
     raise_limits();
     a->upcalls = loop_open(&a->loop) && take_signals(a) ? upcalls_new(a) : NULL;
     if (!a->upcalls) return cli_error(verb, "out of memory"), false;
@@ -241,10 +253,11 @@ static bool start(struct arguments *x, struct agent *a) {
 }
 
 static void announce(struct agent *a) {
-    bool groups = cgroups_open(), limited = false;
+    bool groups = cgroups_open(a->cgroup), limited = false;
     char port[8];
     for (uint32_t i = 0; i < a->settings.n_tenants; i++)
         limited |= a->settings.tenants[i].cpu != 0;
+    if (!groups && a->cgroup) log_event(LOG_WARN, "no control group can be made there", "cgroup", a->cgroup, NULL);
     if (!groups && limited) log_event(LOG_WARN, "no cgroup can be made here: the tenants' `cpu` is not enforced", NULL);
     keeps_adopt(a);
     snprintf(port, sizeof port, "%u", a->n_listeners ? socket_port(a->listeners[0].fd) : 0);
@@ -271,7 +284,7 @@ int main_agent(struct cli_args *args) {
     static struct agent agent;
     struct arguments x = {.a = args};
     the_agent = &agent;
-    agent.state.dir = agent.state.keeps = agent.state.lock = -1;
+    agent.state.dir = agent.state.keeps = agent.state.records = agent.state.lock = -1;
     agent.loop.epoll = -1;
     if (!read_arguments(&x, &agent)) return args->exit_code;
     if (x.new_token) return new_token(args, x.new_token);

@@ -26,9 +26,15 @@ static bool fail(char *error, size_t size, const char *what, const char *why) {
     return false;
 }
 
+static bool open_folder(struct state *s, const char *name, int *fd) {
+    if (mkdirat(s->dir, name, 0700) && errno != EEXIST) return false;
+    *fd = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    return *fd >= 0;
+}
+
 bool state_open(struct state *s, const char *path, char *error, size_t size) {
     struct stat st;
-    *s = (struct state){.dir = -1, .keeps = -1, .lock = -1};
+    *s = (struct state){.dir = -1, .keeps = -1, .records = -1, .lock = -1};
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
         return fail(error, size, path, "the path is too long for the unix sockets in it; expected at most 60 bytes");
     if (!cli_make_directories(path)) return fail(error, size, path, strerror(errno));
@@ -39,16 +45,17 @@ bool state_open(struct state *s, const char *path, char *error, size_t size) {
     s->lock = openat(s->dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (s->lock < 0) return fail(error, size, path, strerror(errno));
     if (flock(s->lock, LOCK_EX | LOCK_NB)) return fail(error, size, path, "another agent is running with it");
-    if (mkdirat(s->dir, "keeps", 0700) && errno != EEXIST) return fail(error, size, path, strerror(errno));
-    s->keeps = openat(s->dir, "keeps", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return s->keeps >= 0 || fail(error, size, path, strerror(errno));
+    if (!open_folder(s, "keeps", &s->keeps) || !open_folder(s, "records", &s->records) || fsync(s->dir))
+        return fail(error, size, path, strerror(errno));
+    return true;
 }
 
 void state_close(struct state *s) {
     if (s->keeps >= 0) close(s->keeps);
+    if (s->records >= 0) close(s->records);
     if (s->dir >= 0) close(s->dir);
     if (s->lock >= 0) close(s->lock);
-    s->keeps = s->dir = s->lock = -1;
+    s->keeps = s->records = s->dir = s->lock = -1;
 }
 
 bool state_write(int dir, const char *name, const void *data, size_t size, unsigned mode) {

@@ -13,8 +13,8 @@ enum { STATE_PATH_MAX = 108 - 7 - 32 - 8 };
 
 struct state {
     char path[STATE_PATH_MAX];
-    int dir, keeps; /* itself; keeps/ in it */
-    int lock;       /* held while an agent runs on it */
+    int dir, keeps, records; /* itself; keeps/ and records/ in it */
+    int lock;                /* held while an agent runs on it */
 };
 
 /* Opens or makes it (0700). False, said: not ours, or another agent has it. */

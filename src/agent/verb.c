@@ -13,6 +13,9 @@ static const struct cli_option options[] = {
     {AGENT_DRAIN, 0, "drain", "SECONDS",
      "How long connections may go on after SIGTERM; 10 by default. Keeps live on, and the next agent takes them up."},
     {AGENT_END_KEEPS, 0, "end-keeps", NULL, "End all keeps when the agent stops."},
+    {AGENT_CGROUP, 0, "cgroup", "DIR",
+     "A control group (version 2) that is this user's, without processes: each keep gets one in it. Default: in the "
+     "agent's own, where that may be."},
     {AGENT_KEEP, 0, "keep", "FILE", "The program that holds a keep. Default: donjon-keep beside this program."},
     {AGENT_NEW_TOKEN, 0, "new-token", "NAME",
      "Print a fresh token for a tenant, and the lines about it for agent.toml; then end."},

@@ -11,6 +11,7 @@ enum agent_option {
     AGENT_JSON,
     AGENT_DRAIN,
     AGENT_END_KEEPS,
+    AGENT_CGROUP,
     AGENT_KEEP,
     AGENT_NEW_TOKEN,
     AGENT_DEBUG

@@ -22,7 +22,18 @@ enum {
     ABI_SCOPED = 6,
     SCOPED = 3 /* abstract sockets, signals */
 };
-enum { FS_EXECUTE = 1 << 0, FS_READ_FILE = 1 << 2, FS_READ_DIR = 1 << 3 };
+enum {
+    FS_EXECUTE = 1 << 0,
+    FS_READ_FILE = 1 << 2,
+    FS_READ_DIR = 1 << 3,
+    FS_REMOVE_DIR = 1 << 4,
+    FS_MAKE_CHAR = 1 << 6,
+    FS_MAKE_DIR = 1 << 7,
+    FS_MAKE_FIFO = 1 << 10,
+    FS_MAKE_BLOCK = 1 << 11,
+    FS_MAKE_SYM = 1 << 12,
+    FS_NO_FILES = FS_EXECUTE | FS_REMOVE_DIR | FS_MAKE_CHAR | FS_MAKE_DIR | FS_MAKE_FIFO | FS_MAKE_BLOCK | FS_MAKE_SYM
+};
 
 /* File rights by ABI: 13 in ABI 1, then REFER, TRUNCATE, (network), IOCTL_DEV. */
 static uint64_t file_rights(long abi) {
@@ -32,6 +43,7 @@ static uint64_t file_rights(long abi) {
 
 static uint64_t rights_of(enum landlock_rights r, uint64_t all) {
     switch (r) {
+    case LANDLOCK_FILES: return all & ~(uint64_t)FS_NO_FILES;
     case LANDLOCK_WRITE: return all & ~(uint64_t)FS_EXECUTE;
     case LANDLOCK_RUN: return FS_READ_FILE | FS_READ_DIR | FS_EXECUTE;
     default: return FS_READ_FILE | FS_READ_DIR;

@@ -6,8 +6,9 @@
 
 enum landlock_rights {
     LANDLOCK_READ,
-    LANDLOCK_RUN,  /* and execute */
-    LANDLOCK_WRITE /* everything but execute */
+    LANDLOCK_RUN,   /* and execute */
+    LANDLOCK_FILES, /* read, write, make and remove plain files and sockets */
+    LANDLOCK_WRITE  /* everything but execute */
 };
 struct landlock_place {
     int fd; /* O_PATH will do */

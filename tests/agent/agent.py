@@ -79,9 +79,10 @@ class Agent:
 
     def records(self):
         found = []
-        for d in os.listdir(os.path.join(self.state, "keeps")) if os.path.isdir(os.path.join(self.state, "keeps")) else []:
+        folder = os.path.join(self.state, "records")
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
             try:
-                with open(os.path.join(self.state, "keeps", d, "record.json")) as f:
+                with open(os.path.join(folder, name)) as f:
                     found.append(json.load(f))
             except (OSError, ValueError):
                 pass

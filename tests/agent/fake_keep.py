@@ -15,7 +15,11 @@ p.add_argument("--signer", required=True)
 p.add_argument("--idle", type=float, default=60)
 p.add_argument("--listen")
 p.add_argument("--connect")
+p.add_argument("--token-fd", type=int, required=True)
 o = p.parse_args()
+with os.fdopen(o.token_fd) as f:
+    token = f.read(64)
+assert len(token) == 64
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 mode = os.environ.get("FAKE_KEEP", "")
 status = {"op": "status", "state": "waiting", "backend": o.backend, "measurement": "ab" * 48, "ports": [], "exit": None}
@@ -101,7 +105,9 @@ while True:
             while b"\n" in lines:
                 line, lines = lines.split(b"\n", 1)
                 m = json.loads(line)
-                if m.get("op") == "status":
+                if m.get("op") == "hello":
+                    assert m["token"] == token
+                elif m.get("op") == "status":
                     say(status)
                 elif m.get("op") == "stop":
                     say({"op": "stop"})

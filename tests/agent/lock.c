@@ -1,10 +1,14 @@
-/* What a locked donjon-keep does to its neighbours: not even a signal. */
+/* What a locked donjon-keep does to its neighbours: it reads none of their files, nor the agent's, and changes nothing
+ * the agent believes; not even a signal reaches them. */
 #define _GNU_SOURCE
 #include "agent/keep_lock.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,10 +29,66 @@ static bool ended(pid_t pid) {
     return waitpid(pid, &status, 0) == pid && WIFSIGNALED(status);
 }
 
+static bool make(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    return fd >= 0 && close(fd) == 0;
+}
+
+static bool opens(const char *path, int flags) {
+    int fd = open(path, flags | O_CLOEXEC, 0600);
+    return fd >= 0 && close(fd) == 0;
+}
+
+/* In a state directory's keeps/A, locked. Gives what it could do that it should not. */
+static int in_own_directory(void) {
+    if (!keep_lock_paths(NULL)) return 2;
+    if (!opens("end.json", O_RDWR | O_CREAT) || unlink("end.json")) return 3;
+    static const char *const closed[] = {
+        "../../records/a.json", "../../agent-key.pem", "../B/end.json", "../../records", "..", "/etc/../tmp"};
+    for (int i = 0; i < 6; i++)
+        if (opens(closed[i], O_RDONLY)) return 4;
+    if (opens("../../records/a.json", O_WRONLY) || opens("../../records/b.json", O_WRONLY | O_CREAT) ||
+        unlink("../../records/a.json") == 0 || rename("../../records/a.json", "mine") == 0 ||
+        link("../../records/a.json", "mine") == 0)
+        return 5;
+    if (mkdir("folder", 0700) == 0 || symlink("../B/socket", "link") == 0 || mkfifo("fifo", 0600) == 0) return 6;
+    return opens("/sys/fs/cgroup/cgroup.procs", O_WRONLY) ? 7 : 0;
+}
+
+static int files(void) {
+    char top[] = "/tmp/djlock.XXXXXX";
+    static const char *const folders[] = {"keeps", "keeps/A", "keeps/B", "records"}, *const made[] = {
+                                                                                         "records/a.json",
+                                                                                         "agent-key.pem",
+                                                                                         "keeps/B/end.json"};
+    int status = -1, home = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = home >= 0 && mkdtemp(top) && chdir(top) == 0;
+    for (int i = 0; ok && i < 4; i++)
+        ok = mkdir(folders[i], 0700) == 0;
+    for (int i = 0; ok && i < 3; i++)
+        ok = make(made[i]);
+    pid_t keep = ok ? fork() : -1;
+    if (keep == 0) _exit(chdir("keeps/A") ? 1 : in_own_directory());
+    if (keep > 0) waitpid(keep, &status, 0);
+    for (int i = 0; i < 3; i++)
+        unlink(made[i]);
+    for (int i = 3; i >= 0; i--)
+        rmdir(folders[i]);
+    ok = rmdir(top) == 0 && status == 0;
+    if (status) printf("files: the keep could do %d\n", status >> 8);
+    if (!ok) printf("files: %s\n", top);
+    return ok && fchdir(home) == 0 ? 0 : 1;
+}
+
 int main(void) {
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION) < ABI_SCOPED) {
-        puts("skipped: needs Landlock of Linux 6.12");
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION) < 1) {
+        puts("skipped: this kernel has no Landlock");
         return SKIPPED;
+    }
+    if (files()) return 1;
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION) < ABI_SCOPED) {
+        puts("skipped: signals, which need Landlock of Linux 6.12");
+        return 0;
     }
     pid_t neighbour = sleeper();
     pid_t keep = fork();

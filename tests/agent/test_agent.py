@@ -294,17 +294,51 @@ class Tenants(unittest.TestCase):
                 s.close()
             for token, k in ((acme, keep), (zeta, other)):
                 agent.ask("stop", token=token, id=k["id"])
-            end = time.monotonic() + 10
-            while True:  # until those are gone
-                silent = [socket.create_connection(("127.0.0.1", agent.port), source_address=("127.0.0.2", 0)) for _ in range(40)]
-                time.sleep(0.2)
-                gone = sum(bool(select.select([s], [], [], 0)[0]) for s in silent)
-                self.assertTrue(agent.ask("list", token=acme)["ok"])
+
+    def hold(self, agent, n, addresses):
+        """Connections that say nothing."""
+        return [socket.create_connection(("127.0.0.1", agent.port), source_address=(addresses[i % len(addresses)], 0)) for i in range(n)]
+
+    def closed(self, s):
+        return bool(select.select([s], [], [], 0)[0])
+
+    def test_silent_connections(self):
+        """Who holds connections without saying who he is is in nobody's way, from however many addresses."""
+        acme, many = TOKENS["acme"], [f"127.0.1.{i}" for i in range(1, 100)]
+        with Agent(config="connections = 64\n" + tenants()) as agent:
+            patient = self.hold(agent, 1, ["127.0.0.9"])
+            for addresses in (["127.0.0.2"], many):
+                silent = self.hold(agent, 99, addresses)
+                began = time.monotonic()
+                for _ in range(5):
+                    self.assertTrue(agent.ask("list", token=acme)["ok"])
+                self.assertLess(time.monotonic() - began, 5)
+                self.assertGreaterEqual(sum(map(self.closed, silent)), 99 - 16)
+                self.assertEqual(self.closed(patient[0]), len(addresses) > 1)  # who has one is not closed for who has many
                 for s in silent:
                     s.close()
-                if gone == 24 or time.monotonic() > end:
-                    break
-            self.assertEqual(gone, 24)
+            patient[0].close()
+
+    def test_silent_connections_while_full(self):
+        """Also when relays have all that they may have; those go on."""
+        acme = TOKENS["acme"]
+        with Agent(config="connections = 32\n" + tenants().split("[[tenants]]\nname = \"zeta")[0]) as agent:
+            keep, first = agent.create(token=acme)
+            held, answer = [first], {"ok": True}
+            while answer["ok"]:
+                answer, s = agent.ask("channel", keep_open=True, token=acme, id=keep["id"])
+                held.append(s)
+            self.assertIn("connections", answer["error"])
+            self.assertEqual(len(held), 30)
+            silent = self.hold(agent, 60, [f"127.0.1.{i}" for i in range(1, 50)])
+            for _ in range(5):
+                self.assertTrue(agent.ask("list", token=acme)["ok"])
+            self.assertEqual(sum(map(self.closed, held[:-1])), 0)
+            held[5].sendall(b"still")
+            self.assertEqual(read_exactly(held[5], 5), b"STILL")
+            self.assertTrue(agent.ask("stop", token=acme, id=keep["id"])["ok"])
+            for s in held + silent:
+                s.close()
 
     def test_no_descriptors(self):
         """An agent without descriptors serves again once it has some, also where nobody's connection has to end first."""

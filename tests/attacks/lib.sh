@@ -10,7 +10,7 @@ pids=()
 cleanup() {
   local p
   for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done
-  for p in "$tmp"/host/keeps/*/record.json; do
+  for p in "$tmp"/host/records/*.json; do
     [ -e "$p" ] && kill -9 "$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "$p")" 2>/dev/null || true
   done
   wait 2>/dev/null || true

@@ -31,10 +31,13 @@ class Keep:
         self.dir = pathlib.Path(tempfile.mkdtemp(dir=TMP))
         r, w = os.pipe()
         self.err = open(self.dir / "err", "wb")
+        self.token, (token, token_in) = "0123456789abcdef" * 4, os.pipe()
+        os.write(token_in, self.token.encode())
+        os.close(token_in)
         self.process = subprocess.Popen(
-            [BIN / "donjon-keep", "--dir", self.dir, "--status-fd", str(w), "--backend", BACKEND, "--signer", SIGNER, *options],
-            pass_fds=[w], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err, start_new_session=True)
-        os.close(w)
+            [BIN / "donjon-keep", "--dir", self.dir, "--status-fd", str(w), "--backend", BACKEND, "--signer", SIGNER,
+             "--token-fd", str(token), *options], pass_fds=[w, token], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err, start_new_session=True)
+        os.close(w), os.close(token)
         with open(r) as f:
             self.status = json.loads(f.readline())
         self.control = None
@@ -56,6 +59,7 @@ class Keep:
             s.settimeout(WAIT)
             s.connect(str(self.dir / "control"))
             self.control = s.makefile("rw")
+            self.control.write(json.dumps({"op": "hello", "token": self.token}) + "\n")
         self.control.write(json.dumps(message) + "\n")
         self.control.flush()
         while True:
@@ -425,6 +429,40 @@ def case_time_limit():
         assert k.ended() == {"outcome": "timeout", "code": 124, "text": None}
 
 
+def case_control():
+    """Only who knows the token is heard on the control socket; who does not is not even in the way."""
+    with Keep() as k:
+        assert k.ask(op="status")["state"] == "waiting"
+
+        def stranger(said):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(WAIT)
+            s.connect(str(k.dir / "control"))
+            s.sendall(said)
+            return s
+
+        stop, hello = b'{"op":"stop"}\n', '{"op":"hello","token":"%s"}\n'
+        for said in (stop, b"\n", b"no JSON\n", b"x" * 300, b'{"op":"hello"}\n' + stop, b'{"op":"hello","token":7}\n' + stop,
+                     (hello % ("0" * 64)).encode() + stop, (hello % k.token[:-1]).encode() + stop, (hello % (k.token[:-1] + "0")).encode() + stop,
+                     (hello % (k.token + "0")).encode() + stop, ('{"op":"status","token":"%s"}\n' % k.token).encode() + stop):
+            with stranger(said) as s:
+                try:
+                    assert s.recv(100) == b"", said
+                except ConnectionResetError:
+                    pass
+        silent = [stranger(b"") for _ in range(12)]
+        assert k.ask(op="status")["state"] == "waiting"  # over the connection that was there all the time
+        old, k.control = k.control, None
+        assert k.ask(op="status")["state"] == "waiting"  # the next agent
+        old.close()
+        for s in silent:
+            s.close()
+        arguments = pathlib.Path(f"/proc/{k.process.pid}/cmdline").read_bytes() + pathlib.Path(f"/proc/{k.process.pid}/environ").read_bytes()
+        assert k.token.encode() not in arguments
+        k.ask(op="stop")
+        k.ended()
+
+
 def case_steward():
     """The keep asks its steward through the agent; without an answer there is no certificate, and no program."""
     ca = TMP / "ca.pem"
@@ -437,6 +475,8 @@ def case_steward():
             control.settimeout(WAIT)
             control.connect(str(k.dir / "control"))
             lines = control.makefile("rw")
+            lines.write(json.dumps({"op": "hello", "token": k.token}) + "\n")
+            lines.flush()
             run = k.start("deploy", *config("say", "x", more=f'steward = "https://steward.example"\n[tls]\nsteward-ca = "{ca}"\n'))
             control.settimeout(5)
             for _ in range(times):
