@@ -123,6 +123,8 @@ struct attest_result {
 /* The failed check that decides most, or null: what makes the evidence false comes before what is missing or out of
  * date, and all of that before policy. */
 const struct attest_check *attest_result_reason(const struct attest_result *);
+/* Whether genuine evidence was seen to answer the policy's nonce: what an EAR may repeat as eat_nonce. */
+bool attest_result_answers_nonce(const struct attest_result *);
 const struct attest_fact *attest_result_fact(const struct attest_result *, const char *name);
 /* One value as text into `out` (always terminated); returns out. */
 const char *attest_value_format(const struct attest_value *, char *out, size_t size);

@@ -104,6 +104,12 @@ static void check_chosen(struct attest_result *res, const struct attest_evidence
     if (e->chosen_count) fact(res, "chosen_data_in", v_text(e->chosen[fits].where));
 }
 
+/* A certificate or request that names its workload has hashed the nonce into its report data: `wrapper.key`. */
+static void check_answered(struct attest_result *res, const struct attest_evidence *e, const struct attest_policy *p) {
+    bool same = e->nonce_size == p->nonce_size && memcmp(e->nonce, p->nonce, e->nonce_size) == 0;
+    check(res, ATTEST_RULE_NONCE, same, v_bytes(res, p->nonce, p->nonce_size), v_bytes(res, e->nonce, e->nonce_size));
+}
+
 void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, const struct attest_policy *policy,
                    int64_t now, struct attest_result *res) {
     struct attest_policy genuine, inner;
@@ -112,10 +118,11 @@ void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, c
         policy = &genuine;
     }
     const struct attest_policy *whole = policy;
-    if (e->chosen_count) { /* borrows from the whole policy */
+    bool answers = e->nonce_size && !e->chosen_count && policy->nonce_size;
+    if (e->chosen_count || answers) { /* borrows from the whole policy */
         inner = *policy;
         inner.nonce_size = 0;
-        inner.report_data.count = 0;
+        if (e->chosen_count) inner.report_data.count = 0;
         policy = &inner;
     }
     result_start(res, now);
@@ -137,6 +144,7 @@ void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, c
     check_wrapper(res, e, now);
     vtpm_check(res, e, policy);
     if (e->chosen_count) check_chosen(res, e, policy);
+    if (answers) check_answered(res, e, policy);
     res->policy_name = v_format(res, "%s", policy->name).text;
     result_finish(res);
 }

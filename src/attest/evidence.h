@@ -53,6 +53,8 @@ struct attest_evidence {
     int64_t not_before, not_after;
     bool names_workload; /* the certificate does, and one of the bindings covers it */
     uint8_t workload[32];
+    uint8_t nonce[64]; /* as the workload: what a request answers, and what came of it */
+    size_t nonce_size;
 };
 
 /* An opening in progress. */

@@ -124,6 +124,16 @@ const struct attest_check *attest_result_reason(const struct attest_result *r) {
     return reason;
 }
 
+bool attest_result_answers_nonce(const struct attest_result *r) {
+    bool checked = false, failed = false;
+    for (unsigned i = 0; i < r->check_count; i++) {
+        if (r->checks[i].rule != ATTEST_RULE_NONCE) continue;
+        checked |= r->checks[i].outcome == ATTEST_PASS;
+        failed |= r->checks[i].outcome == ATTEST_FAIL;
+    }
+    return r->genuine && checked && !failed;
+}
+
 const struct attest_fact *attest_result_fact(const struct attest_result *r, const char *name) {
     for (unsigned i = 0; i < r->fact_count; i++)
         if (strcmp(r->facts[i].name, name) == 0) return &r->facts[i];

@@ -22,6 +22,9 @@ static bool bind_certificate(struct opening *o, struct attest_bytes spki) {
     binding_digest(b, digest, sizeof digest);
     o->e->names_workload = true;
     memcpy(o->e->workload, o->workload.data, sizeof o->e->workload);
+    _Static_assert(sizeof o->e->nonce == ATTEST_IDENTITY_NONCE_MAX, "read_identity's bound");
+    o->e->nonce_size = o->nonce.size;
+    if (o->nonce.size) memcpy(o->e->nonce, o->nonce.data, o->nonce.size);
     return true;
 }
 

@@ -225,10 +225,14 @@ char *steward_appraise(struct steward *s, struct attest_bytes bytes, const char 
         unable(d, "audit", s->audit.broken);
         return NULL;
     }
+    if (steward_nonce_is_ours(&s->nonces, nonce) && !steward_nonce_fresh(&s->nonces, nonce, now, &d->reasons[0])) {
+        d->reason_count = 1;
+        return NULL;
+    }
     struct attest_evidence *e = attest_evidence_open(bytes, error, sizeof error);
     bool judged = false;
     if (e)
-        judged = steward_rules_appraise(s, e, rule, report_data, now, &grant, d);
+        judged = steward_rules_appraise(s, e, rule, report_data, nonce, now, &grant, d);
     else {
         steward_because(&d->reasons[0], "evidence.missing", "%s", error);
         d->reason_count = 1;
@@ -238,6 +242,7 @@ char *steward_appraise(struct steward *s, struct attest_bytes bytes, const char 
     /* A token is for the moment, as a certificate is: it says so. */
     int64_t until = now + grant.rule->lifetime;
     if (!grant.result.valid_until || grant.result.valid_until > until) grant.result.valid_until = until;
+    if (!attest_result_answers_nonce(&grant.result)) nonce = (struct attest_bytes){0};
     char *token =
         cwt ? (char *)ear_cwt(&grant.result, s->key.key, nonce, size) : ear_jwt(&grant.result, s->key.key, nonce);
     if (!token) {

@@ -44,16 +44,26 @@ static void forget_stale(struct steward_nonces *n, int64_t now) {
     n->used_count = kept;
 }
 
-bool steward_nonce_check(struct steward_nonces *n, struct attest_bytes nonce, int64_t now, struct steward_reason *why) {
+bool steward_nonce_is_ours(const struct steward_nonces *n, struct attest_bytes nonce) {
     uint8_t tag[32];
+    return nonce.size == STEWARD_NONCE && tag_of(n, nonce.data, tag) &&
+           CRYPTO_memcmp(tag, nonce.data + BODY_SIZE, TAG_SIZE) == 0;
+}
+
+bool steward_nonce_fresh(const struct steward_nonces *n, struct attest_bytes nonce, int64_t now,
+                         struct steward_reason *why) {
+    int64_t age = now - time_in(nonce.data);
+    return (age >= 0 && age <= n->lifetime) ||
+           steward_because(why, "nonce.stale", "expected one not older than %lld s, found %lld s",
+                           (long long)n->lifetime, (long long)age);
+}
+
+bool steward_nonce_check(struct steward_nonces *n, struct attest_bytes nonce, int64_t now, struct steward_reason *why) {
     if (nonce.size != STEWARD_NONCE)
         return steward_because(why, "nonce.malformed", "expected %d bytes, found %zu", STEWARD_NONCE, nonce.size);
-    if (!tag_of(n, nonce.data, tag) || CRYPTO_memcmp(tag, nonce.data + BODY_SIZE, TAG_SIZE))
+    if (!steward_nonce_is_ours(n, nonce))
         return steward_because(why, "nonce.foreign", "not a nonce of this steward since it started");
-    int64_t age = now - time_in(nonce.data);
-    if (age < 0 || age > n->lifetime)
-        return steward_because(why, "nonce.stale", "expected one not older than %lld s, found %lld s",
-                               (long long)n->lifetime, (long long)age);
+    if (!steward_nonce_fresh(n, nonce, now, why)) return false;
     for (size_t i = 0; i < n->used_count; i++)
         if (!memcmp(n->used[i].nonce, nonce.data, STEWARD_NONCE))
             return steward_because(why, "nonce.used", "this nonce was answered before");

@@ -213,24 +213,26 @@ bool steward_rules_decide(struct steward *s, const struct steward_request *r, in
     return found;
 }
 
-/* The policy with one more demand: exactly this report data. */
+/* The policy with more demands: exactly this report data, and this nonce answered. */
 static bool appraise(struct steward *s, size_t i, const struct attest_evidence *e, struct attest_bytes report_data,
-                     int64_t now, struct attest_result *result) {
+                     struct attest_bytes nonce, int64_t now, struct attest_result *result) {
     struct attest_policy policy = s->policies[i].policy; /* borrows its sets, but for this one: */
-    policy.report_data = (struct attest_set){(uint8_t *)report_data.data, 1, report_data.size};
-    attest_verify(s->verifier, e, report_data.size ? &policy : &s->policies[i].policy, now, result);
+    if (report_data.size) policy.report_data = (struct attest_set){(uint8_t *)report_data.data, 1, report_data.size};
+    policy.nonce_size = nonce.size <= sizeof policy.nonce ? nonce.size : 0;
+    if (policy.nonce_size) memcpy(policy.nonce, nonce.data, policy.nonce_size);
+    attest_verify(s->verifier, e, &policy, now, result);
     return result->accepted;
 }
 
 bool steward_rules_appraise(struct steward *s, const struct attest_evidence *e, const char *name,
-                            struct attest_bytes report_data, int64_t now, struct steward_grant *g,
-                            struct steward_decision *d) {
+                            struct attest_bytes report_data, struct attest_bytes nonce, int64_t now,
+                            struct steward_grant *g, struct steward_decision *d) {
     bool any = false;
     for (size_t i = 0; i < s->settings->rule_count; i++) {
         if (name && strcmp(name, s->settings->rules[i].name)) continue;
         any = true;
         grant_by(s, i, g);
-        if (appraise(s, i, e, report_data, now, &g->result)) return true;
+        if (appraise(s, i, e, report_data, nonce, now, &g->result)) return true;
         because_of(next_reason(d), g->rule, &g->result);
     }
     return any || steward_because(next_reason(d), "policy.unknown", "no rule of this name");

@@ -61,6 +61,9 @@ struct steward_nonces {
 };
 bool steward_nonces_init(struct steward_nonces *, int64_t lifetime);
 bool steward_nonce_make(struct steward_nonces *, int64_t now, uint8_t nonce[STEWARD_NONCE]);
+/* Ours; then not stale. */
+bool steward_nonce_is_ours(const struct steward_nonces *, struct attest_bytes nonce);
+bool steward_nonce_fresh(const struct steward_nonces *, struct attest_bytes nonce, int64_t now, struct steward_reason *);
 /* Ours, not stale, not used. */
 bool steward_nonce_check(struct steward_nonces *, struct attest_bytes nonce, int64_t now, struct steward_reason *);
 /* From now on it is used. False when there is no room to remember it. */
@@ -154,8 +157,9 @@ void steward_decision_free(struct steward_decision *);
 struct json_t *steward_reasons_json(const struct steward_decision *); /* [{"rule":..., "text":...}] */
 
 /* Appraises evidence by the policy of one rule (or, null, by the first that accepts it) and gives an EAR. The evidence
- * must have this report data (64 bytes, or empty: then the token says nothing of freshness). `nonce` is repeated in the
- * token. Null with `decision` saying why; a token may well say "contraindicated". */
+ * must have this report data (64 bytes, or empty: any) and answer this nonce (or empty: the token says nothing of
+ * freshness); only one that genuine evidence was seen to answer is in the token, as eat_nonce. A nonce of the steward's
+ * own must be young. Null with `decision` saying why; a token may well say "contraindicated". */
 char *steward_appraise(struct steward *, struct attest_bytes evidence, const char *rule,
                        struct attest_bytes report_data, struct attest_bytes nonce, bool cwt, size_t *size,
                        const char *peer, int64_t now, struct steward_decision *);
@@ -173,8 +177,8 @@ void steward_rules_free(struct steward *);
 bool steward_rules_decide(struct steward *, const struct steward_request *, int64_t now, struct steward_grant *,
                           struct steward_decision *);
 bool steward_rules_appraise(struct steward *, const struct attest_evidence *, const char *rule,
-                            struct attest_bytes report_data, int64_t now, struct steward_grant *,
-                            struct steward_decision *);
+                            struct attest_bytes report_data, struct attest_bytes nonce, int64_t now,
+                            struct steward_grant *, struct steward_decision *);
 /* A certificate for the request under the grant. */
 X509 *steward_issue(struct steward *, const struct steward_request *, const struct steward_grant *, int64_t now,
                     struct steward_reason *);

@@ -400,49 +400,122 @@ static void test_unwritable_audit(void **state) {
     assert_null(decision.pem);
 }
 
-static void test_tokens(void **state) {
-    (void)state;
-    uint8_t report[ATTEST_SNP_REPORT], wrong[64] = {1};
+/* A token's claims; free(). */
+static char *token_claims(struct attest_bytes evidence, const char *rule, struct attest_bytes report_data,
+                          struct attest_bytes answers, bool cwt) {
     char error[200], *data;
     size_t size;
-    test_keep_report(&keep, keep.key, keep.workload, nonce, report);
-    struct attest_bytes evidence = {malloc(sizeof report + strlen(keep.chain)), sizeof report}, none = {0};
-    memcpy((void *)evidence.data, report, sizeof report);
-    char *chain = attest_signer_certificates(keep.signer, false);
-    attest_verifier_add(steward->verifier, (struct attest_bytes){(uint8_t *)chain, strlen(chain)});
-    free(chain);
     BIO *bio = BIO_new(BIO_s_mem());
     PEM_write_bio_PUBKEY(bio, X509_get0_pubkey(steward->ca));
     long pem_size = BIO_get_mem_data(bio, &data);
     struct attest_bytes public = {(uint8_t *)data, (size_t)pem_size};
-    char *token = steward_appraise(steward, evidence, NULL, none, nonce, false, &size, "test", TEST_NOW, &decision);
-    assert_non_null(token);
-    char *claims = attest_ear_verify_jwt((struct attest_bytes){(uint8_t *)token, size}, public, error, sizeof error);
-    assert_non_null(claims);
-    assert_non_null(strstr(claims, "affirming"));
-    assert_non_null(strstr(claims, "eat_nonce"));
-    free(claims), free(token);
-    /* Other report data: a token, but not a good one. */
-    token = steward_appraise(steward, evidence, "test", (struct attest_bytes){wrong, 64}, none, true, &size, "test",
-                             TEST_NOW, &decision);
-    assert_non_null(token);
-    claims = attest_ear_verify_cwt((struct attest_bytes){(uint8_t *)token, size}, public, error, sizeof error);
-    assert_non_null(strstr(claims, "contraindicated"));
-    free(claims), free(token);
-    assert_null(steward_appraise(steward, evidence, "other", none, none, false, &size, "test", TEST_NOW, &decision));
-    expect_refused("policy.unknown");
-    assert_null(steward_appraise(steward, public, NULL, none, none, false, &size, "test", TEST_NOW, &decision));
-    expect_refused("evidence.missing");
+    char *token =
+        steward_appraise(steward, evidence, rule, report_data, answers, cwt, &size, "test", TEST_NOW, &decision);
+    struct attest_bytes bytes = {(uint8_t *)token, size};
+    char *claims = !token ? NULL
+                   : cwt  ? attest_ear_verify_cwt(bytes, public, error, sizeof error)
+                          : attest_ear_verify_jwt(bytes, public, error, sizeof error);
+    if (token) assert_non_null(claims);
+    free(token);
     BIO_free(bio);
-    free((void *)evidence.data);
+    return claims;
+}
+
+static void expect_token(struct attest_bytes evidence, struct attest_bytes report_data, struct attest_bytes answers,
+                         bool good, bool fresh) {
+    for (int cwt = 0; cwt < 2; cwt++) {
+        char *claims = token_claims(evidence, NULL, report_data, answers, cwt);
+        assert_non_null(claims);
+        assert_int_equal(strstr(claims, "affirming") != NULL, good);
+        assert_int_equal(strstr(claims, "contraindicated") != NULL, !good);
+        assert_int_equal(strstr(claims, "eat_nonce") != NULL, fresh);
+        free(claims);
+    }
+}
+
+static void with_chain(void) {
+    char *chain = attest_signer_certificates(keep.signer, false);
+    attest_verifier_add(steward->verifier, (struct attest_bytes){(uint8_t *)chain, strlen(chain)});
+    free(chain);
+}
+
+static void test_tokens(void **state) {
+    (void)state;
+    uint8_t report[ATTEST_SNP_REPORT], other[64] = {1};
+    test_keep_report(&keep, keep.key, keep.workload, nonce, report);
+    struct attest_bytes evidence = {report, sizeof report}, none = {0}, wrong = {other, 64}, junk = {other, 5};
+    with_chain();
+    expect_token(evidence, none, none, true, false);
+    expect_token(evidence, wrong, none, false, false); /* a token, but not a good one */
+    assert_null(token_claims(evidence, "other", none, none, false));
+    expect_refused("policy.unknown");
+    assert_null(token_claims(junk, NULL, none, none, false));
+    expect_refused("evidence.missing");
+}
+
+/* What a token says of freshness was seen in genuine evidence, wherever it keeps a nonce. */
+static void test_freshness(void **state) {
+    (void)state;
+    uint8_t report[ATTEST_SNP_REPORT], own[64] = {9, 9, 9, 9, 9, 9, 9, 9, 9}, other[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    struct attest_bytes none = {0}, chosen = {own, 9}, another = {other, 9}, whole = {own, 64};
+    with_chain();
+    /* A request, which hashes it: for whoever has the key, no longer nonces but the one that is in it. */
+    struct attest_bytes request = test_keep_request(&keep, nonce, "a.example");
+    expect_token(request, none, nonce, true, true);
+    expect_token(request, none, another, false, false);
+    expect_token(request, none, (struct attest_bytes){nonce.data, nonce.size - 1}, false, false);
+    /* The nonce in it is changed: nothing is genuine any more, whatever is asked for. */
+    uint8_t *at = memmem(request.data, request.size, nonce.data, nonce.size);
+    assert_non_null(at);
+    struct attest_bytes changed = {malloc(request.size), request.size};
+    memcpy((void *)changed.data, request.data, request.size);
+    uint8_t *in = (uint8_t *)changed.data + (at - request.data), now_there[STEWARD_NONCE];
+    in[20] ^= 1;
+    memcpy(now_there, in, sizeof now_there);
+    expect_token(changed, none, (struct attest_bytes){now_there, sizeof now_there}, false, false);
+    free((void *)changed.data);
+    free((void *)request.data);
+    /* A report as it is: report data is the nonce, then zeros. */
+    struct attest_signer_claims claims = {.measurement = {0}};
+    memcpy(claims.measurement, keep.measurement, sizeof claims.measurement);
+    memcpy(claims.report_data, own, sizeof own);
+    assert_true(attest_signer_report(keep.signer, &claims, report));
+    struct attest_bytes evidence = {report, sizeof report};
+    expect_token(evidence, none, chosen, true, true);
+    expect_token(evidence, whole, chosen, true, true);
+    expect_token(evidence, none, another, false, false);
+    /* Whoever brings report data and a nonce has shown nothing of how one is in the other. */
+    memset(claims.report_data, 0xab, 64);
+    assert_true(attest_signer_report(keep.signer, &claims, report));
+    memset(own, 0xab, 64);
+    expect_token(evidence, whole, none, true, false);
+    expect_token(evidence, whole, another, false, false);
+}
+
+/* A nonce of the steward's own says when it was asked for; an old one is not answered for. */
+static void test_stale_nonce(void **state) {
+    (void)state;
+    uint8_t old_bytes[STEWARD_NONCE];
+    struct attest_bytes old = {old_bytes, sizeof old_bytes}, none = {0};
+    assert_true(steward_nonce_make(&steward->nonces, TEST_NOW - steward->nonces.lifetime - 1, old_bytes));
+    with_chain();
+    struct attest_bytes request = test_keep_request(&keep, old, "a.example");
+    assert_null(token_claims(request, NULL, none, old, false));
+    expect_refused("nonce.stale");
+    old_bytes[31] ^= 1; /* somebody else's: theirs to judge */
+    free((void *)request.data);
+    request = test_keep_request(&keep, old, "a.example");
+    expect_token(request, none, old, true, true);
+    free((void *)request.data);
 }
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(issues),   TEST(nonces),           TEST(refusal_keeps_nonce), TEST(names),     TEST(rogue_extensions),
-        TEST(keys),     TEST(evidence),         TEST(expired_collateral),  TEST(malformed), TEST(workloads),
-        TEST(identity), TEST(development_root), TEST(unwritable_audit),    TEST(tokens),
+        TEST(issues),      TEST(nonces),           TEST(refusal_keeps_nonce), TEST(names),     TEST(rogue_extensions),
+        TEST(keys),        TEST(evidence),         TEST(expired_collateral),  TEST(malformed), TEST(workloads),
+        TEST(identity),    TEST(development_root), TEST(unwritable_audit),    TEST(tokens),    TEST(freshness),
+        TEST(stale_nonce),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

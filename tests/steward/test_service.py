@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The steward as a service: what curl and a keep see; tampered logs; keys in a token; kill -9 while it issues."""
-import http.client, json, os, re, shutil, signal, socket, ssl, subprocess, sys, tempfile, threading, time, unittest
+import base64, http.client, json, os, re, shutil, signal, socket, ssl, subprocess, sys, tempfile, threading, time, unittest
 
 BIN = os.environ["DONJON_BIN"]
 DONJON, KEEP = f"{BIN}/donjon", f"{BIN}/steward-keep"
@@ -146,9 +146,16 @@ class Service(unittest.TestCase):
 
     def test_appraise(self):
         leaf = self.s.ask("POST", "/v1/certify", self.s.request(self.s.nonce()))[2]
-        status, headers, token = self.s.ask("POST", "/v1/appraise?nonce=" + "ab" * 16, leaf)
-        self.assertEqual((status, headers["Content-Type"]), (200, "application/eat+jwt"))
-        self.assertEqual(token.count(b"."), 2)
+        # What is in the certificate is what it answered; the token says so of that nonce, and of no other.
+        nonce = self.s.nonce()
+        request = self.s.request(nonce)
+        for asked, good in ((nonce, True), ("ab" * 16, False), ("", True)):
+            status, headers, token = self.s.ask("POST", "/v1/appraise" + (asked and "?nonce=" + asked), request)
+            self.assertEqual((status, headers["Content-Type"]), (200, "application/eat+jwt"))
+            claims = json.loads(base64.urlsafe_b64decode(token.split(b".")[1] + b"=="))
+            self.assertEqual("affirming" in json.dumps(claims), good)
+            found = claims.get("eat_nonce")
+            self.assertEqual(found and base64.urlsafe_b64decode(found + "==").hex(), nonce if asked == nonce else None)
         status, headers, token = self.s.ask("POST", "/v1/appraise", leaf, Accept="application/eat+cwt")
         self.assertEqual((status, headers["Content-Type"]), (200, "application/eat+cwt"))
         self.assertEqual(self.s.ask("POST", "/v1/appraise?nonce=xy", leaf)[0], 400)

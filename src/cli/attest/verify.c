@@ -156,7 +156,8 @@ static bool write_ear(struct verification *x, const struct attest_result *r) {
     struct attest_bytes key;
     if (!x->ear) return true;
     if (!attest_read(x->a->verb, x->ear_key, &key)) return false;
-    struct attest_bytes nonce = {x->policy.nonce, x->policy.nonce_size};
+    /* Only what was answered. */
+    struct attest_bytes nonce = {x->policy.nonce, attest_result_answers_nonce(r) ? x->policy.nonce_size : 0};
     size_t size = 0;
     char *text = x->cwt ? (char *)attest_ear_cwt(r, key, nonce, &size) : attest_ear_jwt(r, key, nonce);
     free((void *)key.data);
