@@ -138,7 +138,8 @@ static bool put_module(struct packing *p, const char *app) {
     /* Version 1, layer 0: a core module. */
     if (b.size < 8 || memcmp(b.data, "\0asm\1\0\0\0", 8))
         ok = package_fail(p->error, "%.300s: expected a WebAssembly core module", p->app >= 0 ? "main.wasm" : app);
-    ok = ok && put_layer(p, MEDIA_WASM, SEALED_MODULE, &b, NULL);
+    /* A title is what tools like oras name a layer's file by; an encrypted module is sealed under none. */
+    ok = ok && put_layer(p, MEDIA_WASM, SEALED_MODULE, &b, p->options->key ? NULL : "main.wasm");
     blob_free(&b);
     return ok;
 }

@@ -71,8 +71,8 @@ class Layout(Base):
         self.assertEqual((m["schemaVersion"], m["mediaType"], m["config"]["mediaType"]), (2, IMAGE, CONFIG))
         self.assertEqual(m["layers"][0]["mediaType"], WASM)
         self.assertEqual(m["layers"][0]["digest"], sha(MODULE))
-        self.assertEqual([l["annotations"]["org.opencontainers.image.title"] for l in m["layers"][1:]],
-                         ["static/a/index.html", "static/empty"])
+        self.assertEqual([l["annotations"]["org.opencontainers.image.title"] for l in m["layers"]],
+                         ["main.wasm", "static/a/index.html", "static/empty"])
         config = json.load(open(self.blob(m["config"]["digest"])))
         self.assertEqual(config["layerDigests"], [l["digest"] for l in m["layers"]])
         self.assertEqual((config["architecture"], config["os"]), ("wasm", "wasip1"))
