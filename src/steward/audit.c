@@ -60,6 +60,8 @@ static bool check_line(struct checking *c, const char *line, size_t size) {
     else {
         if (!r->entries) snprintf(r->first, sizeof r->first, "%s", time);
         snprintf(r->last, sizeof r->last, "%s", time);
+        const char *before = json_string_value(json_object_get(entry, "before"));
+        if (!r->entries && before && strlen(before) == 64) snprintf(r->before, sizeof r->before, "%s", before);
     }
     json_decref(entry);
     if (!ok) return false;
@@ -215,6 +217,32 @@ bool steward_audit_open(struct steward_audit *a, const char *path, int64_t now, 
     snprintf(error, SETTINGS_ERROR, "%s: %.400s", path, why);
     steward_audit_close(a);
     return false;
+}
+
+/* Whether the file that is open is still the one of that name. */
+static bool still_there(const struct steward_audit *a, const char *path) {
+    struct stat open, named;
+    return !fstat(a->fd, &open) && !lstat(path, &named) && open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+bool steward_audit_reopen(struct steward_audit *a, const char *path, int64_t now, char error[SETTINGS_ERROR]) {
+    struct steward_audit next;
+    char head[65];
+    if (*a->broken || still_there(a, path)) return true;
+    if (!steward_audit_open(&next, path, now, error)) return false;
+    steward_hex(a->head, sizeof a->head, head);
+    bool ok = next.entries == 0;
+    if (!ok)
+        snprintf(error, SETTINGS_ERROR, "%.300s: another log; the audit log is not gone on with there", path);
+    else if (!steward_audit_append(&next, now,
+                                   json_pack("{s:s, s:I, s:s}", "event", "continued", "entries", (json_int_t)a->entries,
+                                             "before", head))) {
+        snprintf(error, SETTINGS_ERROR, "%.300s: %.190s", path, next.broken);
+        ok = false;
+    }
+    steward_audit_close(ok ? a : &next);
+    if (ok) *a = next;
+    return ok;
 }
 
 void steward_audit_close(struct steward_audit *a) {

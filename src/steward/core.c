@@ -87,8 +87,12 @@ void steward_close(struct steward *s) {
     free(s);
 }
 
-bool steward_reload(struct steward *s, char error[SETTINGS_ERROR]) {
-    return steward_rules_load(s, error);
+bool steward_reload(struct steward *s, int64_t now, char error[SETTINGS_ERROR]) {
+    if (!steward_rules_load(s, error)) return false;
+    char *path = steward_settings_path(s->settings, s->settings->audit);
+    bool ok = path && steward_audit_reopen(&s->audit, path, now, error);
+    free(path);
+    return ok;
 }
 
 /* ---- Recording ---- */

@@ -429,8 +429,8 @@ static bool start(struct daemon *d) {
 
 static void reload(struct daemon *d) {
     char error[SETTINGS_ERROR];
-    if (steward_reload(d->s, error))
-        fputs("donjon steward: policies and collateral read again\n", stderr);
+    if (steward_reload(d->s, time(NULL), error))
+        fputs("donjon steward: policies, collateral and what is denied read again\n", stderr);
     else
         cli_error(&verb_steward,
                   "not read again, the old ones stay (steward.toml itself is read at the start only): %s", error);

@@ -96,6 +96,7 @@ static const char settings_text[] =
     "[evidence]\n"
     "collateral = []                  # files and directories (donjon collateral fetch)\n"
     "# development-root = \"dev-root.pem\" # evidence by software: protects nothing\n"
+    "# denied = \"denied\"             # a list of what gets nothing any more\n"
     "\n"
     "[[issue]]\n"
     "name = \"default\"\n"
@@ -183,40 +184,70 @@ int main_steward_init(struct cli_args *a) {
 
 /* ---- steward audit ---- */
 
+struct audited {
+    const char *path;
+    struct steward_audit_report report;
+};
+
+/* Each but the first must go on where the one before ends. False: it was said what is wrong. */
+static bool audit_file(struct audited *x, const struct audited *before, const uint8_t *wanted, int *code) {
+    char error[SETTINGS_ERROR], head[65];
+    int fd = open(x->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        *code = cli_error(&verb_steward_audit, "%s: %s", x->path, strerror(errno));
+        return false;
+    }
+    bool whole = steward_audit_check(fd, wanted, &x->report, error);
+    close(fd);
+    *code = CLI_NO;
+    if (before) steward_hex(before->report.head, sizeof before->report.head, head);
+    if (!whole)
+        printf("BROKEN: %s: %s\n", x->path, error);
+    else if (before && strcmp(head, x->report.before))
+        printf("BROKEN: %s does not go on where %s ends\n", x->path, before->path);
+    else
+        *code = CLI_YES;
+    return *code == CLI_YES;
+}
+
+static void print_whole(const struct audited *x, bool named) {
+    const struct steward_audit_report *r = &x->report;
+    char head[65];
+    steward_hex(r->head, sizeof r->head, head);
+    printf("whole: %s%s%llu entries%s%s%s%s, head %s%s\n", named ? x->path : "", named ? ": " : "",
+           (unsigned long long)r->entries, r->entries ? ", " : "", r->first, r->entries ? " to " : "", r->last, head,
+           r->torn ? "; an unfinished line follows (a crash, or being written)" : "");
+}
+
 int main_steward_audit(struct cli_args *a) {
-    const char *value, *path = NULL, *wanted = NULL;
+    enum { FILES = 1024 };
+    static struct audited files[FILES];
+    const char *value, *wanted = NULL;
     uint8_t head[32];
-    size_t head_size;
-    bool quiet = false;
+    size_t count = 0, head_size;
+    bool quiet = false, found = false;
+    int code = CLI_YES;
     for (int id; (id = cli_next(a, &value)) != CLI_END;) {
         if (id == CLI_STOP) return a->exit_code;
         if (id == STEWARD_OPT_QUIET) quiet = true;
         if (id == STEWARD_OPT_HEAD) wanted = value;
-        if (id == CLI_OPERAND && path) return cli_usage_error(a, "expected one file, found \"%s\" too", value);
-        if (id == CLI_OPERAND) path = value;
+        if (id == CLI_OPERAND && count == FILES) return cli_usage_error(a, "expected at most %d files", FILES);
+        if (id == CLI_OPERAND) files[count++].path = value;
     }
-    if (!path) return cli_usage_error(a, "which file?");
+    if (!count) return cli_usage_error(a, "which file?");
     if (wanted && (strlen(wanted) != 64 || OPENSSL_hexstr2buf_ex(head, sizeof head, &head_size, wanted, '\0') != 1))
         return cli_usage_error(a, "--head: expected 64 hexadecimal digits");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return cli_error(a->verb, "%s: %s", path, strerror(errno));
-    struct steward_audit_report r;
-    char error[SETTINGS_ERROR], hex[65];
-    bool whole = steward_audit_check(fd, wanted ? head : NULL, &r, error);
-    close(fd);
-    if (!whole) {
-        printf("BROKEN: %s: %s\n", path, error);
+    for (size_t i = 0; i < count; i++) {
+        if (!audit_file(&files[i], i ? &files[i - 1] : NULL, wanted ? head : NULL, &code)) return code;
+        found |= files[i].report.found;
+    }
+    if (wanted && !found) {
+        printf("BROKEN: %s: no entry has the head %s: the end was cut off, or this is another log\n",
+               files[count - 1].path, wanted);
         return CLI_NO;
     }
-    steward_hex(r.head, sizeof r.head, hex);
-    if (wanted && !r.found) {
-        printf("BROKEN: %s: no entry has the head %s: the end was cut off, or this is another log\n", path, wanted);
-        return CLI_NO;
-    }
-    if (!quiet)
-        printf("whole: %llu entries%s%s%s%s, head %s%s\n", (unsigned long long)r.entries, r.entries ? ", " : "",
-               r.first, r.entries ? " to " : "", r.last, hex,
-               r.torn ? "; an unfinished line follows (a crash, or being written)" : "");
+    for (size_t i = 0; i < count && !quiet; i++)
+        print_whole(&files[i], count > 1);
     return CLI_YES;
 }
 

@@ -109,6 +109,17 @@ static struct attest_verifier *load_verifier(const struct steward *s, char error
     return NULL;
 }
 
+static bool load_denied(const struct steward *s, struct steward_denied **out, char error[SETTINGS_ERROR]) {
+    struct attest_bytes text;
+    char why[SETTINGS_ERROR];
+    if (!s->settings->denied) return true;
+    if (!read_file(s, s->settings->denied, ENDORSEMENT_MAX, &text, error)) return false;
+    *out = steward_denied_read((const char *)text.data, text.size, why);
+    free((void *)text.data);
+    if (!*out) snprintf(error, SETTINGS_ERROR, "%.200s: %.250s", s->settings->denied, why);
+    return *out;
+}
+
 static void policies_free(struct steward_policy *list, size_t count) {
     for (size_t i = 0; list && i < count; i++)
         if (list[i].loaded) attest_policy_free(&list[i].policy);
@@ -118,26 +129,31 @@ static void policies_free(struct steward_policy *list, size_t count) {
 bool steward_rules_load(struct steward *s, char error[SETTINGS_ERROR]) {
     size_t count = s->settings->rule_count;
     struct steward_policy *list = calloc(count, sizeof *list);
+    struct steward_denied *denied = NULL;
     struct attest_verifier *v = list ? load_verifier(s, error) : NULL;
-    bool ok = v != NULL;
+    bool ok = v && load_denied(s, &denied, error);
     for (size_t i = 0; ok && i < count; i++)
         ok = load_policy(s, &s->settings->rules[i], &list[i], error);
     if (!ok) {
         attest_verifier_free(v);
         policies_free(list, count);
+        steward_denied_free(denied);
         return false;
     }
     steward_rules_free(s);
     s->verifier = v;
     s->policies = list;
+    s->denied = denied;
     return true;
 }
 
 void steward_rules_free(struct steward *s) {
     attest_verifier_free(s->verifier);
     policies_free(s->policies, s->settings->rule_count);
+    steward_denied_free(s->denied);
     s->verifier = NULL;
     s->policies = NULL;
+    s->denied = NULL;
 }
 
 /* ---- Deciding ---- */
@@ -177,6 +193,7 @@ static bool decide(struct steward *s, size_t i, const struct steward_request *r,
         because_of(why, rule, result);
         return false;
     }
+    if (!steward_denied_allows(s->denied, result, why)) return false;
     /* Any guest can name any workload; only known code names the one it runs. */
     if (!result->identified)
         return steward_because(why, "policy.identity", "%s: its policy names no measurement or signer", rule->name);
@@ -232,7 +249,14 @@ bool steward_rules_appraise(struct steward *s, const struct attest_evidence *e, 
         if (name && strcmp(name, s->settings->rules[i].name)) continue;
         any = true;
         grant_by(s, i, g);
-        if (appraise(s, i, e, report_data, nonce, now, &g->result)) return true;
+        bool good = appraise(s, i, e, report_data, nonce, now, &g->result);
+        struct steward_reason why;
+        if (good && steward_denied_allows(s->denied, &g->result, &why)) return true;
+        if (good) { /* by no rule */
+            d->reasons[0] = why;
+            d->reason_count = 1;
+            return false;
+        }
         because_of(next_reason(d), g->rule, &g->result);
     }
     return any || steward_because(next_reason(d), "policy.unknown", "no rule of this name");

@@ -145,6 +145,7 @@ static const struct key {
     {"evidence.collateral", LIST, AT(collateral), valid_text, 0, 0, "files or directories"},
     {"evidence.roots", LIST, AT(roots), valid_text, 0, 0, "files"},
     {"evidence.development-root", TEXT, AT(development_root), valid_text, 0, 0, "a file"},
+    {"evidence.denied", TEXT, AT(denied), valid_text, 0, 0, "a file"},
     {"limits.nonce-lifetime", DURATION, AT(nonce_lifetime), NULL, 10, 3600, "10s to 1h"},
     {"limits.body", NUMBER, AT(body), NULL, 4096, 16 << 20, "4096 to 16777216 bytes"},
     {"limits.connections", NUMBER, AT(connections), NULL, 1, 10000, "1 to 10000"},

@@ -45,6 +45,7 @@ struct steward_settings {
     bool tls; /* there is a [tls] table */
     struct steward_list collateral, roots;
     char *development_root;
+    char *denied; /* a file, or null */
     int64_t nonce_lifetime;
     uint64_t body, connections, connections_per_address, requests_per_minute;
     struct steward_rule rules[STEWARD_RULES_MAX];

@@ -85,6 +85,9 @@ struct steward_audit {
  * crash cut off was never answered: it is cut and an entry says so. */
 bool steward_audit_open(struct steward_audit *, const char *path, int64_t now, char error[SETTINGS_ERROR]);
 void steward_audit_close(struct steward_audit *);
+/* Where there is no file at `path` any more, or another: goes on in a new one, whose first entry (`continued`) names the
+ * number of entries and the head of the one before. On failure the open one stays in use. */
+bool steward_audit_reopen(struct steward_audit *, const char *path, int64_t now, char error[SETTINGS_ERROR]);
 /* Adds seq, time and prev to `entry` (a reference is taken over), appends, flushes. False: broken, for good. */
 bool steward_audit_append(struct steward_audit *, int64_t now, struct json_t *entry);
 
@@ -94,6 +97,7 @@ struct steward_audit_report {
     bool torn;                /* the last line has no end: a crash, or somebody at work */
     uint64_t end;             /* offset behind the last whole line */
     bool found;               /* an entry with the wanted digest is there */
+    char before[65];          /* head of the log that this one continues; empty: it is the first */
     char first[24], last[24]; /* times */
 };
 /* Checks a log from beginning to end. `wanted`: a head noted earlier that must be among the entries, or null. False
@@ -120,6 +124,14 @@ X509 *steward_authority_make(EVP_PKEY *key, const char *name, int64_t now, int64
 
 struct steward_policy; /* a rule's appraisal policy, loaded */
 
+/* denied.c: what gets nothing any more, whatever a rule says. Lines of NAME HEX [# why]: names of what a verdict finds.
+ * Null with `error`: a line that is none. */
+struct steward_denied;
+struct steward_denied *steward_denied_read(const char *text, size_t size, char error[SETTINGS_ERROR]);
+void steward_denied_free(struct steward_denied *);
+/* False with the reason: something in the verdict is on the list. */
+bool steward_denied_allows(const struct steward_denied *, const struct attest_result *, struct steward_reason *);
+
 struct steward {
     const struct steward_settings *settings;
     struct steward_key key;
@@ -128,6 +140,7 @@ struct steward {
     char *ca_pem;
     struct attest_verifier *verifier;
     struct steward_policy *policies; /* one per rule */
+    struct steward_denied *denied;   /* or null */
     struct steward_nonces nonces;
     struct steward_audit audit;
     uint64_t issued, refused, appraised;
@@ -136,8 +149,9 @@ struct steward {
 /* Opens everything the settings name. */
 struct steward *steward_open(const struct steward_settings *, int64_t now, char error[SETTINGS_ERROR]);
 void steward_close(struct steward *);
-/* Reads policies, collateral and roots again; on failure the old ones stay. */
-bool steward_reload(struct steward *, char error[SETTINGS_ERROR]);
+/* Reads policies, collateral, roots and what is denied again; on failure the old ones stay. Then goes on in a new audit
+ * log, if the one there was has been renamed. */
+bool steward_reload(struct steward *, int64_t now, char error[SETTINGS_ERROR]);
 
 enum steward_outcome {
     STEWARD_ISSUED,  /* recorded, and in `pem` */

@@ -20,7 +20,9 @@ const struct cli_verb verb_steward = {
         "the keep gets a certificate for hours that names TEE, measurement, workload digest and TCB status. Gives "
         "EAR tokens to those who want no certificates. Everything stands in an audit log before it is answered; when "
         "in doubt, nothing is issued.\n\n"
-        "SIGHUP: read policies and collateral again. SIGTERM: finish what is on its way and end.\n\n"
+        "SIGHUP: read policies, collateral and what is denied again, and go on in a new audit log where the old one "
+        "has "
+        "been renamed. SIGTERM: finish what is on its way and end.\n\n"
         "Exit code 0: ended on request. 125: it did not start, or cannot go on.",
     .options = serve_options,
     .examples = serve_examples,
@@ -54,15 +56,18 @@ static const struct cli_option audit_options[] = {
 static const struct cli_example audit_examples[] = {
     {"donjon steward audit audit.jsonl", "Is the log whole?"},
     {"donjon steward audit --head 5f0c... audit.jsonl", "And is it still the one I saw last week?"},
+    {"donjon steward audit audit.jsonl.1 audit.jsonl", "Also from one file to the next, oldest first?"},
     {0},
 };
 const struct cli_verb verb_steward_audit = {
     .name = "steward audit",
-    .operands = "FILE",
+    .operands = "FILE...",
     .summary = "Check the hash chain of a steward's audit log",
     .text =
         "Reads every entry and compares the digests that chain them: a line that was changed, removed or put in shows. "
-        "That the end was cut off shows only against a head noted elsewhere: keep one, with --head.\n\n"
+        "That the end was cut off shows only against a head noted elsewhere: keep one, with --head. Of several files, "
+        "oldest "
+        "first, each must go on where the one before ends.\n\n"
         "Exit code 0: whole. 1: it is not. 125: the arguments or the file are wrong.",
     .options = audit_options,
     .examples = audit_examples,

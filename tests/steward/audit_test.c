@@ -155,6 +155,55 @@ static void test_crash(void **state) {
     free(text);
 }
 
+/* Renamed by logrotate: what follows goes on in a new file, and says of what. */
+static void test_rotation(void **state) {
+    (void)state;
+    struct steward_audit_report old, new;
+    char renamed[128], head[65];
+    snprintf(renamed, sizeof renamed, "%s.1", path);
+    fill(3);
+    assert_true(steward_audit_reopen(&audit, path, TEST_NOW, error)); /* nothing to be done */
+    assert_int_equal(audit.entries, 3);
+    assert_int_equal(rename(path, renamed), 0);
+    fill(1); /* nobody has told it yet: goes with the old one */
+    steward_hex(audit.head, 32, head);
+    assert_true(steward_audit_reopen(&audit, path, TEST_NOW, error));
+    assert_int_equal(audit.entries, 1);
+    fill(2);
+    assert_true(whole(NULL, &new));
+    assert_int_equal(new.entries, 3);
+    assert_string_equal(new.before, head);
+    int fd = open(renamed, O_RDONLY);
+    assert_true(steward_audit_check(fd, NULL, &old, error));
+    close(fd);
+    assert_int_equal(old.entries, 4);
+    assert_string_equal(old.before, "");
+
+    /* Somebody else's file in its place, and no file to be made: the open one stays. */
+    assert_int_equal(rename(path, renamed), 0);
+    put("{}\n", 3);
+    assert_false(steward_audit_reopen(&audit, path, TEST_NOW, error));
+    unlink(path);
+    assert_int_equal(symlink(renamed, path), 0);
+    assert_false(steward_audit_reopen(&audit, path, TEST_NOW, error));
+    unlink(path);
+    fill(1);
+    assert_int_equal(audit.entries, 4);
+    /* A new one that cannot be written: neither is its entry lost, since there is none. */
+    struct rlimit limit = {10, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    assert_false(steward_audit_reopen(&audit, path, TEST_NOW, error));
+    setrlimit(RLIMIT_FSIZE, &none);
+    unlink(path);
+    fill(1);
+    assert_int_equal(audit.entries, 5);
+    /* A log that is broken is not mended by another. */
+    snprintf(audit.broken, sizeof audit.broken, "broken");
+    assert_true(steward_audit_reopen(&audit, path, TEST_NOW, error));
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 /* A disk that fills up in the middle of a line: nothing half remains, and nothing is recorded any more. */
 static void test_full(void **state) {
     (void)state;
@@ -176,7 +225,7 @@ static void test_full(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(chain), TEST(every_byte), TEST(lines), TEST(reopens), TEST(crash), TEST(full),
+        TEST(chain), TEST(every_byte), TEST(lines), TEST(reopens), TEST(crash), TEST(full), TEST(rotation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -386,20 +386,6 @@ static void test_development_root(void **state) {
     steward_settings_free(&other);
 }
 
-static void test_unwritable_audit(void **state) {
-    (void)state;
-    int full = open("/dev/full", O_WRONLY);
-    assert_true(full >= 0);
-    dup2(full, steward->audit.fd);
-    close(full);
-    certify(test_keep_request(&keep, nonce, "a.example"));
-    assert_int_equal(decision.outcome, STEWARD_UNABLE);
-    assert_null(decision.pem);
-    certify(test_keep_request(&keep, nonce, "a.example")); /* and from now on */
-    assert_int_equal(decision.outcome, STEWARD_UNABLE);
-    assert_null(decision.pem);
-}
-
 /* A token's claims; free(). */
 static char *token_claims(struct attest_bytes evidence, const char *rule, struct attest_bytes report_data,
                           struct attest_bytes answers, bool cwt) {
@@ -419,6 +405,73 @@ static char *token_claims(struct attest_bytes evidence, const char *rule, struct
     free(token);
     BIO_free(bio);
     return claims;
+}
+
+static void deny(const char *text) {
+    char path[128], error[SETTINGS_ERROR];
+    snprintf(path, sizeof path, "%s/denied", directory);
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+    free(settings.denied);
+    settings.denied = strdup("denied");
+    if (!steward_reload(steward, TEST_NOW, error)) fail_msg("%s", error);
+}
+
+/* What is on the list gets neither certificates nor tokens, from the next SIGHUP on. */
+static void test_denied(void **state) {
+    (void)state;
+    char hex[129], line[400], error[SETTINGS_ERROR];
+    struct attest_bytes none = {0};
+    const struct {
+        const char *name;
+        const uint8_t *value;
+        size_t size;
+    } denied[] = {{"measurement", keep.measurement, 48}, {"workload", keep.workload, 32}};
+    for (int i = 0; i < 2; i++) {
+        steward_hex(denied[i].value, denied[i].size, hex);
+        snprintf(line, sizeof line, "# what has leaked\n\n%s %s # ticket\t12", denied[i].name, hex);
+        deny(line);
+        struct attest_bytes request = test_keep_request(&keep, nonce, "a.example");
+        assert_null(token_claims(request, NULL, none, none, false));
+        expect_refused("policy.denied");
+        certify(request);
+        expect_refused("policy.denied");
+        assert_non_null(strstr(decision.reasons[0].text, hex));
+        assert_non_null(strstr(decision.reasons[0].text, ": ticket 12"));
+        hex[0] ^= 1;
+        snprintf(line, sizeof line, "%s %s", denied[i].name, hex);
+        deny(line);
+        certify(test_keep_request(&keep, nonce, "a.example"));
+        X509_free(issued());
+        assert_true(steward_nonce_make(&steward->nonces, TEST_NOW, nonce_bytes));
+    }
+    static const char *const bad[] = {"measurment 00",  "measurement",       "measurement 0",
+                                      "measurement xy", "measurement 00 11", NULL /* 65 bytes */};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(line, sizeof line, "# first\n%s%0130d\n", bad[i] ? bad[i] : "workload ", 0);
+        if (bad[i]) snprintf(line, sizeof line, "# first\n%s\n", bad[i]);
+        assert_null(steward_denied_read(line, strlen(line), error));
+        assert_non_null(strstr(error, "line 2: expected"));
+    }
+    assert_null(steward_denied_read("workload \0", 10, error));
+    struct steward_denied *empty = steward_denied_read("", 0, error);
+    assert_non_null(empty);
+    steward_denied_free(empty);
+}
+
+static void test_unwritable_audit(void **state) {
+    (void)state;
+    int full = open("/dev/full", O_WRONLY);
+    assert_true(full >= 0);
+    dup2(full, steward->audit.fd);
+    close(full);
+    certify(test_keep_request(&keep, nonce, "a.example"));
+    assert_int_equal(decision.outcome, STEWARD_UNABLE);
+    assert_null(decision.pem);
+    certify(test_keep_request(&keep, nonce, "a.example")); /* and from now on */
+    assert_int_equal(decision.outcome, STEWARD_UNABLE);
+    assert_null(decision.pem);
 }
 
 static void expect_token(struct attest_bytes evidence, struct attest_bytes report_data, struct attest_bytes answers,
@@ -512,9 +565,22 @@ static void test_stale_nonce(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(issues),      TEST(nonces),           TEST(refusal_keeps_nonce), TEST(names),     TEST(rogue_extensions),
-        TEST(keys),        TEST(evidence),         TEST(expired_collateral),  TEST(malformed), TEST(workloads),
-        TEST(identity),    TEST(development_root), TEST(unwritable_audit),    TEST(tokens),    TEST(freshness),
+        TEST(issues),
+        TEST(nonces),
+        TEST(refusal_keeps_nonce),
+        TEST(names),
+        TEST(rogue_extensions),
+        TEST(keys),
+        TEST(evidence),
+        TEST(expired_collateral),
+        TEST(malformed),
+        TEST(workloads),
+        TEST(identity),
+        TEST(development_root),
+        TEST(denied),
+        TEST(unwritable_audit),
+        TEST(tokens),
+        TEST(freshness),
         TEST(stale_nonce),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -273,6 +273,32 @@ class Log(unittest.TestCase):
         finally:
             s.close()
 
+    def test_rotation(self):
+        s = Steward(tls=False).start()
+        log, old = f"{s.dir}/audit.jsonl", f"{s.dir}/audit.jsonl.1"
+        try:
+            for i in range(3):
+                self.assertEqual(s.ask("POST", "/v1/certify", s.request(s.nonce()))[0], 200)
+                if i == 0:
+                    os.rename(log, old)  # nobody is told so far
+                if i == 1:
+                    s.process.send_signal(signal.SIGHUP)
+                    while not os.path.exists(log) or not os.path.getsize(log):
+                        time.sleep(0.01)
+            self.assertEqual([e["event"] for e in s.audit()], ["continued", "issued"])
+            self.assertEqual(run(DONJON, "steward", "audit", old, log).returncode, 0)
+            for wrong in ((log, old), (old, old), (log, log)):
+                got = run(DONJON, "steward", "audit", *wrong)
+                self.assertEqual((got.returncode, b"does not go on where" in got.stdout), (1, True), got.stdout)
+            with open(old) as f:  # the end of the old one is cut off: now it shows
+                lines = f.readlines()
+            with open(old, "w") as f:
+                f.writelines(lines[:-1])
+            self.assertEqual(run(DONJON, "steward", "audit", old).returncode, 0)
+            self.assertEqual(run(DONJON, "steward", "audit", old, log).returncode, 1)
+        finally:
+            s.close()
+
     def test_full_disk(self):
         s = Steward(tls=False)
         try:
