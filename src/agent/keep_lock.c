@@ -7,11 +7,13 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h> /* FIOSETOWN */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -154,11 +156,77 @@ static const int refused[] = {
     SYS_kexec_file_load,
 #endif
 };
-enum { REFUSED = sizeof refused / sizeof refused[0], PER_CALL = 2, HEAD = 6 };
+/* Calls by which a signal can be sent, also one that the kernel sends later. */
+static const int signals[] = {
+    SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_open, SYS_pidfd_send_signal,
+};
+static const uint32_t owner_commands[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX};
+static const uint32_t owner_requests[] = {FIOSETOWN, SIOCSPGRP};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+enum { CODE_MAX = 256, HEAD = 6, PIDS_MAX = 8 };
+struct filter {
+    struct sock_filter code[CODE_MAX];
+    unsigned short n;
+};
+static const struct sock_filter refuse = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                                allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+
+static void add_code(struct filter *f, struct sock_filter s) {
+    if (f->n < CODE_MAX) f->code[f->n] = s;
+    f->n++;
+}
+
+static void add_refused(struct filter *f, const int *calls, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        add_code(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)calls[i], 0, 1));
+        add_code(f, refuse);
+    }
+}
+
+/* A call whose argument (its low half: all of these are ints) has to be one of some values, or none of them. */
+static void add_argument(struct filter *f, int call, unsigned argument, const uint32_t *values, size_t n, bool fine) {
+    uint8_t behind = (uint8_t)(n + 3);
+    add_code(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, behind));
+    add_code(f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                             (uint32_t)(offsetof(struct seccomp_data, args) + 8 * argument)));
+    for (size_t i = 0; i < n; i++)
+        add_code(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, values[i], (uint8_t)(n - i), 0));
+    add_code(f, fine ? refuse : allow);
+    add_code(f, fine ? allow : refuse);
+}
+
+/* This process, and those it has started: who may be signalled. 0: it cannot be told. */
+static size_t own_pids(uint32_t pids[PIDS_MAX]) {
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)syscall(SYS_gettid));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[got > 0 ? got : 0] = 0;
+    size_t n = 0;
+    pids[n++] = (uint32_t)getpid();
+    char *rest = text;
+    for (char *word; n < PIDS_MAX && (word = strsep(&rest, " "));)
+        if (atoi(word) > 0) pids[n++] = (uint32_t)atoi(word);
+    return n;
+}
+
+/* Landlock does this from Linux 6.12 on. */
+static void add_signals(struct filter *f) {
+    uint32_t pids[PIDS_MAX];
+    size_t n = own_pids(pids);
+    if (n == 0) return; /* without it the keep's own process could not be ended */
+    add_refused(f, signals, COUNT(signals));
+    add_argument(f, SYS_kill, 0, pids, n, true);
+    add_argument(f, SYS_tgkill, 0, pids, 1, true);
+    add_argument(f, SYS_fcntl, 1, owner_commands, COUNT(owner_commands), false);
+    add_argument(f, SYS_ioctl, 1, owner_requests, COUNT(owner_requests), false);
+}
 
 bool keep_lock_calls(void) {
-    static struct sock_filter code[HEAD + REFUSED * PER_CALL + 1];
-    const struct sock_filter refuse = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+    static struct filter f;
     const struct sock_filter head[HEAD] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, arch)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
@@ -167,13 +235,13 @@ bool keep_lock_calls(void) {
         BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, ALL_ARCH, 0, 1),
         refuse,
     };
-    unsigned short n = HEAD;
-    memcpy(code, head, sizeof head);
-    for (int i = 0; i < REFUSED; i++) {
-        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)refused[i], 0, 1);
-        code[n++] = refuse;
-    }
-    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog program = {.len = n, .filter = code};
+    f.n = 0;
+    for (int i = 0; i < HEAD; i++)
+        add_code(&f, head[i]);
+    add_refused(&f, refused, COUNT(refused));
+    add_signals(&f);
+    add_code(&f, allow);
+    if (f.n > CODE_MAX) return false;
+    struct sock_fprog program = {.len = f.n, .filter = f.code};
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0 || errno == ENOSYS;
 }

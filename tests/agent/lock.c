@@ -8,12 +8,15 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <asm/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SKIPPED = 77, ABI_SCOPED = 6, QUERY_VERSION = 1 };
+enum { QUERY_VERSION = 1 };
 
 static pid_t sleeper(void) {
     pid_t pid = fork();
@@ -80,27 +83,32 @@ static int files(void) {
     return ok && fchdir(home) == 0 ? 0 : 1;
 }
 
+/* After both locks: signals reach itself and its own child, and nobody else; not even later, by what a descriptor does.
+ */
+static int signals(pid_t neighbour) {
+    if (!keep_lock_paths(NULL)) return 2;
+    pid_t own = sleeper(), second = sleeper();
+    if (!keep_lock_calls()) return 3;
+    if (kill(neighbour, SIGKILL) == 0 || errno != EPERM) return 4;
+    if (kill(getppid(), 0) == 0 || kill(0, 0) == 0 || kill(-1, 0) == 0) return 5;
+    if (syscall(SYS_tkill, neighbour, SIGKILL) == 0 || syscall(SYS_tgkill, neighbour, neighbour, SIGKILL) == 0)
+        return 6;
+    int fd = (int)syscall(SYS_pidfd_open, neighbour, 0), pair[2];
+    if (fd >= 0) return 7;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) return 8;
+    if (fcntl(pair[0], F_SETOWN, neighbour) == 0 || fcntl(pair[0], F_SETSIG, SIGKILL) == 0) return 9;
+    if (ioctl(pair[0], FIOSETOWN, &neighbour) == 0 || fcntl(pair[0], F_SETFL, O_NONBLOCK)) return 10;
+    if (kill(own, SIGKILL) || !ended(own) || kill(second, SIGTERM) || !ended(second)) return 11;
+    return raise(SIGCONT) ? 12 : 0;
+}
+
 int main(void) {
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION) < 1) {
-        puts("skipped: this kernel has no Landlock");
-        return SKIPPED;
-    }
-    if (files()) return 1;
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION) < ABI_SCOPED) {
-        puts("skipped: signals, which need Landlock of Linux 6.12");
-        return 0;
-    }
+    bool landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION) >= 1;
+    if (!landlock) puts("SKIP: files, as this kernel has no Landlock");
+    if (landlock && files()) return 1;
     pid_t neighbour = sleeper();
     pid_t keep = fork();
-    if (keep == 0) {
-        if (!keep_lock_paths(NULL)) _exit(2);
-        pid_t own = sleeper();
-        if (kill(neighbour, SIGKILL) == 0 || errno != EPERM) _exit(3);
-        if (kill(getppid(), 0) == 0) _exit(4);
-        if (kill(own, SIGKILL) || !ended(own)) _exit(5);
-        if (raise(SIGCONT)) _exit(6);
-        _exit(0);
-    }
+    if (keep == 0) _exit(signals(neighbour));
     int status = -1;
     waitpid(keep, &status, 0);
     bool lives = waitpid(neighbour, NULL, WNOHANG) == 0;

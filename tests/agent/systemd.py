@@ -15,7 +15,7 @@ from agent import Agent, read_exactly  # noqa: E402
 
 MACHINE = "x86_64-linux-gnu"
 TOKENS = {"acme": "a" * 32, "greedy": "g" * 32}
-GREEDY_PORT, KEEPS = 7471, "/sys/fs/cgroup/donjon.slice/donjon-keeps.service"
+GREEDY_PORT, OWN_PORT, KEEPS = 7471, 7472, "/sys/fs/cgroup/donjon.slice/donjon-keeps.service"
 SLOW = float(os.environ.get("DONJON_EMULATED_FACTOR", 1))  # all waiting times by it
 PROGRAMS = ["/bin/bash", "/bin/sh", "/usr/bin/systemctl", "/usr/bin/journalctl", "/usr/bin/systemd-analyze", "/lib/systemd/systemd",
             "/lib/systemd/systemd-journald", "/lib/systemd/systemd-shutdown",
@@ -81,13 +81,17 @@ def tree(archive):
         with open(os.path.join(UNITS, name)) as f:
             units[name] = f.read()
         archive.add(f"{top}/etc/systemd/system/{name}", units[name], 0o644)
-    archive.add(f"{top}/etc/systemd/system/donjon-greedy.service", greedy_unit(units["donjon-agent.service"]), 0o644)
+    greedy = other_unit(units["donjon-agent.service"], "greedy", f"--keep /usr/bin/greedy-keep --listen 0.0.0.0:{GREEDY_PORT}")
+    own = other_unit(units["donjon-agent.service"], "own", f"--keep /usr/bin/greedy-keep --listen 0.0.0.0:{OWN_PORT}")
+    own = re.sub(" --cgroup [^ ]*", "", own).replace("KillMode=process", "Delegate=yes")
+    archive.add(f"{top}/etc/systemd/system/donjon-greedy.service", greedy, 0o644)
+    archive.add(f"{top}/etc/systemd/system/donjon-own.service", own, 0o644)
 
 
-def greedy_unit(text):
-    """The same unit for an agent with doubles of keeps."""
-    text = text.replace("Requires=donjon-agent.socket\n", "").replace("donjon-agent.socket ", "").replace("StateDirectory=donjon", "StateDirectory=greedy")
-    return re.sub("(ExecStart=.*)", rf"\1 --keep /usr/bin/greedy-keep --listen 0.0.0.0:{GREEDY_PORT}", text)
+def other_unit(text, state, options):
+    """The same unit for another agent."""
+    text = text.replace("Requires=donjon-agent.socket\n", "").replace("donjon-agent.socket ", "").replace("StateDirectory=donjon", f"StateDirectory={state}")
+    return re.sub("(ExecStart=.*)", rf"\1 {options}", text)
 
 
 def free_port():
@@ -97,7 +101,7 @@ def free_port():
 
 class Machine:
     def __init__(self, vmlinuz, initrd, disk, work):
-        self.work, self.ports, self.buffer = work, {p: free_port() for p in (7470, GREEDY_PORT)}, b""
+        self.work, self.ports, self.buffer = work, {p: free_port() for p in (7470, GREEDY_PORT, OWN_PORT)}, b""
         line = os.path.join(work, "line")
         if os.path.exists(line):
             os.unlink(line)
@@ -348,6 +352,18 @@ class Tests:
         self.other.ask("stop", id=self.quiet["id"])
         self.machine("systemctl stop donjon-greedy.service")
 
+    def own_group(self):
+        """An agent that is named no group makes its keeps' in its own, where that is delegated to it."""
+        self.machine("systemctl start donjon-own.service")
+        agent = Remote(self.machine.ports[OWN_PORT], TOKENS["greedy"])
+        keep, s = agent.create(backend="quiet", memory=64 << 20)
+        s.close()
+        path = f"/sys/fs/cgroup/donjon.slice/donjon-own.service/keep-{keep['id']}"
+        assert self.machine(f"cd {path}; cat pids.max memory.max cpu.max box/host/pids.current").split() == ["64", str(129 << 20), "30000", "100000", "1"]
+        agent.ask("stop", id=keep["id"])
+        self.wait(lambda: self.machine(f"test ! -e {path} && echo gone || true") == "gone")
+        self.machine("systemctl stop donjon-own.service")
+
     def keeps_stopped(self):
         """The operator ends all keeps by stopping their unit; without it none is built, with it they are again."""
         self.machine("systemctl stop donjon-keeps.service")
@@ -376,8 +392,8 @@ class Tests:
 
     def all(self):
         steps = [self.units, self.activation, self.deploys, self.groups, self.stop, self.kill, self.greedy, self.memory, self.processes, self.cpu,
-                 self.own_limits, self.keeps_stopped, self.before_power_loss]
-        return [s for s in steps]
+                 self.own_limits, self.own_group, self.keeps_stopped, self.before_power_loss]
+        return steps
 
 
 def attempt(step, *args):

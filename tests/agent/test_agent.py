@@ -406,6 +406,32 @@ class Crashes(unittest.TestCase):
             for x in (s, s2, again):
                 x.close()
 
+    def test_another_boot(self):
+        """After a loss of power the numbers in a record name other processes: nobody is killed by them."""
+        with Agent() as agent:
+            keep, s = agent.create(name="lost")
+            pid = agent.records()[0]["pid"]
+            agent.kill()
+            os.kill(pid, signal.SIGKILL)
+            innocent = subprocess.Popen(["sleep", "60"])
+            with open(f"/proc/{innocent.pid}/stat") as f:
+                started = int(f.read().rsplit(")", 1)[1].split()[19])
+            path = f"{agent.state}/records/{keep['id']}.json"
+            with open(path) as f:
+                record = json.load(f)
+            with open(path, "w") as f:
+                json.dump(dict(record, boot="0" * 36, pid=innocent.pid, started=started), f)
+            for name in (keep["id"] + ".json.new", "f" * 32 + ".json", "f" * 32 + ".json.new"):  # what a crash may leave
+                with open(f"{agent.state}/records/{name}", "x") as f:
+                    f.write("{")
+            agent.start()
+            there = agent.keep(keep["id"])
+            self.assertEqual((there["name"], there["state"], there["exit"]["outcome"]), ("lost", "ended", "killed"))
+            self.assertIsNone(innocent.poll())
+            self.assertEqual((os.listdir(f"{agent.state}/records"), os.listdir(f"{agent.state}/keeps")), ([], []))
+            innocent.kill(), innocent.wait()
+            s.close()
+
     def test_killed_while_building(self):
         """What was never acknowledged is ended and leaves nothing."""
         with Agent(env={"FAKE_KEEP": "slow"}) as agent:
