@@ -28,7 +28,8 @@ enum gate_fd {
 
 /* Limits, all in one place. */
 enum {
-    GATE_DATA_SIZE = 64 * 1024,
+    GATE_DATA_SIZE = 256 * 1024,  /* bulk data */
+    GATE_ANSWER_SIZE = 64 * 1024, /* what a keep asks for where it keeps a copy: directories, evidence, stewards */
     GATE_HEAD_SIZE = 4096,
     GATE_BLOCK_SIZE = GATE_HEAD_SIZE + GATE_DATA_SIZE,
     GATE_ARGS = 6,

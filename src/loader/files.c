@@ -191,9 +191,10 @@ static uint32_t entry_type(uint8_t d_type) {
 static uint32_t dir_read(struct server *s, const struct gate_request *q, struct gate_reply *r, uint8_t *data) {
     struct handle *h = server_handle(s, q->handle, HANDLE_DIR);
     if (!h) return GATE_ENOTDIR;
-    _Alignas(8) static _Thread_local uint8_t buffer[GATE_DATA_SIZE];
+    _Alignas(8) static _Thread_local uint8_t buffer[GATE_ANSWER_SIZE];
+    size_t room = q->room < sizeof buffer ? q->room : sizeof buffer;
     if (lseek(h->fd, (off_t)q->args[0], SEEK_SET) < 0) return gate_error_from_errno(errno);
-    long n = syscall(SYS_getdents64, h->fd, buffer, (size_t)q->room * 2 / 3);
+    long n = syscall(SYS_getdents64, h->fd, buffer, room * 2 / 3);
     if (n < 0) return gate_error_from_errno(errno);
     uint32_t out = 0;
     for (long at = 0; at < n;) {

@@ -399,13 +399,14 @@ static uint32_t evidence(struct server *s, const struct gate_request *q, struct 
 }
 
 static uint32_t steward(struct server *s, const struct gate_request *q, const uint8_t *data) {
-    static _Thread_local uint8_t body[GATE_DATA_SIZE];
+    static _Thread_local uint8_t body[GATE_ANSWER_SIZE];
     char url[GATE_MAX_PATH + 1];
     uint32_t n = (uint32_t)q->args[2];
     struct handle *h = server_free_handle(s, q->args[0]);
     if (!s->services->steward) return GATE_ENOTSUP;
     if (!h) return GATE_EBADF;
     if (s->stewards == SERVER_STEWARDS) return GATE_EMFILE;
+    if (q->len - n > sizeof body) return GATE_EINVAL;
     memcpy(url, data, n);
     url[n] = 0;
     memcpy(body, data + n, q->len - n);

@@ -3,7 +3,7 @@
 
 uint32_t gate_evidence(struct gate *g, const uint8_t report_data[GATE_REPORT_DATA], uint8_t *out, uint32_t *n,
                        uint32_t *size) {
-    struct gate_request q = {.op = GATE_EVIDENCE, .len = GATE_REPORT_DATA, .room = GATE_DATA_SIZE};
+    struct gate_request q = {.op = GATE_EVIDENCE, .len = GATE_REPORT_DATA, .room = GATE_ANSWER_SIZE};
     struct gate_reply r;
     memcpy(g->block->data, report_data, GATE_REPORT_DATA);
     uint32_t error = gate_call(g, &q, &r);
@@ -42,7 +42,7 @@ uint32_t gate_connect(struct gate_files *files, const char *host, uint16_t port,
 uint32_t gate_steward(struct gate_files *files, const char *url, enum gate_steward which, const uint8_t *body,
                       size_t body_size, uint32_t *handle) {
     size_t n = strlen(url);
-    if (n == 0 || n > GATE_MAX_PATH || body_size > GATE_DATA_SIZE - n) return GATE_EINVAL;
+    if (n == 0 || n > GATE_MAX_PATH || body_size > GATE_ANSWER_SIZE - n) return GATE_EINVAL;
     if (!gate_handle_take(files, handle)) return GATE_EMFILE;
     struct gate_request q = {.op = GATE_STEWARD, .len = (uint32_t)(n + body_size), .args = {*handle, which, n}};
     struct gate_reply r;
@@ -54,7 +54,7 @@ uint32_t gate_steward(struct gate_files *files, const char *url, enum gate_stewa
 }
 
 uint32_t gate_answer(struct gate *g, uint32_t handle, uint8_t *out, uint32_t *status, uint32_t *size) {
-    struct gate_request q = {.op = GATE_ANSWER, .handle = handle, .room = GATE_DATA_SIZE};
+    struct gate_request q = {.op = GATE_ANSWER, .handle = handle, .room = GATE_ANSWER_SIZE};
     struct gate_reply r;
     uint32_t error = gate_call(g, &q, &r);
     if (error != GATE_OK) return error;

@@ -36,7 +36,7 @@ struct gate_files {
     void *before_wait_ctx;
     uint32_t n_fixed; /* the configuration's: never given anew */
     uint64_t used[GATE_MAX_HANDLES / 64];
-    uint8_t entries[GATE_DATA_SIZE]; /* readdir: the one copy */
+    uint8_t entries[GATE_ANSWER_SIZE]; /* readdir: the one copy */
 };
 
 void gate_files_init(struct gate_files *files, struct gate *gate, uint32_t n_fixed);
@@ -61,6 +61,11 @@ struct gate_outgoing {
 };
 #define GATE_SENDS_ROOM (GATE_DATA_SIZE - GATE_MAX_SENDS * (uint32_t)sizeof(struct gate_send))
 wasi_errno gate_send_many(struct gate_files *files, struct gate_outgoing *sends, size_t n);
+/* The data area itself, for bytes that are made where they are sent from: GATE_DATA_SIZE of them, until the next call of
+ * the gate. What is there, the host can change at any time: nothing that is secret, or believed afterwards. */
+uint8_t *gate_stage(struct gate_files *files);
+/* Sends `len` of them, waiting for nothing; WASI_EAGAIN: none. */
+wasi_errno gate_send_staged(struct wasi_file *socket, uint32_t len, uint32_t *taken);
 /* The token of files that wait for nothing but what is attended to. */
 #define GATE_TOKEN_ATTEND UINT64_MAX
 

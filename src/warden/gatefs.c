@@ -252,7 +252,7 @@ static wasi_errno dir_readdir(struct wasi_file *dir, uint64_t cookie, wasi_diren
     struct gate_files *files = d->files;
     wasi_errno error = WASI_SUCCESS;
     for (;;) {
-        struct gate_request q = {.op = GATE_READDIR, .handle = d->handle, .room = GATE_DATA_SIZE, .args = {cookie}};
+        struct gate_request q = {.op = GATE_READDIR, .handle = d->handle, .room = GATE_ANSWER_SIZE, .args = {cookie}};
         struct gate_reply r;
         error = gate_call(files->gate, &q, &r);
         if (error != WASI_SUCCESS || r.len == 0) return error;

@@ -50,6 +50,21 @@ static wasi_errno socket_send(struct wasi_file *f, const struct wasi_iov *iov, u
     return WASI_SUCCESS;
 }
 
+uint8_t *gate_stage(struct gate_files *files) {
+    return files->gate->block->data;
+}
+
+wasi_errno gate_send_staged(struct wasi_file *socket, uint32_t len, uint32_t *taken) {
+    struct gate_file *file = gate_file_of(socket);
+    struct gate_request q = {.op = GATE_SEND, .handle = file->handle, .len = len};
+    struct gate_reply r;
+    *taken = 0;
+    uint32_t error = gate_call(file->files->gate, &q, &r);
+    if (error != GATE_OK) return error;
+    *taken = (uint32_t)r.values[0];
+    return *taken ? WASI_SUCCESS : WASI_EIO; /* an honest host takes some, or says why not */
+}
+
 static wasi_errno socket_shutdown(struct wasi_file *f, uint8_t how) {
     return gate_file_simple(f, (struct gate_request){.op = GATE_SHUTDOWN, .args = {how}});
 }

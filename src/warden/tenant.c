@@ -54,7 +54,7 @@ static struct tenant {
     bool input_ended;
     size_t input_at, input_have;
     uint8_t input[2 * CHANNEL_PAYLOAD_MAX];
-    uint8_t bytes[GATE_DATA_SIZE]; /* evidence; what was received */
+    uint8_t bytes[GATE_ANSWER_SIZE]; /* evidence; what was received */
 } t;
 
 /* ---- connections ---- */
@@ -89,7 +89,7 @@ static void flush(struct peer *p) {
     while (!p->gone && (n = channel_link_output(p->link, &bytes)) > 0) {
         struct gate_request q = {.op = GATE_SEND, .handle = p->handle};
         struct gate_reply r;
-        q.len = n < GATE_DATA_SIZE ? (uint32_t)n : GATE_DATA_SIZE;
+        q.len = n < GATE_ANSWER_SIZE ? (uint32_t)n : GATE_ANSWER_SIZE;
         memcpy(t.w->gate.block->data, bytes, q.len);
         uint32_t error = gate_call(&t.w->gate, &q, &r);
         if (error == GATE_EAGAIN) return;
@@ -306,7 +306,7 @@ static void take_all(struct peer *p) {
 }
 
 static void receive(struct peer *p) {
-    struct gate_request q = {.op = GATE_RECV, .handle = p->handle, .room = GATE_DATA_SIZE};
+    struct gate_request q = {.op = GATE_RECV, .handle = p->handle, .room = GATE_ANSWER_SIZE};
     struct gate_reply r;
     uint32_t error = gate_call(&t.w->gate, &q, &r);
     if (error == GATE_EAGAIN) return;

@@ -33,7 +33,7 @@ static struct {
     uint64_t look_at;                    /* by env_now: when the certificate is thought of next */
     unsigned calls;                      /* of the program's since the clock was looked at */
     struct wasi_file *root;              /* where the program finds it, or NULL */
-    uint8_t answer[GATE_DATA_SIZE];      /* the host's last, copied once */
+    uint8_t answer[GATE_ANSWER_SIZE];    /* the host's last, copied once */
     SSL_CTX *contexts[CONFIG_FILES_MAX]; /* by the file's number; NULL where it is no TLS file */
 } t;
 
@@ -50,6 +50,17 @@ static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_
 static wasi_errno env_send_many(void *ctx, struct gate_outgoing *sends, size_t n) {
     struct warden *w = ctx;
     return gate_send_many(&w->files, sends, n);
+}
+
+static uint8_t *env_stage(void *ctx, size_t *size) {
+    struct warden *w = ctx;
+    *size = GATE_DATA_SIZE;
+    return gate_stage(&w->files);
+}
+
+static wasi_errno env_send_staged(void *ctx, struct wasi_file *socket, uint32_t len, uint32_t *taken) {
+    (void)ctx;
+    return gate_send_staged(socket, len, taken);
 }
 
 static void before_wait(void *ctx) {
@@ -267,7 +278,13 @@ void tls_openssl(struct warden *w) {
 
 void tls_start(struct warden *w) {
     const struct config *c = &w->boot.config;
-    const struct tls_env env = {.ctx = w, .poll = env_poll, .send_many = env_send_many, .now = env_now, .log = env_log};
+    const struct tls_env env = {.ctx = w,
+                                .poll = env_poll,
+                                .send_many = env_send_many,
+                                .stage = env_stage,
+                                .send_staged = env_send_staged,
+                                .now = env_now,
+                                .log = env_log};
     char error[1024];
     tls_openssl(w);
     t.w = w;

@@ -10,8 +10,10 @@ struct tls_conn {
     struct tls *tls;
     struct wasi_file *below;
     SSL *ssl;
-    uint8_t *out; /* TLS_OUT bytes, or NULL: nothing is unsent */
-    uint32_t out_at, out_end;
+    uint8_t *out; /* out_size bytes, or NULL: nothing is unsent */
+    uint32_t out_at, out_end, out_size;
+    uint8_t *stage; /* while a large write is encrypted: where it goes */
+    uint32_t staged, stage_size;
     uint8_t *in; /* received ahead, or NULL */
     uint32_t in_at, in_end;
     bool in_ended, drained; /* the peer sends no more; nothing more had come when `in` did */
@@ -56,12 +58,15 @@ static void unlink_conn(struct tls_conn *c) {
     c->link = NULL;
 }
 
-static bool take_buffer(struct tls_conn *c) {
+static bool take_buffer(struct tls_conn *c, uint32_t size) {
     struct tls *t = c->tls;
-    c->out = t->spare ? t->spare : malloc(TLS_OUT);
-    t->spare = NULL;
+    bool spare = t->spare && size == TLS_OUT;
+    c->out = spare ? t->spare : malloc(size);
+    if (spare) t->spare = NULL;
     c->out_at = c->out_end = 0;
     if (!c->out) return false;
+    c->out_size = size;
+    t->unsent_size += size;
     c->next = t->unsent;
     if (c->next) c->next->link = &c->next;
     c->link = &t->unsent;
@@ -80,7 +85,8 @@ static void not_held(struct tls_conn *c) {
 static void drop_buffer(struct tls_conn *c) {
     not_held(c);
     unlink_conn(c);
-    if (c->tls->spare)
+    c->tls->unsent_size -= c->out_size;
+    if (c->tls->spare || c->out_size != TLS_OUT)
         free(c->out);
     else
         c->tls->spare = c->out;
@@ -179,15 +185,17 @@ static int bio_write(BIO *b, const char *data, size_t size, size_t *done) {
     struct tls_conn *c = BIO_get_data(b);
     BIO_clear_retry_flags(b);
     *done = 0;
-    if (!c->out && !take_buffer(c)) return 0;
-    size_t room = TLS_OUT - c->out_end;
+    if (!c->stage && !c->out && !take_buffer(c, TLS_OUT)) return 0;
+    uint8_t *to = c->stage ? c->stage : c->out;
+    uint32_t *end = c->stage ? &c->staged : &c->out_end, all = c->stage ? c->stage_size : c->out_size;
+    size_t room = all - *end;
     if (room == 0) {
         BIO_set_retry_write(b);
         return 0;
     }
     *done = size < room ? size : room;
-    memcpy(c->out + c->out_end, data, *done);
-    c->out_end += (uint32_t)*done;
+    memcpy(to + *end, data, *done);
+    *end += (uint32_t)*done;
     return 1;
 }
 
@@ -403,13 +411,14 @@ static const uint8_t *next_piece(struct cursor *v, size_t most, size_t *size) {
     return record;
 }
 
-/* As much of the vector behind `skip` as one buffer of ciphertext has room for; *taken: how much that was. */
-static wasi_errno encrypt(struct tls_conn *c, const struct wasi_iov *iov, uint32_t n, size_t skip, size_t *taken) {
+/* As much of the vector behind `skip` as there is, and `most`; *taken: how much that was. */
+static wasi_errno encrypt(struct tls_conn *c, const struct wasi_iov *iov, uint32_t n, size_t skip, size_t most,
+                          size_t *taken) {
     struct cursor v = {.iov = iov, .n = n};
     *taken = 0;
     advance(&v, skip);
-    while (v.at < n && *taken < TLS_WRITE) {
-        size_t left = TLS_WRITE - *taken, size, done = 0;
+    while (v.at < n && *taken < most) {
+        size_t left = most - *taken, size, done = 0;
         const uint8_t *from = next_piece(&v, left < sizeof record ? left : sizeof record, &size);
         ERR_clear_error();
         int r = SSL_write_ex(c->ssl, from, size, &done);
@@ -420,9 +429,43 @@ static wasi_errno encrypt(struct tls_conn *c, const struct wasi_iov *iov, uint32
     return WASI_SUCCESS;
 }
 
+/* What a staged piece has been left with. */
+static wasi_errno keep_rest(struct tls_conn *c, const uint8_t *rest, uint32_t size) {
+    if (!take_buffer(c, size + TLS_OUT_SPARE)) return c->error = WASI_ENOMEM;
+    memcpy(c->out, rest, size);
+    c->out_end = size;
+    return WASI_EAGAIN;
+}
+
+/* The same, sent at once, in whole records. WASI_EAGAIN: some of the ciphertext is still here. */
+static wasi_errno encrypt_staged(struct tls_conn *c, const struct wasi_iov *iov, uint32_t n, size_t skip,
+                                 size_t *taken) {
+    const struct tls_env *env = &c->tls->env;
+    const size_t whole = SSL3_RT_MAX_PLAIN_LENGTH;
+    size_t size;
+    uint8_t *stage = env->stage(env->ctx, &size);
+    if (c->tls->unsent_size > TLS_UNSENT && size > TLS_OUT) size = TLS_OUT;
+    c->stage = stage;
+    c->staged = 0;
+    c->stage_size = (uint32_t)size;
+    wasi_errno e = encrypt(c, iov, n, skip, (size - TLS_OUT_SPARE) / (whole + TLS_RECORD_MORE) * whole, taken);
+    c->stage = NULL;
+    if (c->staged == 0 || e == WASI_INTERRUPTED) return e;
+    uint32_t sent = 0;
+    wasi_errno s = env->send_staged(env->ctx, c->below, c->staged, &sent);
+    if (s == WASI_INTERRUPTED) return s;
+    if (s != WASI_SUCCESS && s != WASI_EAGAIN) c->error = s;
+    if (c->error) return c->error;
+    return sent < c->staged ? keep_rest(c, stage + sent, c->staged - sent) : e;
+}
+
 /* Plaintext that is sure to fit behind what is unsent. */
 static size_t room_behind(const struct tls_conn *c) {
-    return c->out_end < TLS_WRITE ? TLS_WRITE - c->out_end : 0;
+    return c->out_size == TLS_OUT && c->out_end < TLS_WRITE ? TLS_WRITE - c->out_end : 0;
+}
+
+static bool worth_staging(const struct tls_conn *c, size_t size) {
+    return !c->out && size >= TLS_STAGE && c->tls->env.stage;
 }
 
 static wasi_errno conn_send(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t fdflags,
@@ -441,8 +484,13 @@ static wasi_errno conn_send(struct wasi_file *f, const struct wasi_iov *iov, uin
             not_held(c); /* goes with what is there */
         else
             e = flush(c, wait);
-        if (e == WASI_SUCCESS) e = encrypt(c, iov, n, *done, &taken);
+        bool staged = e == WASI_SUCCESS && worth_staging(c, want - *done);
+        if (staged)
+            e = encrypt_staged(c, iov, n, *done, &taken);
+        else if (e == WASI_SUCCESS)
+            e = encrypt(c, iov, n, *done, TLS_WRITE, &taken);
         *done += taken;
+        if (staged && e == WASI_EAGAIN && wait) e = flush(c, true);
         if (e == WASI_SUCCESS && c->out) e = wait || *done < want ? flush(c, wait) : flush_or_hold(c);
         if (e == WASI_EAGAIN && taken > 0) break;
     }

@@ -11,8 +11,12 @@
  * when it waits next. A program that has one ready connection, or that does not use O_NONBLOCK, or that takes longer
  * than TLS_BATCH_NS from one write to the next, sends at once.
  *
- * Memory of a connection: OpenSSL's own state, one record's buffer while a record is incomplete, and TLS_OUT bytes
- * while the socket does not take what was written. Never more: a write that does not fit is EAGAIN, or waits. */
+ * Large writes are encrypted into the gate's data area and sent from there; only what the socket does not take is
+ * copied.
+ *
+ * Memory of a connection: OpenSSL's own state, one record's buffer while a record is incomplete, and what the socket
+ * did not take of the last piece written: TLS_OUT bytes, or as much as the gate's data area while all connections
+ * together have less than TLS_UNSENT. Never more: a write that does not fit is EAGAIN, or waits. */
 #ifndef DONJON_WARDEN_TLS_CONN_H
 #define DONJON_WARDEN_TLS_CONN_H
 
@@ -20,14 +24,16 @@
 #include <openssl/ssl.h>
 
 enum {
-    TLS_OUT = 64 * 1024,  /* ciphertext sent in one piece: what the gate takes */
+    TLS_OUT = 64 * 1024,  /* ciphertext gathered before it is sent */
     TLS_RECORD_MORE = 22, /* a TLS 1.3 record beyond its plaintext: header 5, type 1, tag 16 */
     TLS_OUT_SPARE = 1024, /* left for what OpenSSL has to say by itself: key updates, close_notify */
     TLS_WRITE = TLS_OUT - TLS_OUT_SPARE - 4 * TLS_RECORD_MORE, /* plaintext at once: three records and a part of one */
-    TLS_IN = 32 * 1024,                                        /* ciphertext received ahead */
-    TLS_BATCH = 64,                                            /* connections whose writes are sent together */
-    TLS_LINGERING = 256,                                       /* closed connections that still send, at most */
-    TLS_POLL = 2048 - 32                                       /* things waited for at once: the gate's own limit */
+    TLS_STAGE = 16 * 1024,        /* plaintext in one write from which on it is encrypted in the gate itself */
+    TLS_UNSENT = 8 * 1024 * 1024, /* ciphertext that sockets have not taken, beyond which pieces are of TLS_OUT bytes */
+    TLS_IN = 32 * 1024,           /* ciphertext received ahead */
+    TLS_BATCH = 64,               /* connections whose writes are sent together */
+    TLS_LINGERING = 256,          /* closed connections that still send, at most */
+    TLS_POLL = 2048 - 32          /* things waited for at once: the gate's own limit */
 };
 #define TLS_HANDSHAKE_NS UINT64_C(10000000000) /* a peer that takes longer is dropped */
 #define TLS_BATCH_NS     UINT64_C(200000)
@@ -41,6 +47,10 @@ struct tls_env {
                        const struct gate_receiver *receiver);
     /* Sends for many of the files below, waiting for none: gate_send_many. */
     wasi_errno (*send_many)(void *ctx, struct gate_outgoing *sends, size_t n);
+    /* A place to make bytes in that send_staged then sends, as far as the socket takes them without waiting
+     * (WASI_EAGAIN: none); until then nothing else here may be called. NULL: there is none. */
+    uint8_t *(*stage)(void *ctx, size_t *size);
+    wasi_errno (*send_staged)(void *ctx, struct wasi_file *socket, uint32_t len, uint32_t *taken);
     uint64_t (*now)(void *ctx); /* nanoseconds of a clock that does not go backwards */
     void (*log)(void *ctx, const char *line);
 };
@@ -56,6 +66,7 @@ struct tls {
     uint32_t ready;            /* connections that the last poll found ready */
     uint64_t pace_at;          /* when it was, or when the program wrote last */
     uint32_t held, held_bytes; /* connections among `unsent` that have not been tried so far, and their bytes */
+    size_t unsent_size;        /* of all buffers of connections among `unsent` */
     uint8_t *spare;            /* a buffer of TLS_OUT bytes that nobody uses, or NULL */
     struct wasi_poll work[TLS_POLL];
 };

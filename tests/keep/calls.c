@@ -2,6 +2,7 @@
  * whatever the host answers, what it gets is a legal result and no byte beside its buffers has changed. Ends with
  * status 1 if not. For liar.c. */
 #define _GNU_SOURCE
+#include "gate/gate.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -83,7 +84,7 @@ int main(void) {
     struct sigaction a = {.sa_handler = on_signal};
     cpu_set_t set;
     sigaction(SIGALRM, &a, NULL);
-    void *gate = mmap(NULL, 17 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
+    void *gate = mmap(NULL, GATE_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
     need(gate != MAP_FAILED && sched_getaffinity(0, sizeof set, &set) == 0, 5);
     for (uintptr_t i = 1; i < (uintptr_t)CPU_COUNT(&set); i++) {
         pthread_t t;

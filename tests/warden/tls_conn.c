@@ -29,7 +29,9 @@ static struct {
     SSL_CTX *server, *client;
     struct sock socks[SOCKETS];
     uint64_t now;
-    unsigned polls, batches, batched, receives;
+    unsigned polls, batches, batched, receives, stagings;
+    bool with_stage, staging;
+    uint8_t area[GATE_DATA_SIZE]; /* the gate's */
     char log[400];
 } t;
 
@@ -66,6 +68,7 @@ static wasi_errno sock_send(struct wasi_file *f, const struct wasi_iov *iov, uin
                             size_t *done) {
     struct sock *s = sock_of(f);
     (void)fdflags;
+    assert_false(t.staging);
     assert_true(n == 1 && iov->len > 0 && !s->ended && !s->closed);
     *done = 0;
     if (s->broken) return WASI_EPIPE;
@@ -97,6 +100,7 @@ static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_
                            const struct gate_receiver *receiver) {
     size_t ready = 0;
     (void)ctx;
+    assert_false(t.staging);
     t.polls++;
     for (size_t i = 0; i < n; i++) {
         struct sock *s = &t.socks[items[i].token - 1];
@@ -119,6 +123,7 @@ static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_
 
 static wasi_errno env_send_many(void *ctx, struct gate_outgoing *sends, size_t n) {
     (void)ctx;
+    assert_false(t.staging);
     t.batches++;
     t.batched += (unsigned)n;
     for (size_t i = 0; i < n; i++) {
@@ -128,6 +133,24 @@ static wasi_errno env_send_many(void *ctx, struct gate_outgoing *sends, size_t n
         sends[i].error = s->broken ? WASI_EPIPE : sends[i].taken ? (uint32_t)WASI_SUCCESS : (uint32_t)WASI_EAGAIN;
     }
     return WASI_SUCCESS;
+}
+
+static uint8_t *env_stage(void *ctx, size_t *size) {
+    (void)ctx;
+    assert_false(t.staging);
+    t.staging = true;
+    *size = sizeof t.area;
+    return t.area;
+}
+
+static wasi_errno env_send_staged(void *ctx, struct wasi_file *socket, uint32_t len, uint32_t *taken) {
+    struct sock *s = sock_of(socket);
+    (void)ctx;
+    assert_true(t.staging && len > 0 && len <= sizeof t.area && !s->ended && !s->closed);
+    t.staging = false;
+    t.stagings++;
+    *taken = s->broken ? 0 : put(s, t.area, len);
+    return s->broken ? (wasi_errno)WASI_EPIPE : *taken ? (wasi_errno)WASI_SUCCESS : (wasi_errno)WASI_EAGAIN;
 }
 
 static uint64_t env_now(void *ctx) {
@@ -232,7 +255,12 @@ static wasi_errno writes(struct wasi_file *f, const void *bytes, size_t size, si
 
 static int set_up(void **state) {
     (void)state;
-    const struct tls_env env = {.poll = env_poll, .send_many = env_send_many, .now = env_now, .log = env_log};
+    const struct tls_env env = {.poll = env_poll,
+                                .send_many = env_send_many,
+                                .stage = t.with_stage ? env_stage : NULL,
+                                .send_staged = env_send_staged,
+                                .now = env_now,
+                                .log = env_log};
     t.now = 1000;
     tls_init(&t.tls, &env);
     t.server = tls_context_new();
@@ -329,7 +357,7 @@ static void test_slow_socket(void **state) {
         if (at < MUCH) {
             wasi_errno e = writes(f, much + at, MUCH - at, &done);
             assert_true(e == WASI_SUCCESS || e == WASI_EAGAIN);
-            assert_true(done <= TLS_WRITE);
+            assert_true(done <= (t.with_stage ? sizeof t.area : (size_t)TLS_WRITE));
             refused += e == WASI_EAGAIN;
             at += done;
         }
@@ -339,6 +367,8 @@ static void test_slow_socket(void **state) {
         read += peer_reads(s, got + read, MUCH - read);
     }
     assert_true(refused > 10);
+    assert_int_equal(t.stagings > 0, t.with_stage);
+    assert_int_equal(t.tls.unsent_size, 0);
     assert_memory_equal(much, got, MUCH);
     wasi_file_unref(f);
     gone(0);
@@ -512,5 +542,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_echo), cmocka_unit_test(test_slow_socket),
                                        cmocka_unit_test(test_batch), cmocka_unit_test(test_lingering),
                                        cmocka_unit_test(test_ends)};
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    int failed = cmocka_run_group_tests_name("plain", tests, set_up, tear_down);
+    t.with_stage = true; /* large writes by way of the gate's data area */
+    return failed + cmocka_run_group_tests_name("staged", tests, set_up, tear_down);
 }

@@ -1,6 +1,7 @@
 /* The warden's address space: sorted areas, and the calls that change them. Memory is mapped when it is asked for
  * (committing costs nothing until the machine sees it touched; a fault to the shim would cost more), reserved space
  * (PROT_NONE) is an area and nothing else. No page is ever writable and executable. */
+#include "../../gate/gate.h"
 #include "internal.h"
 
 enum { AREAS = 2048, AREAS_SPARE = 4 };
@@ -22,8 +23,8 @@ enum {
     MREMAP_MAYMOVE = 1,
     MADV_DONTNEED = 4,
 };
-/* gate.h */
-enum { FD_BLOCK = 3, GATE_PAGES = 17 };
+enum { FD_BLOCK = GATE_FD_BLOCK, GATE_PAGES = GATE_BLOCK_SIZE / PAGE };
+_Static_assert(SHIM_GATE_OFFSET + GATE_BLOCK_SIZE <= SHIM_TRANSFER_OFFSET, "the shared part's places");
 
 /* The first area that ends behind va. */
 static unsigned first_behind(uint64_t va) {
