@@ -94,11 +94,10 @@ enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns) {
     h->lazy = false;
     if (!lazy && gate_spin_wait(&h->spin, &b->asked, h->taken)) return GATE_ASKED;
     enum gate_wait result = GATE_ASKED;
-    h->roused = false;
     set_direct(h, true);
     for (bool up = false;; up = true) {
         set_sleeping(h, 1, up);
-        if (atomic_load(&b->asked) != h->taken || h->roused) break;
+        if (atomic_load(&b->asked) != h->taken || atomic_exchange(&h->roused, false)) break;
         uint64_t now = deadline_ns == UINT64_MAX ? 0 : gate_now_ns();
         if (h->gone || now >= deadline_ns) {
             result = h->gone ? GATE_GONE : GATE_LATE;

@@ -36,7 +36,7 @@ enum gate_wait gate_host_wait(struct gate_host *h, uint64_t deadline_ns);
 
 /* Of a keep that counts its rings: has who sleeps in gate_host_wait look for requests, as if the keep had rung. */
 void gate_host_call(struct gate_host *h);
-/* The same, only to spin for requests to come. */
+/* The same also where there is none: it comes back, to look around and spin for requests to come. */
 void gate_host_rouse(struct gate_host *h);
 
 /* poll(2) while serving a request: fds[0] is for the doorbell, the caller's are fds[1..n). Returns as poll does

@@ -623,7 +623,7 @@ static bool serve_direct(struct server *s) {
     atomic_store(&s->gate->block->keep_sleeps, 0); /* no need to wake it */
     look_around(s, begin, gate_now_ns());
     gate_host_answer(s->gate, &r);
-    if (!go_on) gate_host_call(s->gate);
+    if (!go_on) gate_host_rouse(s->gate);
     return true;
 }
 
