@@ -34,6 +34,11 @@ enum { GATE_STOPPED = 0x10000 /* *stop was set, or the host has gone */ };
 /* Takes over an initialised block. False: not a gate of this version. */
 bool gate_init(struct gate *g, struct gate_block *block, int bell, const _Atomic bool *stop);
 
+/* The host says that the channel may have something. From a signal handler, too. */
+static inline bool gate_attention(const struct gate *g) {
+    return atomic_load_explicit(&g->block->attention, memory_order_relaxed) != 0;
+}
+
 /* Puts the request whose data (q->len bytes) is in block->data already, waits for the reply, copies it once and checks
  * it. When *stop is set while it sleeps, it rings once more: the host then answers at once, and the call gives
  * GATE_STOPPED. GATE_OK, a gate error, or GATE_STOPPED; a reply that makes no sense is GATE_EIO. On any error but

@@ -247,7 +247,8 @@ struct gate_block {
     _Alignas(64) struct gate_request request; /* keep */
     _Alignas(64) struct gate_reply reply;     /* host */
     _Alignas(64) _Atomic uint32_t attention;  /* host raises: the channel (handle 0 of a deployed keep) may have
-                                                 something; keep takes down. A hint: both look for themselves too */
+                                                 something; keep takes down, at its next call or, while it computes,
+                                                 within moments. A hint: both look for themselves too */
     _Alignas(GATE_HEAD_SIZE) uint8_t data[GATE_DATA_SIZE];
 };
 _Static_assert(sizeof(struct gate_block) == GATE_BLOCK_SIZE, "head and data area fill the block");

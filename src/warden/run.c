@@ -166,6 +166,9 @@ static wasm_store_t *make_store(struct warden *w) {
     wasm_engine_t *engine = wasm_engine_new();
     wasm_store_t *store = engine ? donjon_store_new(engine, &limits) : NULL;
     if (!store) report_failure(w, GATE_EXIT_BROKEN, "out of memory for the engine");
+    if (!w->tenant) return store;
+    donjon_store_set_attend(store, tenant_attend, w);
+    if (!timer_look()) report_failure(w, GATE_EXIT_BROKEN, "no timer");
     return store;
 }
 

@@ -1,8 +1,9 @@
 /* A keep that waits for its tenant, and stays in touch with him.
  *
  * The channel's connections are sockets of the gate, each with a link (TLS and frames) of its own. They are looked
- * after whenever the keep waits for anything (struct gate_attend), and before each call of the program's when the host
- * has raised the block's word. Nothing here believes the host: the worst it can do is not to deliver bytes. */
+ * after whenever the keep waits for anything (struct gate_attend), before each call of the program's when the host has
+ * raised the block's word, and in the midst of its computing (tenant_attend). Nothing here believes the host: the worst
+ * it can do is not to deliver bytes. */
 #define _GNU_SOURCE
 #include "../channel/binding.h"
 #include "../channel/link.h"
@@ -65,10 +66,21 @@ static enum channel_state state_now(const struct peer *p) {
     return t.intake && t.deliverer != p ? CHANNEL_DELIVERING : CHANNEL_WAITING;
 }
 
+/* A call about a connection, none of which waits: made to its end even when the program's time is over, since what a
+ * stopped one has sent or received would not be known. */
+static uint32_t ask(const struct gate_request *q, struct gate_reply *r) {
+    struct gate *g = &t.w->gate;
+    const _Atomic bool *stop = g->stop;
+    g->stop = NULL;
+    uint32_t error = gate_call(g, q, r);
+    g->stop = stop;
+    return error;
+}
+
 static void drop(struct peer *p) {
     struct gate_request q = {.op = GATE_CLOSE, .handle = p->handle};
     struct gate_reply r;
-    (void)gate_call(&t.w->gate, &q, &r);
+    (void)ask(&q, &r);
     gate_handle_drop(&t.w->files, p->handle);
     channel_link_free(p->link);
     if (t.deliverer == p) {
@@ -91,7 +103,7 @@ static void flush(struct peer *p) {
         struct gate_reply r;
         q.len = n < GATE_ANSWER_SIZE ? (uint32_t)n : GATE_ANSWER_SIZE;
         memcpy(t.w->gate.block->data, bytes, q.len);
-        uint32_t error = gate_call(&t.w->gate, &q, &r);
+        uint32_t error = ask(&q, &r);
         if (error == GATE_EAGAIN) return;
         if (error != GATE_OK || r.values[0] == 0) p->gone = true;
         channel_link_sent(p->link, r.values[0]);
@@ -161,7 +173,10 @@ static void answer_hello(struct peer *p, const struct channel_message *m) {
     if (!channel_link_exporter(p->link, exporter) ||
         !channel_report_data(channel_tls_spki(t.tls), m->fixed, exporter, e.fixed, report_data))
         return refuse(p, "the connection's binding cannot be computed");
+    const _Atomic bool *stop = t.w->gate.stop;
+    t.w->gate.stop = NULL; /* see `ask` */
     uint32_t error = gate_evidence(&t.w->gate, report_data, t.bytes, &n, &size);
+    t.w->gate.stop = stop;
     if (error != GATE_OK || size > CHANNEL_EVIDENCE_MAX) n = size = 0; /* the tenant decides what that is worth */
     e.first = (struct channel_bytes){t.bytes, n};
     e.second = (struct channel_bytes){t.bytes + n, size - n};
@@ -308,7 +323,7 @@ static void take_all(struct peer *p) {
 static void receive(struct peer *p) {
     struct gate_request q = {.op = GATE_RECV, .handle = p->handle, .room = GATE_ANSWER_SIZE};
     struct gate_reply r;
-    uint32_t error = gate_call(&t.w->gate, &q, &r);
+    uint32_t error = ask(&q, &r);
     if (error == GATE_EAGAIN) return;
     if (error == GATE_OK && r.len > 0) {
         memcpy(t.bytes, t.w->gate.block->data, r.len);
@@ -339,7 +354,7 @@ static void accept_one(void) {
     uint32_t handle;
     if (!p || !gate_handle_take(&t.w->files, &handle)) return;
     q.args[0] = handle;
-    if (gate_call(&t.w->gate, &q, &r) != GATE_OK) {
+    if (ask(&q, &r) != GATE_OK) {
         gate_handle_drop(&t.w->files, handle);
         return;
     }
@@ -347,7 +362,7 @@ static void accept_one(void) {
     if (p->link) return;
     p->link = NULL;
     q = (struct gate_request){.op = GATE_CLOSE, .handle = handle};
-    (void)gate_call(&t.w->gate, &q, &r);
+    (void)ask(&q, &r);
     gate_handle_drop(&t.w->files, handle);
 }
 
@@ -416,11 +431,16 @@ static wasi_errno wait_for_channel(uint64_t timeout) {
 
 void tenant_turn(void *warden) {
     struct warden *w = warden;
-    _Atomic uint32_t *word = &w->gate.block->attention;
-    if (atomic_load_explicit(word, memory_order_relaxed) == 0) return;
-    atomic_store(word, 0);
+    if (!gate_attention(&w->gate)) return;
+    atomic_store(&w->gate.block->attention, 0);
     catch_up();
     wait_for_channel(0);
+}
+
+bool tenant_attend(void *warden) {
+    struct warden *w = warden;
+    if (!w->stop) tenant_turn(w);
+    return !w->stop;
 }
 
 /* ---- before the program ---- */

@@ -89,12 +89,17 @@ uint32_t tenant_socket(struct warden *w, const struct config_file *f, uint32_t *
 wasi_errno tenant_fill(struct warden *w, struct wasi *wasi, struct wasi_file *root);
 /* Looks after the channel, before each of the program's calls; cheap where nothing has come. */
 void tenant_turn(void *warden);
+/* The same while the program computes (donjon_store_set_attend): time.c has seen that something has come, or that time
+ * is over. False: it is. */
+bool tenant_attend(void *warden);
 /* The program has ended: tells the tenants, and stays a while for their sake. `text` is for them alone. */
 void tenant_ended(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *text);
 
 /* time.c: the wall-time limit. The handler is put in place before the seal, the time set after it. */
 bool timer_prepare(struct warden *w);
 bool timer_start(uint64_t wall_ns);
+/* From now on the engine is interrupted, too, when the host has raised the gate's attention word. */
+bool timer_look(void);
 void timer_end(void);
 /* Whom the timer interrupts besides the gate; NULL: nobody. */
 struct wasm_store_t;

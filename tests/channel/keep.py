@@ -279,6 +279,75 @@ def case_busy():
         assert time.time() - begin < 2.5, "the log came only when the program ended"
 
 
+# Computing for ever, in each of the ways that code can be interrupted in.
+FOREVER = (("nest", "0xffffffffffffffff", ""), ("fib", "100", ""), ("copy", "0xffffffffffffffff", ""),
+           ("nest", "0xffffffffffffffff", "[wasm]\ninterpret = true\n"), ("fib", "100", "[wasm]\nexplicit-checks = true\n"))
+
+
+def soon(begin, what):
+    took = time.time() - begin
+    print(f"{BACKEND}: {what} after {took * 1000:.0f} ms")
+    assert took < 10, what
+
+
+def case_computes():
+    """A program that computes, and calls nobody, is reached by its tenants all the same."""
+    for what, n, more in FOREVER:
+        with Keep() as k:
+            k.tenant("deploy", *config("say", "begin", "compute", what, n, more=more), "--detach")
+            k.wait_state("running")
+            begin = time.time()
+            assert k.tenant("logs").stdout == b"begin\n"
+            soon(begin, f"logs of {what}")
+            begin = time.time()
+            assert k.tenant("evidence").returncode == 0 and k.tenant("identify").returncode == 0
+            soon(begin, f"evidence and identify of {what}")
+            attached, follower = k.start("attach", "--replay"), k.start("logs", "--follow")
+            assert attached.stdout.readline() == follower.stdout.readline() == b"begin\n"
+            begin = time.time()
+            assert k.tenant("stop").returncode == 106
+            soon(begin, f"stop of {what}")
+            for tenant in (attached, follower):
+                tenant.communicate(timeout=WAIT)
+                assert tenant.returncode == 106
+            assert k.ended() == {"outcome": "stopped", "code": 143, "text": None}
+
+
+def case_computes_the_same():
+    """... and finds what it would have found without."""
+    work = ["compute", "nest", "30000", "compute", "fib", "33", "compute", "copy", "1500"]
+    with Keep() as k:
+        alone = k.tenant("deploy", *config(*work)).stdout
+    assert alone.count(b"\n") == 3
+    for more in ("", "[wasm]\nexplicit-checks = true\n"):
+        with Keep() as k:
+            k.tenant("deploy", *config("say", "begin", *work * 3, "trap", more=more), "--detach")
+            k.wait_state("running")
+            attached, served = k.start("attach", "--replay"), 0
+            while attached.poll() is None:
+                served += k.tenant("identify").returncode == 0
+            assert served > 2
+            out, err = attached.communicate(timeout=WAIT)
+            assert out == b"begin\n" + alone * 3, out
+            assert attached.returncode == 102 and b"unreachable" in err, err
+            k.ended()
+
+
+def case_computes_for_too_long():
+    """The time's end reaches those who are attached, whatever they are doing."""
+    with Keep() as k:
+        k.tenant("deploy", *config("say", "begin", "compute", *FOREVER[0][:2], more='[limits]\ntime = "3s"\n'), "--detach")
+        k.wait_state("running")
+        attached, served = k.start("attach", "--replay"), 0
+        while attached.poll() is None:
+            served += k.tenant("identify").returncode == 0
+        assert served > 1
+        out, err = attached.communicate(timeout=WAIT)
+        assert out == b"begin\n" and attached.returncode == 103, err
+        assert b"wall time limit of 3s exceeded" in err, err
+        assert k.ended() == {"outcome": "timeout", "code": 124, "text": None}
+
+
 def case_relay():
     """A host that ends TLS itself has evidence for another connection."""
     with Keep() as k:

@@ -42,6 +42,42 @@ static void cat(void) {
             if ((k = write(1, bytes + done, (size_t)(n - done))) <= 0) exit(3);
 }
 
+/* Computing without a call to anybody, long (seconds) or for ever. */
+static unsigned long long nest(unsigned long long rounds) {
+    unsigned long long a = 1, b = 2;
+    double x = 0.5, y = 1;
+    for (unsigned long long i = 0; i != rounds; i++)
+        for (unsigned j = 0; j < 1000; j++) {
+            a = a * 6364136223846793005u + i;
+            b ^= (a >> 13) + j;
+            x = x * 0.75 + (double)(b & 0xffff);
+            y = y / 1.0001 + x;
+        }
+    return a ^ b ^ (unsigned long long)(x + y);
+}
+
+static unsigned long long fib(unsigned n) {
+    return n < 2 ? n : fib(n - 1) + fib(n - 2);
+}
+
+static unsigned long long copy(unsigned long long rounds) {
+    static char from[1 << 20], to[1 << 20];
+    for (unsigned long long i = 0; i != rounds; i++) {
+        memset(from, (int)i, sizeof from);
+        memmove(to, from, sizeof to);
+        __asm__ volatile("" ::: "memory");
+    }
+    return (unsigned long long)to[77];
+}
+
+static void compute(const char *what, unsigned long long n) {
+    unsigned long long r = 0;
+    if (!strcmp(what, "nest")) r = nest(n);
+    if (!strcmp(what, "fib")) r = fib((unsigned)n);
+    if (!strcmp(what, "copy")) r = copy(n);
+    printf("%s %llu\n", what, r);
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc; i++) {
@@ -76,6 +112,7 @@ int main(int argc, char **argv) {
         if (!strcmp(a, "spin"))
             for (volatile int x = 0;; x++) {
             }
+        if (!strcmp(a, "compute") && i + 2 < argc) i += 2, compute(argv[i - 1], strtoull(argv[i], NULL, 0));
         if (!strcmp(a, "trap")) __builtin_trap();
         if (!strcmp(a, "exit")) return atoi(v);
     }

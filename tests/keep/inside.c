@@ -251,6 +251,28 @@ static double seconds(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* ITIMER_PROF: comes while something is computed, and ends no sleep. */
+static void computing_time(void) {
+    struct sigaction a = {.sa_handler = on_alarm};
+    struct itimerval t = {.it_value = {.tv_usec = 10000}, .it_interval = {.tv_usec = 10000}}, none = {0}, was;
+    struct timespec sleep = {.tv_nsec = 200000000};
+    sigaction(SIGPROF, &a, NULL);
+    alarms = 0;
+    CHECK(setitimer(ITIMER_PROF, &t, NULL) == 0);
+    double began = seconds();
+    CHECK(nanosleep(&sleep, NULL) == 0 && seconds() - began >= 0.2);
+    for (volatile uint64_t i = 0; alarms < 3 && i < 20000000000u; i++) {
+    }
+    CHECK(alarms >= 3);
+    CHECK(setitimer(ITIMER_PROF, &none, &was) == 0 && was.it_interval.tv_usec == 10000);
+    alarms = 0;
+    began = seconds();
+    for (volatile uint64_t i = 0; seconds() - began < 0.1; i++) {
+    }
+    CHECK(alarms == 0);
+    CHECK(setitimer(ITIMER_VIRTUAL, &t, NULL) == -1 && errno == EINVAL);
+}
+
 static void timers(void) {
     struct sigaction a = {.sa_handler = on_alarm};
     struct itimerval t = {.it_value = {.tv_usec = 50000}, .it_interval = {.tv_usec = 20000}}, none = {0};
@@ -265,6 +287,7 @@ static void timers(void) {
     }
     CHECK(alarms > 0);
     setitimer(ITIMER_REAL, &none, NULL);
+    computing_time();
     t = (struct itimerval){.it_value = {.tv_usec = 30000}};
     alarms = 0;
     CHECK(setitimer(ITIMER_REAL, &t, NULL) == 0);

@@ -203,7 +203,7 @@ static int door_rlimit(void) {
 }
 static int door_timer(void) {
     struct itimerval t = {{0, 0}, {100, 0}};
-    return answer(setitimer(ITIMER_PROF, &t, NULL) == 0);
+    return answer(setitimer(ITIMER_VIRTUAL, &t, NULL) == 0);
 }
 #ifdef __x86_64__
 static int door_x32(void) {
@@ -466,7 +466,7 @@ static int what_it_needs(void) {
     ok = ok && munmap(p, 1 << 20) == 0 && clock_gettime(CLOCK_REALTIME, &t) == 0;
     ok = ok && syscall(SYS_getrandom, buf, sizeof buf, 0) == sizeof buf;
     struct itimerval timer = {{0, 0}, {100, 0}};
-    ok = ok && setitimer(ITIMER_REAL, &timer, NULL) == 0;
+    ok = ok && setitimer(ITIMER_REAL, &timer, NULL) == 0 && setitimer(ITIMER_PROF, &timer, NULL) == 0;
     void *q = malloc(10 << 20);
     ok = ok && q;
     free(q);

@@ -6,7 +6,8 @@
 /* A counter outside of these is a host that lies. */
 enum { KHZ_LEAST = 100000, KHZ_MOST = 10000000 };
 /* Linux's clocks. */
-enum { REALTIME, MONOTONIC, PROCESS_CPUTIME, THREAD_CPUTIME, CLOCKS = 12, ITIMER_REAL = 0, TIMER_ABSTIME = 1 };
+enum { REALTIME, MONOTONIC, PROCESS_CPUTIME, THREAD_CPUTIME, CLOCKS = 12, TIMER_ABSTIME = 1 };
+enum { ITIMER_REAL, ITIMER_PROF = 2 };
 
 struct timespec {
     int64_t sec, nsec;
@@ -18,7 +19,9 @@ struct timeval_pair {
 static uint64_t tsc_start, last_tsc, per_tick; /* nanoseconds per tick, 32.32 */
 static uint64_t realtime_start, monotonic_start;
 static uint64_t waited, waiting; /* by CPUs that do not wait any more, less the start of those that do; how many do */
-static uint64_t timer_at, timer_interval; /* of clock_monotonic(); 0: off */
+/* at: of clock_monotonic(), 0: off. The one that counts computing only ends no waits: it is due at the first kick after
+ * its time, and the waits before that are not taken off. */
+static struct timer { uint64_t at, interval; } real, prof;
 
 void clock_init(const struct shim_boot *b) {
     if (b->tsc_khz < KHZ_LEAST || b->tsc_khz > KHZ_MOST) crash(NULL, 0, "the host's clock frequency makes no sense");
@@ -120,18 +123,38 @@ int64_t sys_nanosleep(uint64_t clock, uint64_t flags, uint64_t want, uint64_t le
 
 /* ---- the timer ---- */
 
-uint64_t timer_left(void) {
-    if (!timer_at) return ~UINT64_C(0);
+static uint64_t left_of(const struct timer *t) {
+    if (!t->at) return ~UINT64_C(0);
     uint64_t now = clock_monotonic();
-    return timer_at > now ? timer_at - now : 0;
+    return t->at > now ? t->at - now : 0;
+}
+
+static bool expired(struct timer *t) {
+    if (left_of(t) != 0) return false;
+    t->at = t->interval ? clock_monotonic() + t->interval : 0;
+    return true;
+}
+
+uint64_t timer_left(void) {
+    return left_of(&real);
+}
+
+uint64_t timer_next(void) {
+    uint64_t timer = timer_left(), computing = left_of(&prof);
+    return computing < timer ? computing : timer;
 }
 
 void timer_check(void) {
-    if (timer_left() != 0) return;
-    timer_at = timer_interval ? clock_monotonic() + timer_interval : 0;
+    if (!expired(&real)) return;
     signal_raise(SIGALRM);
     if (!signal_due_to(current)) threads_signal();
     threads_arm();
+}
+
+void timer_kick(void) {
+    if (!expired(&prof)) return;
+    signal_raise(SIGPROF);
+    if (!signal_due_to(current)) threads_signal();
 }
 
 static bool to_ns(int64_t sec, int64_t usec, uint64_t *ns) {
@@ -143,8 +166,9 @@ static bool to_ns(int64_t sec, int64_t usec, uint64_t *ns) {
 
 int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old) {
     struct timeval_pair t;
-    uint64_t value, interval, left = timer_left();
-    if (which != ITIMER_REAL) return -EINVAL;
+    struct timer *timer = which == ITIMER_PROF ? &prof : &real;
+    uint64_t value, interval, left = left_of(timer);
+    if (which != ITIMER_REAL && which != ITIMER_PROF) return -EINVAL;
     if (!user_ok(new, sizeof t, false) || (old && !user_ok(old, sizeof t, true))) return -EFAULT;
     t = *(const struct timeval_pair *)new;
     ONE_COPY(t);
@@ -152,10 +176,9 @@ int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old) {
     if (left == ~UINT64_C(0)) left = 0;
     if (old)
         *(struct timeval_pair *)old =
-            (struct timeval_pair){(int64_t)(timer_interval / SECOND), (int64_t)(timer_interval % SECOND / 1000),
+            (struct timeval_pair){(int64_t)(timer->interval / SECOND), (int64_t)(timer->interval % SECOND / 1000),
                                   (int64_t)(left / SECOND), (int64_t)(left % SECOND / 1000)};
-    timer_interval = interval;
-    timer_at = value ? clock_monotonic() + value : 0;
+    *timer = (struct timer){value ? clock_monotonic() + value : 0, interval};
     threads_arm();
     return 0;
 }

@@ -163,6 +163,10 @@ int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old);
 uint64_t timer_left(void);
 /* Raises the signal if it is time. */
 void timer_check(void);
+/* Nanoseconds until the CPU is to be interrupted for a timer: the earlier of both. */
+uint64_t timer_next(void);
+/* The CPU was interrupted: the same as timer_check for the timer of computing time, which ends no waits. */
+void timer_kick(void);
 
 /* ---- entropy.c ---- */
 extern bool cpu_has_rdseed;
@@ -182,6 +186,7 @@ enum {
     SIGKILL = 9,
     SIGSEGV = 11,
     SIGALRM = 14,
+    SIGPROF = 27,
     SIGSTOP = 19,
     SIGNALS = 64
 };

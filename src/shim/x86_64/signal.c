@@ -146,6 +146,7 @@ static const char *name(unsigned signal) {
     case SIGBUS: return "SIGBUS";
     case SIGTRAP: return "SIGTRAP";
     case SIGALRM: return "SIGALRM";
+    case SIGPROF: return "SIGPROF";
     default: return "a signal";
     }
 }

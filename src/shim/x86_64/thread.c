@@ -89,7 +89,7 @@ uint64_t threads_look(void) {
 }
 
 void threads_arm(void) {
-    uint64_t next = threads_look(), timer = timer_left(), now = clock_monotonic();
+    uint64_t next = threads_look(), timer = timer_next(), now = clock_monotonic();
     uint64_t left = next < timer ? next : timer, at = left < NEVER - now ? now + left : NEVER;
     if (!threads_others() || cpu_call())
         slice_end = NEVER;
@@ -104,6 +104,7 @@ void threads_arm(void) {
 void threads_kick(void) {
     armed = NEVER;
     timer_check();
+    timer_kick();
     if (slice_end <= clock_monotonic()) {
         give_way = threads_others();
         slice_end = NEVER;
