@@ -215,6 +215,9 @@ struct reader {
         static const string begin = "-----BEGIN CERTIFICATE-----", end = "-----END CERTIFICATE-----";
         string pem;
         if (!read_named(n, path, 4u << 20, &pem)) return false;
+        // Whoever puts one there means it: left out, it would let in those it names.
+        if (pem.find("-----BEGIN X509 CRL-----") != string::npos)
+            return error(n, path + ": a revocation list in it, and a keep looks at none"), false;
         size_t before = out->size();
         for (size_t at = 0; (at = pem.find(begin, at)) != string::npos;) {
             size_t stop = pem.find(end, at);

@@ -511,7 +511,8 @@ class Config(Base):
             self.assertIn("is fine", donjon("config", "check", self.path("x.toml", head + keys))[1])
         self.path("none.pem", "nothing")
         self.path("half.pem", begin)
-        for keys, message in (('trust = ["no.pem"]', "No such file"), ('trust = ["none.pem"]', "no certificate (PEM) in it"),
+        self.path("crl.pem", f"{begin}\nAAAA\n{end}\n-----BEGIN X509 CRL-----\nBBBB\n-----END X509 CRL-----\n")
+        for keys, message in (('trust = ["no.pem"]', "No such file"), ('trust = ["crl.pem"]', "a revocation list in it"), ('trust = ["none.pem"]', "no certificate (PEM) in it"),
                               ('trust = ["half.pem"]', "has no end"), ('peer-policy = "ca.pem"', "peer-policy: line 1")):
             self.says(donjon("config", "check", self.path("x.toml", head + keys)), 1, message)
 
