@@ -59,7 +59,8 @@ static bool read_layer(struct store *s, const struct layer *l, struct package_fi
     bool sealed = !strcmp(l->media, SEALED_MODULE) || !strcmp(l->media, SEALED_FILE);
     char id[17] = "";
     struct blob b, inner;
-    if (sealed && !key) return package_fail(error, "the package is encrypted, and no key was given");
+    if (sealed && !key)
+        return package_fail(error, "the package is encrypted, and no key was given (--decrypt-key FILE)");
     if (sealed) seal_key_id(key, id);
     if (sealed && l->key_id && strcmp(l->key_id, id))
         return package_fail(error, "the package is encrypted with another key: expected %.64s, found %s", l->key_id,

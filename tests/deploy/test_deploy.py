@@ -291,6 +291,11 @@ class Deploy(unittest.TestCase):
         p = self.tenant.run("deploy", "--dry-run", "--decrypt-key", f"{d}/key", f"{d}/oci")
         self.assertEqual(p.stdout.splitlines()[:2], plain.splitlines()[:2], p.stderr)  # the same workload, known without opening it
         self.assertIn(b"no key was given", self.deploy(f"{d}/oci").stderr)
+        with open(f"{d}/key", "rb") as f:
+            key = f.read()
+        id = self.detach("--decrypt-key", "-", f"{d}/oci", input=key)  # from a program that has it, without a file
+        wait(lambda: b"tick\n" in self.tenant.run("logs", id).stdout)
+        self.assertEqual(self.tenant.run("stop", id).returncode, 0)
         tenant = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND, "--decrypt-key",
                                    f"{d}/key", f"{d}/oci", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.assertEqual(tenant.stdout.readline(), b"tick\n")

@@ -290,6 +290,10 @@ static bool read_key(struct app *a) {
     char *key;
     size_t size;
     if (!a->decrypt_key) return true;
+    if (!strcmp(a->decrypt_key, "-")) {
+        if (a->took_stdin) return fail(a, "--decrypt-key", "standard input is a secret's already");
+        a->took_stdin = true;
+    }
     if (!cli_read_file(a->decrypt_key, PACKAGE_KEY, &key, &size))
         return fail(a, a->decrypt_key, errno == EFBIG ? "expected the 32 bytes of a package's key" : strerror(errno));
     bool whole = size == PACKAGE_KEY;

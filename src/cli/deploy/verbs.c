@@ -46,7 +46,8 @@ static const struct cli_option deploy_options[] = {
     {DEPLOY_VERIFY_KEY, 0, "verify-key", "FILE",
      "APP is a package: a public key that must have signed it. May be repeated: one of them."},
     {DEPLOY_DECRYPT_KEY, 0, "decrypt-key", "FILE",
-     "APP is an encrypted package: its key, which the keep gets once it has proved what it is. Nothing is opened "
+     "APP is an encrypted package: its key (`-`: from standard input), which the keep gets once it has proved what it "
+     "is. Nothing is opened "
      "here."},
     {DEPLOY_PLAIN_HTTP, 0, "plain-http", NULL, "APP is in a registry without TLS (loopback may be so anyway)."},
     {DEPLOY_CA_FILE, 0, "ca-file", "FILE", "Trust anchors (PEM) of the registry, instead of the system's."},
