@@ -49,35 +49,42 @@ static bool read_digest(const struct layer *l, const uint8_t *key, struct packag
     if (!l->sealed_digest)
         return package_fail(error, "%s: the package does not say (%s) what its encrypted layers hold: pack it again",
                             l->digest, NOTE_DIGEST);
-    f->sealed = true;
     return unseal_digest(key, l->title, l->sealed_digest, f->digest) ||
            package_fail(error, "%s: its %s is not of this key, or not this layer's", l->digest, NOTE_DIGEST);
+}
+
+static bool key_fits(const struct layer *l, const uint8_t *key, char *error) {
+    char id[17];
+    seal_key_id(key, id);
+    return !l->key_id || !strcmp(l->key_id, id) ||
+           package_fail(error, "the package is encrypted with another key: expected %.64s, found %s", l->key_id, id);
+}
+
+static bool open_layer(const struct layer *l, const uint8_t *key, struct package_file *f, char *error) {
+    struct blob b = {f->data, f->size}, inner = {0};
+    bool ok = unseal(key, l->media, l->title, &b, &inner);
+    blob_free(&b);
+    f->data = inner.data;
+    f->size = inner.size;
+    return ok ||
+           package_fail(error, "%s: does not decrypt: the key is wrong, or the layer was made by somebody without it",
+                        l->digest);
 }
 
 static bool read_layer(struct store *s, const struct layer *l, struct package_file *f, char *error) {
     const uint8_t *key = s->options->key;
     bool sealed = !strcmp(l->media, SEALED_MODULE) || !strcmp(l->media, SEALED_FILE);
-    char id[17] = "";
-    struct blob b, inner;
-    if (sealed && !key)
+    struct blob b;
+    if (sealed && !key && !s->options->keep_sealed)
         return package_fail(error, "the package is encrypted, and no key was given (--decrypt-key FILE)");
-    if (sealed) seal_key_id(key, id);
-    if (sealed && l->key_id && strcmp(l->key_id, id))
-        return package_fail(error, "the package is encrypted with another key: expected %.64s, found %s", l->key_id,
-                            id);
+    if (sealed && key && !key_fits(l, key, error)) return false;
     if (sealed && l->size < SEALED_MORE) return package_fail(error, "%s: too short for an encrypted layer", l->digest);
     if (!store_blob(s, l->digest, l->size, &b, error)) return false;
     f->data = b.data;
     f->size = b.size;
-    if (!sealed) return true;
-    if (s->options->keep_sealed) return read_digest(l, key, f, error);
-    bool ok = unseal(key, l->media, l->title, &b, &inner);
-    blob_free(&b);
-    f->data = ok ? inner.data : NULL;
-    f->size = ok ? inner.size : 0;
-    return ok ||
-           package_fail(error, "%s: does not decrypt: the key is wrong, or the layer was made by somebody without it",
-                        l->digest);
+    f->sealed = sealed && s->options->keep_sealed;
+    if (!sealed || (f->sealed && !key)) return true;
+    return f->sealed ? read_digest(l, key, f, error) : open_layer(l, key, f, error);
 }
 
 static bool read_files(struct store *s, const struct manifest *m, struct package *p, char *error) {

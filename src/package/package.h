@@ -59,7 +59,7 @@ struct package_options {
         *verify_keys; /* files: public keys in PEM (Ed25519, P-256). Given, one of them must have signed */
     size_t verify_key_count;
     const uint8_t *key;                           /* PACKAGE_KEY bytes: of an encrypted package */
-    bool keep_sealed;                             /* package_open: what is encrypted stays so */
+    bool keep_sealed;                             /* package_open: what is encrypted stays so; the key may be missing */
     bool plain_http;                              /* registries without TLS; loopback may be so anyway */
     const char *ca_file;                          /* trust anchors of the registry instead of the system's */
     const char *user;                             /* "NAME:PASSWORD", instead of docker's config.json */
@@ -72,7 +72,7 @@ struct package_file {
     uint8_t *data;      /* its content, or, `sealed`, the layer as sealed.h has it, under the title `path` */
     size_t size;        /* of that */
     bool sealed;        /* only with keep_sealed */
-    uint8_t digest[32]; /* then: the SHA-256 of its content */
+    uint8_t digest[32]; /* then, given the key: the SHA-256 of its content */
 };
 struct package {
     char digest[PACKAGE_DIGEST]; /* of the manifest */

@@ -267,7 +267,9 @@ class Encryption(Base):
         for name in os.listdir(self.path("oci", "blobs", "sha256")):
             data = open(self.path("oci", "blobs", "sha256", name), "rb").read()
             self.assertFalse(MODULE in data or b"hello" in data)
-        self.bad("no key was given", "pull", self.path("oci"))
+        self.assertEqual(self.good("pull", "-q", self.path("oci")), digest)  # checked, as far as that goes without the key
+        self.bad("no key was given", "pull", "-u", self.path("out"), self.path("oci"))
+        self.bad("no key was given", "deploy", "--dry-run", self.path("oci"))
         self.path("wrong.key", data=bytes(32))
         self.bad("another key", "pull", "--decrypt-key", self.path("wrong.key"), self.path("oci"))
         self.path("short.key", data=bytes(31))

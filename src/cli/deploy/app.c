@@ -326,6 +326,9 @@ static bool open_package(struct app *a) {
     if (!read_key(a)) return false;
     a->opened = package_open(a->run.app, &a->package, error);
     if (!a->opened) return fail(a, a->run.app, error);
+    if (a->opened->encrypted && !a->decrypt_key)
+        return fail(a, a->run.app,
+                    "the package is encrypted, and no key was given: --decrypt-key FILE brings it to the keep");
     snprintf(a->pinned, sizeof a->pinned, "%s", a->opened->pinned);
     a->run.app = a->pinned;
     a->source = (struct config_source){read_named, a};

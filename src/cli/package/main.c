@@ -229,6 +229,7 @@ static int pull(struct package_command *c) {
     }
     char pinned[PACKAGE_PATH];
     bool open = ok && (c->unpack || !c->output);
+    c->options.keep_sealed = !c->unpack && !c->decrypt; /* bytes can be checked without a key */
     if (open) {
         p = package_open(*from.digest ? package_reference_pinned(&from, from.digest, pinned) : c->operands[0],
                          &c->options, c->error);

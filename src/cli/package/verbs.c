@@ -56,7 +56,7 @@ static const struct cli_option pull_options[] = {
     {PACKAGE_OPT_OUTPUT, 'o', "output", "DIR", "An OCI image layout to put it into, as it is."},
     {PACKAGE_OPT_UNPACK, 'u', "unpack", "DIR", "A new directory for main.wasm, Donjon.toml and its files."},
     {PACKAGE_OPT_VERIFY, 0, "verify-key", "FILE", "Public key that must have signed it. May be repeated: one of them."},
-    {PACKAGE_OPT_DECRYPT, 0, "decrypt-key", "FILE", "Key of an encrypted package; with --unpack."},
+    {PACKAGE_OPT_DECRYPT, 0, "decrypt-key", "FILE", "Key of an encrypted package, to open it here; --unpack needs it."},
     REGISTRY_OPTIONS{0},
 };
 static const struct cli_example pull_examples[] = {
