@@ -560,6 +560,41 @@ def case_steward():
             assert k.ended()["outcome"] == "refused"
 
 
+def case_steward_and_agent():
+    """An agent that dies with the question is not waited for: the next one is asked anew."""
+    ca = TMP / "ca.pem"
+    ca.write_text(ROOT.read_text())
+
+    def agent(k):
+        control = socket.socket(socket.AF_UNIX)
+        control.settimeout(WAIT)
+        control.connect(str(k.dir / "control"))
+        lines = control.makefile("rw")
+        lines.write(json.dumps({"op": "hello", "token": k.token}) + "\n")
+        lines.flush()
+        return control, lines
+
+    def question(lines):
+        while "upcall" not in (m := json.loads(lines.readline())):
+            pass
+        return m
+    with Keep() as k:
+        control, lines = agent(k)
+        run = k.start("deploy", *config("say", "x", more=f'steward = "https://steward.example"\n[tls]\nsteward-ca = "{ca}"\n'))
+        first = question(lines)
+        lines.close()
+        control.close()
+        time.sleep(1.5)  # the keep asks again meanwhile, and nobody is there
+        control, lines = agent(k)
+        second = question(lines)
+        assert second["id"] != first["id"], (first, second)
+        lines.write(json.dumps({"answer": "steward", "id": first["id"], "status": 200, "body": ""}) + "\n")
+        lines.write(json.dumps({"answer": "steward", "id": second["id"], "status": 403, "body": "bm8="}) + "\n")
+        lines.flush()
+        out, err = run.communicate(timeout=WAIT)
+        assert run.returncode == 104 and out == b"" and b"403" in err, err
+
+
 def case_unfed():
     with Keep("--idle", "1") as k:
         assert k.ended()["outcome"] == "unfed"
