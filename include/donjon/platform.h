@@ -54,6 +54,11 @@ struct donjon_platform {
      * returned. Only donjon_module_compile uses it. */
     void (*parallel)(void *ctx, unsigned n, void (*fn)(void *arg, unsigned k), void *arg);
 
+    /* Optional: runs fn(arg) on a thread of its own, with signals blocked (NULL: there is none to be had), and waits for
+     * its end; each spawned thread is joined once. Stores with helpers use it. */
+    void *(*spawn)(void *ctx, void (*fn)(void *arg), void *arg);
+    void (*join)(void *ctx, void *thread);
+
     /* Monotonic time in nanoseconds, for wall-time limits. */
     uint64_t (*now)(void *ctx);
 };

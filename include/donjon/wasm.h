@@ -50,6 +50,8 @@ struct donjon_limits {
     bool interpret;   /* no native code: the reference interpreter */
     bool explicit_checks; /* native code that checks bounds, stack and interrupts itself, for where memory faults cannot
                            * be caught (it does so by itself when platform->on_fault is missing) */
+    unsigned helpers; /* threads that compile functions before they are called, while the program runs, 16 at most;
+                       * default none. Needs platform->spawn. The store's first instance has them */
 };
 
 own wasm_store_t *donjon_store_new(wasm_engine_t *, const struct donjon_limits *);

@@ -485,7 +485,8 @@ static void join_threads(struct keep *k) {
         struct cpu *c = &k->cpus[i];
         if (c->have_thread) pthread_join(c->thread, NULL);
         if (c->have_timer) timer_delete(c->timer);
-        c->have_thread = c->have_timer = c->signaled = false;
+        c->have_thread = c->have_timer = false;
+        c->signaled = false;
     }
 }
 

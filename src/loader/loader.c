@@ -205,7 +205,7 @@ static uint64_t memory_limit(const struct config *c, size_t boot_size, size_t co
 #endif
 }
 
-/* A tenant's workload, which comes later, may ask for as many as there are. */
+/* A tenant's workload, which comes later, may ask a virtual machine for as many as there are. */
 static unsigned tenant_cpus(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
@@ -346,7 +346,7 @@ void keep_run(const struct keep_options *o, struct keep_result *result) {
     image.code_size = code_size;
     image.code_sha256 = o->code_sha256;
     image.memory_limit = memory_limit(o->config, image.boot_size - code_size, code_size);
-    image.cpus = o->tenant ? tenant_cpus() : (unsigned)o->config->limits.cpus;
+    image.cpus = o->tenant ? (b->in_process ? tenant_cpus() : 1) : (unsigned)o->config->limits.cpus;
     if (o->tenant && o->memory) image.memory_limit = DONJON_SANITIZED ? 0 : o->memory;
     struct server *s = o->tenant ? server_new_deployed(o->channel, o->services, o->debug, error, sizeof error)
                                  : server_new(o->config, o->stdio, o->debug, error, sizeof error);

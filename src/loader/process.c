@@ -71,6 +71,7 @@ struct child {
     const char *path;
     const struct places *places;
     uint64_t memory_limit;
+    char cpus[12]; /* the warden's argument; empty: none */
     pid_t parent;
     int cgroup; /* to enter first; -1: none, or the child is in it already */
     volatile int failure;
@@ -80,9 +81,9 @@ struct child {
 #define SHARED_STACK __attribute__((noinline, no_sanitize("address", "undefined")))
 
 /* System calls only. Returns when something failed. */
-static SHARED_STACK int become_warden(const struct child *c) {
+static SHARED_STACK int become_warden(struct child *c) {
     static char name[] = "donjon-warden";
-    char *const argv[] = {name, NULL}, *const envp[] = {NULL};
+    char *const argv[] = {name, c->cpus[0] ? c->cpus : NULL, NULL}, *const envp[] = {NULL};
     const struct places *p = c->places;
     const int from[] = {p->null, p->null, p->err, p->block, p->bell, p->boot};
     sigset_t none;
@@ -211,6 +212,7 @@ static struct keep *process_start(const struct keep_image *image, char *error, s
     } else {
         gate_host_init(&k->gate, k->block, k->bell, spin_ns());
         struct child c = {.path = image->warden, .places = &p, .memory_limit = image->memory_limit};
+        if (image->cpus > 1) snprintf(c.cpus, sizeof c.cpus, "%u", image->cpus);
         cgroup_open(&k->cgroup, image->memory_limit);
         k->pid = spawn(&c, k->cgroup.dir);
         failure = c.failure;

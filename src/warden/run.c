@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE
 #include "../wasi/link.h"
 #include "../wasi/memfs.h"
+#include "helpers.h"
 #include "warden.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,8 +163,9 @@ static wasm_store_t *make_store(struct warden *w) {
                                    .fuel = l->fuel,
                                    .fuel_enabled = l->fuel != CONFIG_UNLIMITED,
                                    .interpret = w->boot.config.interpret,
-                                   .explicit_checks = w->boot.config.explicit_checks};
-    wasm_engine_t *engine = wasm_engine_new();
+                                   .explicit_checks = w->boot.config.explicit_checks,
+                                   .helpers = helpers_count()};
+    wasm_engine_t *engine = limits.helpers ? donjon_engine_new(helpers_platform()) : wasm_engine_new();
     wasm_store_t *store = engine ? donjon_store_new(engine, &limits) : NULL;
     if (!store) report_failure(w, GATE_EXIT_BROKEN, "out of memory for the engine");
     if (!w->tenant) return store;

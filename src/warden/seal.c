@@ -54,6 +54,7 @@ struct rule {
     int call;
     struct condition conditions[CONDITIONS]; /* all must hold */
     bool absent;                             /* answered with ENOSYS: the caller has another way */
+    bool threads;                            /* only where there are others */
 };
 
 /* After the seal the warden talks through the doorbell, reads the boot image, and looks after its own memory and time.
@@ -93,6 +94,8 @@ static const struct rule rules[] = {
     ALLOW(gettid),
     ONLY(tgkill, {IS, 2, SIGABRT, 0}), /* of itself: seal() adds the first argument */
     ONLY(futex, {IS, 1, FUTEX_WAKE_PRIVATE, 0}), /* pthread_once(3) wakes whoever might wait: nobody */
+    { .call = SYS_futex, .conditions = {{IS, 1, FUTEX_WAIT_PRIVATE, 0}}, .threads = true },
+    { .call = SYS_futex, .conditions = {{IS, 1, FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, 0}}, .threads = true },
     { .call = SYS_sysinfo, .absent = true }, /* qsort(3) would like to know how much memory there is */
     ALLOW(exit),
     ALLOW(exit_group),
@@ -164,6 +167,7 @@ static void emit_rule(struct program *p, const struct rule *r, pid_t self) {
     emit(p, (struct sock_filter)LOAD(nr));
 }
 
+static bool threaded;
 static enum seal_result seal_seccomp(void) {
     static struct program p;
     emit(&p, (struct sock_filter)LOAD(arch));
@@ -171,10 +175,12 @@ static enum seal_result seal_seccomp(void) {
     emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
     emit(&p, (struct sock_filter)LOAD(nr)); /* x32's numbers have bit 30 set: in no rule */
     for (int i = 0; i < RULES; i++)
-        emit_rule(&p, &rules[i], getpid());
+        if (threaded || !rules[i].threads) emit_rule(&p, &rules[i], getpid());
     emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, REFUSE));
     struct sock_fprog program = {.len = p.n, .filter = p.code};
-    return result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+    unsigned flags = threaded ? SECCOMP_FILTER_FLAG_TSYNC : 0; /* gives the id of a thread that cannot be had */
+    long rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    return rc > 0 ? SEAL_BROKEN : result(rc);
 }
 
 /* ---- Landlock: linux/landlock.h, of a newer kernel than the headers this may be built with ---- */
@@ -257,14 +263,24 @@ static const struct {
 enum { LOCKS = sizeof locks / sizeof locks[0] };
 static enum seal_result results[LOCKS];
 
-bool seal(char *error, size_t size) {
+bool seal(void (*threads)(void), char *error, size_t size) {
     for (size_t i = 0; i < LOCKS; i++) {
+        if (threads && locks[i].close == seal_seccomp) {
+            threads();
+            threaded = true;
+        }
         results[i] = locks[i].close();
         if (results[i] != SEAL_BROKEN) continue;
         snprintf(error, size, "the warden cannot close its lock \"%s\": %s", locks[i].name, strerror(errno));
         return false;
     }
     return true;
+}
+
+bool seal_open(void) {
+    for (size_t i = 0; i < LOCKS; i++)
+        if (locks[i].close == seal_seccomp) return results[i] == SEAL_ABSENT;
+    return false;
 }
 
 const char *seal_describe(char *text, size_t size) {

@@ -16,8 +16,12 @@
 #include <stddef.h>
 
 /* Closes all locks. False with the reason in `error`. To be called with the keep's descriptors in place (gate.h), by
- * the only thread. */
-bool seal(char *error, size_t size);
+ * the only thread. `threads`, or NULL: starts others, which inherit what is closed, before the last lock, seccomp,
+ * closes on all of them; they may wait for each other, and none may start another. */
+bool seal(void (*threads)(void), char *error, size_t size);
+
+/* Whether threads can be started still: there was no seccomp (but a virtual machine perhaps). */
+bool seal_open(void);
 
 /* What became of each lock, in one line: "capabilities closed, ..., landlock absent, ...". Gives `text`. */
 const char *seal_describe(char *text, size_t size);

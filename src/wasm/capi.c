@@ -35,6 +35,7 @@ wasm_store_t *donjon_store_new(wasm_engine_t *e, const struct donjon_limits *l) 
         .call_depth = l->call_depth,
         .interpret = l->interpret,
         .explicit_checks = l->explicit_checks,
+        .helpers = l->helpers,
         .heap_bytes = l->heap_bytes,
         .fuel = l->fuel,
         .fuel_enabled = l->fuel_enabled,

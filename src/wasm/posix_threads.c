@@ -39,11 +39,47 @@ static void parallel(void *ctx, unsigned n, void (*fn)(void *arg, unsigned k), v
     free(shares);
 }
 
+struct spawned {
+    pthread_t thread;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void *spawned_main(void *arg) {
+    struct spawned *s = arg;
+    s->fn(s->arg);
+    return NULL;
+}
+
+static void *spawn(void *ctx, void (*fn)(void *arg), void *arg) {
+    (void)ctx;
+    struct spawned *s = malloc(sizeof *s);
+    sigset_t all, old;
+    if (!s) return NULL;
+    *s = (struct spawned){.fn = fn, .arg = arg};
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    int rc = pthread_create(&s->thread, NULL, spawned_main, s);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc == 0) return s;
+    free(s);
+    return NULL;
+}
+
+static void join(void *ctx, void *thread) {
+    (void)ctx;
+    struct spawned *s = thread;
+    pthread_join(s->thread, NULL);
+    free(s);
+}
+
 static struct donjon_platform threads;
 
 static void fill(void) {
     threads = *donjon_platform_posix();
     threads.parallel = parallel;
+    threads.spawn = spawn;
+    threads.join = join;
 }
 
 const struct donjon_platform *donjon_platform_posix_threads(void) {

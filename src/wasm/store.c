@@ -115,6 +115,7 @@ static void objects_delete(struct store *s) {
 
 void store_delete(struct store *s) {
     if (!s) return;
+    native_quiet(s->native);
     if (s->heap) heap_delete(s->heap);
     if (s->objects) objects_delete(s);
     if (s->interp) interp_delete(s->interp);

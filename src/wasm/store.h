@@ -154,6 +154,7 @@ struct store_limits {      /* 0: the default named here */
     bool fuel_enabled;
     bool interpret;       /* no native code */
     bool explicit_checks; /* native code that needs no memory faults */
+    unsigned helpers;     /* threads that compile functions before they are called */
     uint64_t wall_ns;     /* nanoseconds of wall time per outermost call; 0 none */
 };
 

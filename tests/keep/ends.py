@@ -5,6 +5,7 @@ import json, os, random, shutil, signal, subprocess, sys, tempfile, time
 
 BIN = os.environ.get("DONJON_BIN", "build/bin")
 BACKEND = os.environ.get("DONJON_BACKEND", "kvm")
+CPUS = ["--limit", "cpus=" + os.environ.get("DONJON_CPUS", "1")]
 DONJON = os.path.join(BIN, "donjon")
 
 # (module (memory (export "memory") 1) (func (export "_start") (drop (i32.load (i32.const 0x7fffffff)))))
@@ -21,7 +22,7 @@ def run(module, *options, env=None, **kw):
     with tempfile.NamedTemporaryFile(suffix=".wasm") as f:
         f.write(module)
         f.flush()
-        p = subprocess.run([DONJON, "run", "--backend", BACKEND, *options, f.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        p = subprocess.run([DONJON, "run", "--backend", BACKEND, *CPUS, *options, f.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, timeout=120, env={**os.environ, **(env or {})}, **kw)
     return p.returncode, p.stderr.decode(errors="replace")
 
@@ -50,7 +51,7 @@ def deaths():
         f.write(LOOP)
         f.flush()
         for _ in range(12):
-            p = subprocess.Popen([DONJON, "run", "--backend", BACKEND, f.name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            p = subprocess.Popen([DONJON, "run", "--backend", BACKEND, *CPUS, f.name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                  start_new_session=True)
             time.sleep(random.uniform(0, 0.03))
             os.kill(p.pid, signal.SIGKILL)

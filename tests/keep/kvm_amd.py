@@ -25,6 +25,10 @@ def runs():
             yield f"{donjon} /wasm/{name}.wasm", 3 if name == "c-echo" else 0, words
     yield "DONJON_LIES=2000 /bin/keep-liar /bin/donjon-shim /bin/keep-calls", 0, ["2000 answers"]
     yield f"DONJON_WARDEN=/bin/keep-inside-ring0 {donjon} --debug /wasm/nothing.wasm", 125, ["inside: all holds"]
+    yield "DONJON_CPUS=2 DONJON_LIES=2000 /bin/keep-liar /bin/donjon-shim /bin/keep-calls", 0, ["20[0-9][0-9] answers"]
+    yield f"{donjon} --limit cpus=2 /wasm/nothing.wasm", 0, []
+    yield f"DONJON_WARDEN=/bin/keep-threads {donjon} --debug --limit cpus=2 /wasm/nothing.wasm", 125, ["threads: all holds"]
+    yield f"DONJON_WARDEN=/bin/keep-smp-little {donjon} --debug --limit cpus=2 /wasm/nothing.wasm", 125, ["smp: 2 CPUs", "smp: all holds"]
     yield f"DONJON_WARDEN=/bin/keep-threads {donjon} --debug /wasm/nothing.wasm", 125, ["threads: all holds"]
 
 
@@ -33,7 +37,7 @@ def main():
     vmlinuz, root = emulated.kernel(CACHE)
     a, wanted = emulated.Archive(), [*runs()]
     a.add_file("init", INIT)
-    for name in ("donjon", "donjon-warden", "donjon-warden.digests", "donjon-shim", "keep-inside-ring0", "keep-threads", "keep-liar", "keep-calls"):
+    for name in ("donjon", "donjon-warden", "donjon-warden.digests", "donjon-shim", "keep-inside-ring0", "keep-threads", "keep-smp-little", "keep-liar", "keep-calls"):
         a.add_file("bin/" + name, os.path.join(BIN, name))
     for path in sorted({*emulated.libraries(os.path.join(BIN, "donjon")), *emulated.libraries(os.path.join(BIN, "keep-liar"))}):
         a.add_file(path.lstrip("/"), path)
@@ -48,7 +52,7 @@ def main():
     with tempfile.NamedTemporaryFile(suffix=".cpio", dir=CACHE) as initrd:
         initrd.write(a.bytes())
         initrd.flush()
-        command = [qemu, "-machine", "q35", "-cpu", "max,+svm,+npt", "-accel", "tcg", "-m", "5120", "-smp", "1", "-display", "none", "-no-reboot", "-nodefaults",
+        command = [qemu, "-machine", "q35", "-cpu", "max,+svm,+npt", "-accel", "tcg", "-m", "5120", "-smp", "2", "-display", "none", "-no-reboot", "-nodefaults",
                    "-serial", "stdio", "-kernel", vmlinuz, "-initrd", initrd.name, "-append", "console=ttyS0 panic=-1 quiet loglevel=3 mitigations=off no_timer_check tsc=reliable"]
         try:
             out = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=emulated.die_with_parent, timeout=float(os.environ.get("DONJON_EMULATED_S", 1500))).stdout

@@ -193,7 +193,8 @@ static void end_others(void) {
 }
 
 static void keep_run(uint64_t most) {
-    keep.lied_memory = keep.booted = keep.ends = false;
+    keep.lied_memory = keep.booted = false;
+    keep.ends = false;
     const char *what = vm_create(&vm, 0);
     if (what) {
         printf("cannot %s: %s\n", what, strerror(errno));

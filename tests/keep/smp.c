@@ -30,9 +30,9 @@
     } while (0)
 
 #ifndef SCALE
-#define SCALE 1
+#define SCALE 100
 #endif
-static const unsigned scale = SCALE; /* how much of everything */
+#define SOME(n) ((n)*SCALE / 100u) /* how much of everything: per cent */
 
 static pthread_t start(void *(*f)(void *), void *arg) {
     pthread_t t;
@@ -63,7 +63,7 @@ static uint64_t *map(size_t size) {
 static _Atomic uint64_t sum;
 static void *add(void *arg) {
     (void)arg;
-    for (unsigned i = 0; i < 200000 * scale; i++)
+    for (unsigned i = 0; i < SOME(200000); i++)
         sum++;
     return NULL;
 }
@@ -74,7 +74,7 @@ static void counters(void) {
         t[i] = start(add, NULL);
     for (int i = 0; i < 4; i++)
         join(t[i]);
-    NEED(sum == 800000 * scale);
+    NEED(sum == SOME(800000));
 }
 
 /* ---- what is taken away: a reader (or writer) that never makes a call, until it faults ---- */
@@ -150,7 +150,7 @@ static void taken(void) {
     struct sigaction a = {.sa_handler = on_fault, .sa_flags = SA_NODEFER}, old;
     sigaction(SIGSEGV, &a, &old);
     const size_t sizes[] = {PAGE, 16 * PAGE, LARGE, 2 * LARGE + PAGE};
-    for (unsigned i = 0; i < 5 * scale; i++)
+    for (unsigned i = 0; i < SOME(5) + 1; i++)
         for (int way = UNMAP; way <= MOVE; way++)
             for (int s = 0; s < 4; s++)
                 take_away((enum way)way, sizes[s]);
@@ -161,7 +161,7 @@ static void taken(void) {
 
 static void *own_memory(void *arg) {
     uint64_t tag = (uint64_t)(uintptr_t)arg, seed = tag * 0x9e3779b97f4a7c15;
-    for (unsigned i = 0; i < 60 * scale; i++) {
+    for (unsigned i = 0; i < SOME(60); i++) {
         seed = seed * 6364136223846793005 + 1442695040888963407;
         size_t pages = (seed >> 33) % 700 + 1;
         uint64_t *p = map(pages * PAGE);
@@ -190,7 +190,7 @@ static void memory(void) {
 static sem_t to, fro;
 static void *answer(void *arg) {
     (void)arg;
-    for (unsigned i = 0; i < 500 * scale; i++) {
+    for (unsigned i = 0; i < SOME(500); i++) {
         NEED(sem_wait(&to) == 0);
         NEED(sem_post(&fro) == 0);
     }
@@ -200,7 +200,7 @@ static void *answer(void *arg) {
 static void ping_pong(void) {
     NEED(sem_init(&to, 0, 0) == 0 && sem_init(&fro, 0, 0) == 0);
     pthread_t t = start(answer, NULL);
-    for (unsigned i = 0; i < 500 * scale; i++) {
+    for (unsigned i = 0; i < SOME(500); i++) {
         NEED(sem_post(&to) == 0);
         NEED(sem_wait(&fro) == 0);
     }
@@ -233,7 +233,7 @@ static void signals(void) {
     pthread_t t = start(compute, &handled);
     while (!ready)
         sched_yield();
-    for (unsigned i = 0; i < 50 * scale; i++) {
+    for (unsigned i = 0; i < SOME(50); i++) {
         NEED(pthread_kill(t, SIGUSR1) == 0);
         while (handled <= i)
             sched_yield();
@@ -285,7 +285,7 @@ static void *nothing(void *arg) {
 }
 
 static void *make_many(void *arg) {
-    for (unsigned i = 0; i < 100 * scale; i++) {
+    for (unsigned i = 0; i < SOME(100); i++) {
         pthread_t t[4];
         for (int k = 0; k < 4; k++)
             t[k] = start(nothing, NULL);

@@ -11,6 +11,7 @@ SHARED = os.path.join(os.environ.get("DONJON_SHARED", "../shared"), "programs")
 DONJON = os.path.join(os.environ.get("DONJON_BIN", "build/bin"), "donjon")
 CACHE = os.environ.get("DONJON_CACHE", os.path.expanduser("~/.cache/donjon-tests"))
 AHEAD = os.environ.get("DONJON_AHEAD")  # compiled by `donjon compile` first
+CPUS = os.environ.get("DONJON_CPUS")  # limits.cpus
 BACKEND = os.environ.get("DONJON_BACKEND")  # the same programs in another kind of keep
 TIMEOUT = 550
 
@@ -80,7 +81,8 @@ def locate(program):
 
 def donjon(module, args=(), options=(), stdin=b""):
     backend = ["--backend", BACKEND] if BACKEND else []
-    p = subprocess.run([DONJON, "run", *backend, *options, module, "--", *args], input=stdin, timeout=TIMEOUT,
+    cpus = ["--limit", "cpus=" + CPUS, "--no-cache"] if CPUS else []
+    p = subprocess.run([DONJON, "run", *backend, *cpus, *options, module, "--", *args], input=stdin, timeout=TIMEOUT,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return p.returncode, p.stdout, p.stderr.decode(errors="replace")
 

@@ -10,6 +10,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +40,7 @@ static int try_door(int (*door)(void), bool sealed) {
         int null = open("/dev/null", O_RDWR);
         dup2(null, STDERR_FILENO);
         char error[256];
-        if (sealed && !seal(error, sizeof error)) _exit(SEAL_FAILED);
+        if (sealed && !seal(NULL, error, sizeof error)) _exit(SEAL_FAILED);
         _exit(door());
     }
     int status = 0;
@@ -288,6 +290,87 @@ KILLS(x32)
 KILLS(i386)
 #endif
 
+/* ---- with a thread that was there before the last lock ---- */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int (*door)(void);
+    int answer; /* -1: none so far */
+    bool there;
+} helper = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .answer = -1};
+
+static void *help(void *arg) {
+    (void)arg;
+    pthread_mutex_lock(&helper.lock);
+    helper.there = true;
+    pthread_cond_broadcast(&helper.changed);
+    while (!helper.door)
+        pthread_cond_wait(&helper.changed, &helper.lock);
+    helper.answer = helper.door();
+    pthread_cond_broadcast(&helper.changed);
+    pthread_mutex_unlock(&helper.lock);
+    return NULL;
+}
+
+static void start_helper(void) {
+    pthread_t t;
+    mallopt(M_ARENA_MAX, 2); /* as helpers.c: no counting of processors */
+    if (pthread_create(&t, NULL, help, NULL) != 0) _exit(SEAL_FAILED);
+    pthread_mutex_lock(&helper.lock);
+    while (!helper.there)
+        pthread_cond_wait(&helper.changed, &helper.lock);
+    pthread_mutex_unlock(&helper.lock);
+}
+
+/* The wait status of a sealed child whose other thread tries the door. */
+static int helper_tries(int (*door)(void)) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char error[256];
+        dup2(open("/dev/null", O_RDWR), STDERR_FILENO);
+        if (!seal(start_helper, error, sizeof error)) _exit(SEAL_FAILED);
+        pthread_mutex_lock(&helper.lock);
+        helper.door = door;
+        pthread_cond_broadcast(&helper.changed);
+        while (helper.answer < 0)
+            pthread_cond_wait(&helper.changed, &helper.lock);
+        _exit(helper.answer);
+    }
+    int status = 0;
+    assert_true(waitpid(pid, &status, 0) == pid);
+    return status;
+}
+
+static int takes_memory(void) {
+    char *p = malloc(200000);
+    if (!p) return SHUT;
+    memset(p, 1, 200000);
+    free(p);
+    return OPEN;
+}
+
+static int opens_socket(void) {
+    return answer(socket(AF_INET, SOCK_STREAM, 0) >= 0);
+}
+
+static int starts_thread(void) {
+    pthread_t t;
+    return answer(pthread_create(&t, NULL, help, NULL) == 0);
+}
+
+static void helper_is_sealed(void **state) {
+    (void)state;
+    int status = helper_tries(takes_memory);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), OPEN);
+    status = helper_tries(opens_socket);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+    status = helper_tries(starts_thread);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+}
+
 /* ---- the other locks, each looked at from outside the sealed process ---- */
 
 /* A sealed child that waits; its pid. */
@@ -298,7 +381,7 @@ static pid_t sealed_child(void) {
     if (pid == 0) {
         dup2(pipe_fds[1], STDERR_FILENO); /* the one descriptor that it may still write to */
         char error[256];
-        if (!seal(error, sizeof error)) _exit(SEAL_FAILED);
+        if (!seal(NULL, error, sizeof error)) _exit(SEAL_FAILED);
         (void)!write(STDERR_FILENO, "x", 1);
         for (;;) {
             struct timespec t = {10, 0};
@@ -546,6 +629,7 @@ int main(void) {
         cmocka_unit_test(test_x32),
         cmocka_unit_test(test_i386),
 #endif
+        cmocka_unit_test(helper_is_sealed),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_not_dumpable),
         cmocka_unit_test(test_limits),

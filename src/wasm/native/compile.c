@@ -42,6 +42,8 @@ static bool within(uint64_t memory, uint64_t work, struct fn *f, struct compile_
     f->work_left = work;
     bool ok = ir_build(f);
     if (ok) trim_all(f);
+    for (uint32_t k = 0; ok && opt->called && k < f->calls.n; k++)
+        if (f->calls.v[k].kind == CALL_DIRECT) opt->called(opt->called_ctx, f->calls.v[k].index);
     if (ok) ir_select(f);
     if (ok && opt->dump) ir_dump(f, opt);
     ok = ok && !f->failed && allocate(f, &al);

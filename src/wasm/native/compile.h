@@ -39,6 +39,8 @@ struct compile_options {
     uint32_t find_code, n_found;
     struct source found[INLINE_DEPTH + 1];
     uint64_t work; /* out: instructions made and steps counted (ir.h) */
+    void (*called)(void *ctx, uint32_t func); /* told about each function that is called directly; NULL: nobody is */
+    void *called_ctx;
     void (*dump)(void *ctx, const char *stage, const char *line);
     void *dump_ctx;
 };

@@ -4,6 +4,7 @@
 #include "../heap.h"
 #include "../interp.h"
 #include "../objects.h"
+#include "ahead.h"
 #include "compile.h"
 #include "image.h"
 #include "target.h"
@@ -16,6 +17,7 @@ enum {
     STACK_GUARD = 64 << 10, /* no access below the stack: frames are smaller, or checked */
     STACK_HOST = 256 << 10, /* what C code called from compiled code may use */
     CODE_CHUNK = 64 << 10,  /* made accessible at a time */
+    BATCH = 128,            /* functions that are installed at once */
 };
 static const size_t CODE_MOST = (size_t)1 << 30;
 
@@ -44,6 +46,8 @@ struct native {
     bool faults;        /* reach us: no explicit checks */
     struct image image; /* for instances of image_module, NULL when there is none */
     const struct module *image_module;
+    struct ahead *ahead; /* compiles functions of ahead_vm before they are called; NULL: nobody does */
+    struct vmctx *ahead_vm;
     native_code_seen seen; /* told about every piece; NULL: nobody */
     void *seen_ctx;
 };
@@ -79,9 +83,16 @@ struct native *native_new(struct store *s) {
     return NULL;
 }
 
+void native_quiet(struct native *n) {
+    if (!n) return;
+    ahead_stop(n->ahead);
+    n->ahead = NULL;
+}
+
 void native_delete(struct native *n) {
     if (!n) return;
     const struct donjon_platform *p = platform_of(n);
+    native_quiet(n);
     if (n->faults) p->on_fault(p->ctx, NULL, n, NULL, 0);
     if (n->stack) p->release(p->ctx, n->stack, STACK_GUARD + n->stack_size);
     if (n->code) p->release(p->ctx, n->code, n->code_reserved);
@@ -110,6 +121,7 @@ static bool grow(const struct native *n, void *array, uint32_t *cap, uint32_t us
 
 static const void *helper_table[HELPER_COUNT];
 static void install_image(struct native *n, struct vmctx *vm);
+static void begin_ahead(struct native *n, struct vmctx *vm);
 
 /* Whole pages: contexts are reservations of their own, behind their poll page. */
 static size_t vm_size(const struct module *m) {
@@ -167,7 +179,10 @@ bool native_instance(struct native *n, struct instance *i) {
     }
     vm->next = n->vms;
     n->vms = vm;
-    if (n->image_module == m) install_image(n, vm);
+    if (n->image_module == m)
+        install_image(n, vm);
+    else
+        begin_ahead(n, vm);
     if (atomic_load(&n->store->interrupt)) native_interrupt(n); /* one that came before: it counts here, too */
     return true;
 }
@@ -225,7 +240,9 @@ static bool code_protect(struct native *n, size_t at, size_t size, unsigned prot
 
 /* Executable memory: writable from code_open to code_close, executable after, never both. */
 static uint8_t *code_open(struct native *n, size_t size) {
-    size_t at = (n->code_used + IMAGE_ALIGN - 1) & ~(size_t)(IMAGE_ALIGN - 1);
+    const size_t align =
+        n->ahead ? PAGE : IMAGE_ALIGN; /* a page is made writable once where others would have to know */
+    size_t at = (n->code_used + align - 1) & ~(align - 1);
     if (at > n->code_reserved || size > n->code_reserved - at) return NULL;
     return code_protect(n, at, size, DONJON_PROT_READ | DONJON_PROT_WRITE | DONJON_PROT_FILL) ? n->code + at : NULL;
 }
@@ -239,15 +256,6 @@ static bool code_close(struct native *n, const uint8_t *code, size_t size) {
 
 static void relocate(const struct module *m, uint8_t *code, struct relocation r) {
     memcpy(code + r.at, &m->type_ids[r.type], 4);
-}
-
-static uint8_t *install(struct native *n, const struct module *m, const struct compiled *c) {
-    uint8_t *code = code_open(n, c->size);
-    if (!code) return NULL;
-    memcpy(code, c->code, c->size);
-    for (uint32_t k = 0; k < c->n_relocations; k++)
-        relocate(m, code, c->relocations[k]);
-    return code_close(n, code, c->size) ? code : NULL;
 }
 
 /* A piece that lies behind all others; its landings have been added. There is room. */
@@ -277,25 +285,84 @@ static bool guarded(const struct instance *i) {
     return !i->memory0 || i->memory0->reserved >= (2ull << 32) + 64;
 }
 
-static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
-    struct instance *i = vm->instance;
-    struct compile_options opt = {.find_code = UINT32_MAX,
-                                  .bounds_checks = !guarded(i),
-                                  .no_faults = !n->faults,
-                                  .fuel = n->store->limits.fuel_enabled};
+static struct compile_options options_for(const struct native *n, const struct instance *i) {
+    return (struct compile_options){.find_code = UINT32_MAX,
+                                    .bounds_checks = !guarded(i),
+                                    .no_faults = !n->faults,
+                                    .fuel = n->store->limits.fuel_enabled};
+}
+
+/* With a thread for it, the first instance's functions are compiled beside the program. */
+static void begin_ahead(struct native *n, struct vmctx *vm) {
+    struct compile_options o = options_for(n, vm->instance);
+    if (n->ahead || !n->store->limits.helpers) return;
+    n->ahead = ahead_start(vm->instance->module, &o, n->store->limits.helpers);
+    n->ahead_vm = vm;
+}
+
+struct made {
+    uint32_t func;
     struct compiled c;
-    if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
-    if (!compile_function(i->module, func, &opt, &c) &&
-        !target_emit_host_jump(platform_of(n), i->module, func, &c)) /* too costly: interpreted */
-        return NULL;
-    uint8_t *code = room_for_pieces(n, 1, c.n_landings) ? install(n, i->module, &c) : NULL;
-    if (code) {
-        if (c.n_landings) memcpy(n->landings + n->n_landings, c.landings, c.n_landings * sizeof *c.landings);
-        n->n_landings += c.n_landings;
-        add_piece(n, vm, func, code, (struct image_func){0, c.size, c.frame, c.n_landings, 0});
-        if (n->seen) tell(n, &n->pieces[n->n_pieces - 1], module_func_name(i->module, func));
+};
+
+static bool make(struct native *n, struct vmctx *vm, struct made *made) {
+    struct instance *i = vm->instance;
+    struct compile_options o = options_for(n, i);
+    struct ahead *a = vm == n->ahead_vm ? n->ahead : NULL;
+    enum ahead_result r = a ? ahead_take(a, made->func, &made->c) : AHEAD_YOURS;
+    if (r == AHEAD_MADE) return true;
+    if (a) o.called = ahead_hint, o.called_ctx = a;
+    if (r == AHEAD_YOURS && compile_function(i->module, made->func, &o, &made->c)) return true;
+    return target_emit_host_jump(platform_of(n), i->module, made->func, &made->c); /* too costly: interpreted */
+}
+
+static size_t code_align(size_t size) {
+    return (size + IMAGE_ALIGN - 1) & ~(size_t)(IMAGE_ALIGN - 1);
+}
+
+/* The functions' code, one behind the other. NULL: there is no room. */
+static uint8_t *install(struct native *n, struct vmctx *vm, const struct made *all, uint32_t count) {
+    const struct module *m = vm->instance->module;
+    size_t size = 0, landings = 0, at = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        size = code_align(size) + all[k].c.size;
+        landings += all[k].c.n_landings;
     }
-    compiled_free(platform_of(n), &c);
+    uint8_t *code = landings < UINT32_MAX && room_for_pieces(n, count, (uint32_t)landings) ? code_open(n, size) : NULL;
+    if (!code) return NULL;
+    for (uint32_t k = 0; k < count; k++) {
+        const struct compiled *c = &all[k].c;
+        memcpy(code + at, c->code, c->size);
+        for (uint32_t r = 0; r < c->n_relocations; r++)
+            relocate(m, code + at, c->relocations[r]);
+        at = code_align(at + c->size);
+    }
+    if (!code_close(n, code, size)) return NULL;
+    at = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        const struct compiled *c = &all[k].c;
+        if (c->n_landings) memcpy(n->landings + n->n_landings, c->landings, c->n_landings * sizeof *c->landings);
+        n->n_landings += c->n_landings;
+        add_piece(n, vm, all[k].func, code + at, (struct image_func){0, c->size, c->frame, c->n_landings, 0});
+        if (n->seen) tell(n, &n->pieces[n->n_pieces - 1], module_func_name(m, all[k].func));
+        at = code_align(at + c->size);
+    }
+    return code;
+}
+
+/* What was made ahead meanwhile comes along: making memory executable is dear where several processors use it. */
+static void *compile(struct native *n, struct vmctx *vm, uint32_t func) {
+    struct made all[BATCH];
+    uint32_t count = 1;
+    if (vm->tail[func] != (void *)stub_lazy_site) return vm->tail[func];
+    all[0].func = func;
+    if (!make(n, vm, &all[0])) return NULL;
+    if (n->ahead && vm == n->ahead_vm)
+        while (count < BATCH && ahead_next(n->ahead, &all[count].func, &all[count].c))
+            count++;
+    uint8_t *code = install(n, vm, all, count);
+    for (uint32_t k = 0; k < count; k++)
+        compiled_free(platform_of(n), &all[k].c);
     return code;
 }
 

@@ -6,6 +6,7 @@
 
 /* NULL where this CPU has no code generator or memory is short: the store then interprets. */
 struct native *native_new(struct store *s);
+void native_quiet(struct native *n); /* no thread looks at modules any more. Before they go; NULL is allowed */
 void native_delete(struct native *n);
 
 /* Gives a new instance its context, and its functions their (not yet compiled) code. False: out of memory. */
