@@ -8,7 +8,7 @@ ATTEST_RULE(EVIDENCE, FORMAT, "format.evidence", "the evidence is complete and w
 ATTEST_RULE(WRAPPER, FORMAT, "format.wrapper", "what carries the evidence is well-formed",
             "ask the attester's author: the wrapper does not follow its own format")
 ATTEST_RULE(SNP_VERSION, FORMAT, "snp.version", "report version is one this verifier knows",
-            "update the verifier; unknown versions are never guessed at")
+            "update the verifier: reports of unknown versions are not guessed at, their fields may mean something else")
 ATTEST_RULE(SNP_ALGORITHM, FORMAT, "snp.signature_algorithm", "signature algorithm is ECDSA P-384 with SHA-384",
             "no other algorithm is defined for SNP; the report was altered")
 ATTEST_RULE(SNP_RESERVED, FORMAT, "snp.reserved", "reserved fields and bits are zero",
@@ -50,7 +50,7 @@ ATTEST_RULE(CHAIN_CRL, CHAIN, "chain.crl", "revocation lists are present, genuin
 ATTEST_RULE(SNP_SIGNATURE, SIGNATURE, "snp.signature", "the chip's key signed this report",
             "the report was altered, or the certificate is another chip's or of another TCB: fetch the VCEK for this report's chip id and TCB")
 ATTEST_RULE(QUOTE_QE_SIGNATURE, SIGNATURE, "quote.qe_signature", "the platform's PCK key signed the quoting enclave's report",
-            "the quote was altered or carries another platform's PCK certificate")
+            "the quote was altered, or carries another platform's PCK certificate: fetch it again, and pass it on byte for byte")
 ATTEST_RULE(QUOTE_SIGNATURE, SIGNATURE, "quote.signature", "the attestation key signed header and body",
             "the quote was altered after it was made: fetch it again")
 ATTEST_RULE(NITRO_SIGNATURE, SIGNATURE, "nitro.signature", "the enclave's certificate signed the document",
@@ -72,7 +72,7 @@ ATTEST_RULE(SNP_CHIP_ID, BINDING, "snp.chip_id", "the certificate was issued for
 ATTEST_RULE(SNP_TCB_ORDER, BINDING, "snp.tcb_order", "committed, launch and reported TCB do not exceed the current TCB",
             "no conforming firmware reports this: do not trust the machine")
 ATTEST_RULE(QUOTE_ATTESTATION_KEY, BINDING, "quote.attestation_key", "the quoting enclave vouches for the attestation key",
-            "the attestation key or its authentication data was replaced")
+            "the attestation key or its authentication data was replaced: fetch the quote again, and pass it on byte for byte")
 ATTEST_RULE(WRAPPER_SIGNATURE, BINDING, "wrapper.signature", "the certificate or request carrying the evidence is signed by its own key",
             "the certificate was altered, or is not self-signed as RA-TLS needs")
 ATTEST_RULE(WRAPPER_KEY, BINDING, "wrapper.key", "report data vouches for the public key that carries the evidence",
@@ -104,7 +104,7 @@ ATTEST_RULE(QE_IDENTITY_SIGNATURE, COLLATERAL, "intel.qe_identity_signature", "I
 ATTEST_RULE(QE_IDENTITY_CURRENT, COLLATERAL, "intel.qe_identity_current", "the QE identity is valid at the verification time",
             "run `donjon collateral fetch`; for old evidence use collateral of its time and --at")
 ATTEST_RULE(QE_REPORT, COLLATERAL, "intel.qe_report", "the quoting enclave is the one Intel names",
-            "the quote was made by an enclave that is not Intel's quoting enclave")
+            "an enclave that is not Intel's quoting enclave made this quote: have the attester use Intel's (DCAP)")
 ATTEST_RULE(TDX_MODULE, COLLATERAL, "intel.tdx_module", "the TDX module is one Intel names",
             "fetch newer TCB info; if it persists the host runs an unknown TDX module")
 ATTEST_RULE(TCB_LEVEL, COLLATERAL, "intel.tcb_level", "the platform reaches a TCB level Intel has published and not revoked",
@@ -117,9 +117,9 @@ ATTEST_RULE(TEE, POLICY, "policy.tee", "this kind of TEE is allowed", "add it to
 ATTEST_RULE(SOFTWARE, POLICY, "policy.software", "evidence comes from hardware",
             "this keep has no hardware protection: anybody on its host can read it. For development only: allow_software")
 ATTEST_RULE(MEASUREMENT, POLICY, "policy.measurement", "the measurement of the launched code is an allowed one",
-            "if you meant to run this build, put its measurement (donjon measure) into the policy; otherwise something else was launched")
+            "something else was launched than the policy names, another build of it perhaps")
 ATTEST_RULE(SIGNER, POLICY, "policy.signer", "the code's signer is an allowed one",
-            "sign with the expected key, or add this signer's digest to the policy")
+            "sign with the expected key")
 ATTEST_RULE(DEBUG, POLICY, "policy.debug", "debugging is off",
             "the host can read this TEE's memory: launch without the debug attribute. For development only: allow_debug")
 ATTEST_RULE(REPORT_DATA, POLICY, "policy.report_data", "report data is what the policy names, all bytes of it",
@@ -142,14 +142,14 @@ ATTEST_RULE(SNP_SINGLE_SOCKET, POLICY, "snp.single_socket", "the guest is bound 
 ATTEST_RULE(SNP_CXL, POLICY, "snp.cxl", "CXL is as the policy allows", "clear CXL_ALLOW in the guest policy, or set snp.allow_cxl")
 ATTEST_RULE(SNP_ABI, POLICY, "snp.abi", "firmware and guest policy demand at least this ABI version",
             "update the SEV firmware, or launch with a higher minimum ABI in the guest policy")
-ATTEST_RULE(SNP_GUEST_SVN, POLICY, "snp.guest_svn", "the guest's security version is high enough", "launch a newer guest image")
+ATTEST_RULE(SNP_GUEST_SVN, POLICY, "snp.guest_svn", "the guest's security version is high enough", "launch a newer guest image (its ID block says the version), or lower snp.minimum_guest_svn")
 ATTEST_RULE(SNP_FAMILY_ID, POLICY, "snp.family_id", "family id is an allowed one", "launch with the expected ID block")
 ATTEST_RULE(SNP_IMAGE_ID, POLICY, "snp.image_id", "image id is an allowed one", "launch with the expected ID block")
 ATTEST_RULE(SNP_HOST_DATA, POLICY, "snp.host_data", "host data is an allowed value", "launch with the expected host data")
 ATTEST_RULE(SNP_AUTHOR_KEY, POLICY, "snp.author_key", "an allowed author key signed the ID key",
             "launch with an ID block whose key is signed by the expected author key")
-ATTEST_RULE(SNP_CHIP, POLICY, "snp.chips", "the chip is a pinned one", "use the pinned machines, or add the chip id")
-ATTEST_RULE(SNP_CSP, POLICY, "snp.csp", "the cloud provider in the VLEK is an allowed one", "add it to snp.csp_ids")
+ATTEST_RULE(SNP_CHIP, POLICY, "snp.chips", "the chip is a pinned one", "use the pinned machines")
+ATTEST_RULE(SNP_CSP, POLICY, "snp.csp", "the cloud provider in the VLEK is an allowed one", "use the named provider's machines, or add this one to snp.csp_ids")
 ATTEST_RULE(SNP_VLEK, POLICY, "snp.vlek", "the signing key kind is allowed", "set snp.allow_vlek, or use a VCEK")
 ATTEST_RULE(SNP_PLATFORM, POLICY, "snp.platform_info", "the platform has the required protections on",
             "change the host's BIOS settings, or drop the bits from snp.require_platform_info")
@@ -169,9 +169,9 @@ ATTEST_RULE(EVALUATION, POLICY, "intel.evaluation_number", "the collateral is of
 ATTEST_RULE(INTEL_SMT, POLICY, "intel.smt", "simultaneous multithreading is as the policy allows",
             "turn hyperthreading off and re-provision, or set intel.allow_smt")
 ATTEST_RULE(INTEL_PLATFORM, POLICY, "intel.platforms", "the platform (PPID or platform instance) is a pinned one",
-            "use the pinned machines, or add the platform id")
+            "use the pinned machines")
 ATTEST_RULE(SGX_PRODUCT, POLICY, "sgx.product", "enclave product id and security version are what the policy asks",
-            "run a newer enclave of the expected product")
+            "run a newer enclave of the expected product, or change sgx.product_id or sgx.minimum_svn")
 ATTEST_RULE(SGX_SAMPLE_SIGNER, POLICY, "sgx.sample_signer", "the enclave is not signed with a published sample key",
             "sign the enclave with your own key: anybody has this one")
 ATTEST_RULE(SGX_CONFIG, POLICY, "sgx.config_id", "CONFIGID is an allowed value", "launch with the expected CONFIGID")
@@ -184,19 +184,19 @@ ATTEST_RULE(TDX_SEPT_VE, POLICY, "tdx.sept_ve_disable", "the host cannot inject 
 ATTEST_RULE(TDX_MIGRATABLE, POLICY, "tdx.migration", "the TD cannot be migrated", "launch without MIGRATABLE, or set tdx.allow_migration")
 ATTEST_RULE(TDX_PERFMON, POLICY, "tdx.perfmon", "performance monitoring and key locker attributes are off",
             "launch without PERFMON/PKS/KL, or widen tdx.allow_attributes")
-ATTEST_RULE(TDX_XFAM, POLICY, "tdx.xfam", "enabled CPU features stay within the allowed mask", "launch with fewer features, or widen tdx.xfam_mask")
-ATTEST_RULE(TDX_SEAM, POLICY, "tdx.mrseam", "the TDX module is a pinned one", "update the TDX module, or add its MRSEAM")
+ATTEST_RULE(TDX_XFAM, POLICY, "tdx.xfam", "enabled CPU features stay within the allowed mask", "launch the TD with fewer CPU features, or widen tdx.xfam_mask")
+ATTEST_RULE(TDX_SEAM, POLICY, "tdx.mrseam", "the TDX module is a pinned one", "have who operates the host run the pinned TDX module")
 ATTEST_RULE(TDX_CONFIG, POLICY, "tdx.mrconfigid", "MRCONFIGID is an allowed value", "launch with the expected MRCONFIGID")
 ATTEST_RULE(TDX_OWNER, POLICY, "tdx.mrowner", "MROWNER and MROWNERCONFIG are allowed values", "launch with the expected owner")
 ATTEST_RULE(TDX_SERVICE, POLICY, "tdx.mrservicetd", "no service TD is bound, or an allowed one",
             "launch without service TD, or add its hash to tdx.mrservicetds")
-ATTEST_RULE(NITRO_PCRS, POLICY, "nitro.pcrs", "the PCRs have allowed values", "another enclave image, role or instance is running")
+ATTEST_RULE(NITRO_PCRS, POLICY, "nitro.pcrs", "the PCRs have allowed values", "another enclave image, role or instance is running than the policy names")
 ATTEST_RULE(NITRO_MODULE, POLICY, "nitro.modules", "the module id is a pinned one", "use the pinned instances")
-ATTEST_RULE(NITRO_FIELDS, POLICY, "nitro.user_data", "user data is an allowed value", "the enclave vouches for something else")
+ATTEST_RULE(NITRO_FIELDS, POLICY, "nitro.user_data", "user data is an allowed value", "the enclave vouches for something else than you asked about")
 ATTEST_RULE(KEYSTONE_DEVICE, CHAIN, "keystone.device", "the device key is trusted",
             "add the device's public key to keystone.device_keys; the key inside a report is only a hint")
 ATTEST_RULE(WRAPPER_VALIDITY, POLICY, "wrapper.validity", "the certificate carrying the evidence is valid at the verification time",
             "get a fresh certificate from the peer")
 ATTEST_RULE(VTPM_POLICY, POLICY, "vtpm.policy", "the vTPM's PCRs have allowed values",
             "something else was booted or measured into the vTPM, or the evidence lacks a vTPM quote that covers these PCRs")
-ATTEST_RULE(KEYSTONE_SM, POLICY, "keystone.sm", "the security monitor is an allowed one", "install the expected security monitor, or add its hash")
+ATTEST_RULE(KEYSTONE_SM, POLICY, "keystone.sm", "the security monitor is an allowed one", "install the expected security monitor")

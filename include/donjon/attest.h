@@ -1,7 +1,7 @@
 /* Donjon's Verifier (RFC 9334): is this evidence genuine, current, and what the Relying Party asked for?
  *
  *     struct attest_verifier *v = attest_verifier_new();            // with the vendors' roots built in
- *     attest_verifier_add(v, "vcek.der", bytes);                    // Endorsements: any file, in any order; never
+ *     attest_verifier_add(v, bytes);                                // Endorsements: any file, in any order; not
  * trusted struct attest_evidence *e = attest_evidence_open(bytes, error, sizeof error); attest_verify(v, e, policy,
  * time, result);                    // pure: no clock, no network, no file if (result->accepted) ...
  *
@@ -75,7 +75,11 @@ struct attest_check {
     enum attest_rule rule;
     enum attest_outcome outcome;
     struct attest_value expected, found;
+    const char *key;    /* the policy's key whose value was consulted, e.g. "tdx.rtmr0"; or null */
+    const char *advice; /* what to do about this very failure; null: what the rule's remedy says */
 };
+/* What to do about a failed check. */
+const char *attest_check_remedy(const struct attest_check *);
 
 /* A decoded field of the evidence or of its endorsements. */
 struct attest_fact {
@@ -136,6 +140,9 @@ const char *attest_value_format(const struct attest_value *, char *out, size_t s
  * inside; `error` then says what was looked for. */
 struct attest_evidence;
 struct attest_evidence *attest_evidence_open(struct attest_bytes, char *error, size_t error_size);
+/* What an appraisal of bytes that attest_evidence_open() refused comes to: one failed check, which says what they look
+ * like and what to do. `error` is what the opening said, or null. */
+void attest_reject_unopened(struct attest_bytes, const char *error, int64_t now, struct attest_result *);
 void attest_evidence_free(struct attest_evidence *);
 enum attest_tee attest_evidence_tee(const struct attest_evidence *);
 struct attest_bytes attest_evidence_report(const struct attest_evidence *); /* the innermost report, quote, document */
@@ -159,6 +166,10 @@ void attest_verifier_free(struct attest_verifier *);
  * TCB info and QE identity in the envelope Intel serves, collateral bundles. Verified before every use.
  * False when nothing in it was recognised. */
 bool attest_verifier_add(struct attest_verifier *, struct attest_bytes);
+/* Why the last document that was recognised was not taken (malformed TCB info, say), or "". */
+const char *attest_verifier_trouble(const struct attest_verifier *);
+/* What bytes look like that are not what was looked for: "a JPEG picture", "a private key in PEM"; never null. */
+const char *attest_looks_like(struct attest_bytes);
 /* A further trust anchor (one DER or PEM certificate), for private PKIs and tests. `only` drops the built-in anchors.
  */
 bool attest_verifier_add_root(struct attest_verifier *, struct attest_bytes, bool only);
@@ -175,6 +186,9 @@ void attest_inspect(struct attest_verifier *, const struct attest_evidence *, st
 /* What is still missing to appraise this evidence, as URLs of AMD's KDS and Intel's PCS. Writes at most `max` strings
  * to be freed by the caller; returns how many. */
 size_t attest_collateral_urls(struct attest_verifier *, const struct attest_evidence *, char **urls, size_t max);
+
+/* What no public server has of what this evidence needs, and who has it; null when there is nothing. */
+const char *attest_collateral_lacking(const struct attest_evidence *);
 
 /* ---- Showing ------------------------------------------------------------------------------------------------- */
 

@@ -35,7 +35,9 @@ static void check_binding(struct attest_result *res, const struct attest_evidenc
         for (size_t i = 0; !ok && i < b->count; i++)
             ok = bytes_equal(n.user_data, (struct attest_bytes){b->digests[i], b->sizes[i]});
         check(res, b->rule, ok, v_text("the key in public_key, or its digest in user_data"),
-              v_text(ok ? "it is" : "neither"));
+              v_text(ok                                                ? "it is"
+                     : n.public_key.size == 0 && n.user_data.size == 0 ? "public_key and user_data are empty"
+                                                                       : "neither"));
         return;
     }
     if (!evidence_report_data(e, report_data)) {
@@ -48,6 +50,9 @@ static void check_binding(struct attest_result *res, const struct attest_evidenc
         if (binds(b, e->chosen[i].data)) found = e->chosen[i].data;
     check(res, b->rule, binds(b, found), v_text(b->count ? b->what : "a known digest algorithm"),
           v_bytes(res, found, sizeof report_data));
+    if (all_zero(found, sizeof report_data))
+        advise(res,
+               "the report data is all zeros: the attester asked for evidence without naming what it should vouch for");
 }
 
 /* The TD report inside Azure's wrapper and the quote beside it must be of one TD: same TDINFO, same report data. */
@@ -81,6 +86,7 @@ static void check_wrapper(struct attest_result *res, const struct attest_evidenc
                         limit, sizeof limit);
     check(res, ATTEST_RULE_WRAPPER_VALIDITY, valid, v_format(res, "a certificate valid at %s", at),
           valid ? v_time(now) : v_format(res, "one that %s %s", ended ? "expired" : "is not valid before", limit));
+    if (!ended) advise(res, "the certificate begins later: check --at, or the clocks of both machines");
     result_until(res, e->not_after);
 }
 
@@ -95,9 +101,9 @@ static void check_chosen(struct attest_result *res, const struct attest_evidence
                   (!p->report_data.count || set_has(&p->report_data, data, CHOSEN_SIZE));
         if (ok) fits = i;
         if (ok || i + 1 == e->chosen_count) {
-            if (p->nonce_size)
-                check(res, ATTEST_RULE_NONCE, ok, v_bytes(res, nonce, sizeof nonce), v_bytes(res, data, CHOSEN_SIZE));
-            if (p->report_data.count) check_set(res, ATTEST_RULE_REPORT_DATA, &p->report_data, data, CHOSEN_SIZE);
+            if (p->nonce_size) policy_nonce(res, p, data);
+            if (p->report_data.count)
+                check_set(res, ATTEST_RULE_REPORT_DATA, "report_data", &p->report_data, data, CHOSEN_SIZE);
             break;
         }
     }
@@ -130,7 +136,8 @@ void attest_verify(struct attest_verifier *v, const struct attest_evidence *e, c
     if (e->local_only) {
         res->tee = ATTEST_TEE_TDX;
         check(res, ATTEST_RULE_EVIDENCE, false, v_text("a TDX quote"),
-              v_text("a local TD report: only its own machine can check it. Have the attester send the quote"));
+              v_text("a local TD report: only its own machine can check it"));
+        advise(res, "have the attester turn it into a quote (its quoting service, or Azure's THIM) and send that");
     } else
         switch (e->tee) {
         case ATTEST_TEE_SNP: snp_verify(v, e->report, &e->carried, policy, now, res); break;

@@ -122,6 +122,17 @@ static int find_anchor(struct attest_verifier *v, struct chain *chain, X509 *x, 
     return seen;
 }
 
+/* Is there a certificate of the issuer's common name, if not of its whole name? */
+static bool named_alike(const struct certs *list, const X509 *x) {
+    char issuer[80], name[80];
+    common_name(X509_get_issuer_name(x), issuer, sizeof issuer);
+    for (size_t i = 0; i < list->count; i++) {
+        common_name(X509_get_subject_name(list->items[i]), name, sizeof name);
+        if (strcmp(name, issuer) == 0) return true;
+    }
+    return false;
+}
+
 /* Climbs from the leaf until an anchor signed. */
 static bool climb(struct attest_verifier *v, struct chain *chain, const struct endorsements *carried,
                   enum vendor vendor, char *why, size_t why_size) {
@@ -142,6 +153,11 @@ static bool climb(struct attest_verifier *v, struct chain *chain, const struct e
             snprintf(why, why_size, "%s is self-signed and not a trusted root", subject);
         else if (anchored < 0 || found < 0)
             snprintf(why, why_size, "%s was not signed by %s", subject, issuer);
+        else if (named_alike(&v->store.certs, top) || (carried && named_alike(&carried->certs, top)))
+            snprintf(why, why_size,
+                     "%s names as issuer a %s whose full name no certificate at hand has: it is damaged, or "
+                     "somebody else's",
+                     subject, issuer);
         else
             snprintf(why, why_size, "issuer %s of %s is not at hand and not trusted", issuer, subject);
         return false;
@@ -268,6 +284,33 @@ static struct attest_value validity_found(struct attest_result *res, const struc
     return v_time(now);
 }
 
+/* When the whole path is valid; and whether the evidence is too old, or the clock is wrong. */
+static void advise_time(struct attest_result *res, const struct chain *chain, int64_t now) {
+    char from[40], until[40];
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = chain->not_before}, from, sizeof from);
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = chain->not_after}, until, sizeof until);
+    if (chain->not_before > chain->not_after)
+        advise(res, "there is no time at which all certificates of this chain are valid: fetch the chain again");
+    else if (now < chain->not_before)
+        advise(
+            res,
+            "the time appraised for is before the certificates were issued: check --at, or the clock of this machine. "
+            "They are valid from %s to %s",
+            from, until);
+    else if (chain->vendor == VENDOR_AWS)
+        advise(res,
+               "a Nitro document is good for three hours, this one from %s to %s: have the enclave make a new one. To "
+               "appraise "
+               "the old one for its own time: --at %s",
+               from, until, from);
+    else
+        advise(
+            res,
+            "have the attester send evidence with a renewed certificate, or fetch that (`donjon collateral fetch`). To "
+            "appraise old evidence for its own time give --at between %s and %s",
+            from, until);
+}
+
 bool check_chain(struct attest_result *res, const struct chain *chain, const char *why, int64_t now) {
     struct attest_value wanted = v_text("a path to a trusted root");
     if (!chain) return check(res, ATTEST_RULE_CHAIN_PATH, false, wanted, v_format(res, "%s", *why ? why : "no path"));
@@ -288,6 +331,7 @@ bool check_chain(struct attest_result *res, const struct chain *chain, const cha
     char at[40];
     attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = now}, at, sizeof at);
     check(res, ATTEST_RULE_CHAIN_VALIDITY, valid, v_format(res, "certificates valid at %s", at), window);
+    if (!valid) advise_time(res, chain, now);
     result_until(res, chain->not_after);
     return ok && valid;
 }
@@ -360,15 +404,49 @@ enum crl_state crl_check(struct attest_verifier *v, const struct endorsements *c
     return CRL_GOOD;
 }
 
+/* ", " and what is wrong with the list of one issuer. */
+static void add_trouble(char *out, size_t size, const char *issuer, enum crl_state state, const struct crl *crl) {
+    char from[40], until[40];
+    size_t at = strlen(out);
+    const char *comma = at ? "; " : "";
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = crl ? crl->this_update : 0}, from,
+                        sizeof from);
+    attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = crl ? crl->next_update : 0}, until,
+                        sizeof until);
+    if (state == CRL_MISSING)
+        snprintf(out + at, size - at, "%sno revocation list of %s", comma, issuer);
+    else if (state == CRL_NOT_GENUINE)
+        snprintf(out + at, size - at, "%sthe revocation list of %s is not signed by it", comma, issuer);
+    else if (state == CRL_STALE)
+        snprintf(out + at, size - at, "%sthe revocation list of %s ended %s", comma, issuer, until);
+    else
+        snprintf(out + at, size - at, "%sthe revocation list of %s begins %s", comma, issuer, from);
+}
+
+/* Which lists to fetch. */
+static void advise_lists(struct attest_result *res, const struct chain *chain) {
+    char issuer[80] = "";
+    if (chain->count > 1) common_name(X509_get_subject_name(chain->certs[1]), issuer, sizeof issuer);
+    if (chain->vendor == VENDOR_INTEL)
+        advise(res,
+               "run `donjon collateral fetch` on the evidence, or give both lists with --collateral: "
+               "https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl?ca=%s&encoding=der and "
+               "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der",
+               strstr(issuer, "Platform") ? "platform" : "processor");
+    else if (chain->vendor == VENDOR_AMD)
+        advise(res,
+               "run `donjon collateral fetch` on the evidence, or drop snp.require_crl: AMD's lists name ASKs only");
+}
+
 void check_revocation(struct attest_verifier *v, struct attest_result *res, const struct chain *chain,
                       const struct endorsements *carried, size_t first, bool required, int64_t now) {
-    bool revoked = false, current = true;
-    struct attest_value trouble = v_none(), withdrawn = v_none();
+    bool revoked = false, current = true, missing = false, early = false;
+    char trouble[400] = "", withdrawn[200] = "";
     int64_t until = INT64_MAX;
     for (size_t i = first; i + 1 < chain->count; i++) {
         const struct crl *crl;
         enum crl_state state = crl_check(v, carried, chain->certs[i], chain->certs[i + 1], now, &crl);
-        char issuer[80], subject[80], when[40];
+        char issuer[80], subject[80];
         if (state == CRL_GOOD) {
             if (crl->next_update < until) until = crl->next_update;
             continue;
@@ -377,27 +455,33 @@ void check_revocation(struct attest_verifier *v, struct attest_result *res, cons
         common_name(X509_get_subject_name(chain->certs[i]), subject, sizeof subject);
         if (state == CRL_REVOKED) {
             revoked = true;
-            withdrawn = v_format(res, "%s is revoked by %s", subject, issuer);
+            snprintf(withdrawn, sizeof withdrawn, "%s is revoked by %s", subject, issuer);
             continue;
         }
         current = false;
-        struct attest_value limit = v_time(!crl ? 0 : state == CRL_STALE ? crl->next_update : crl->this_update);
-        attest_value_format(&limit, when, sizeof when);
-        if (state == CRL_MISSING)
-            trouble = v_format(res, "no revocation list of %s", issuer);
-        else if (state == CRL_NOT_GENUINE)
-            trouble = v_format(res, "the revocation list of %s is not signed by it", issuer);
-        else
-            trouble =
-                v_format(res, "the revocation list of %s %s %s", issuer, state == CRL_STALE ? "ended" : "begins", when);
+        missing |= state == CRL_MISSING || state == CRL_NOT_GENUINE;
+        early |= state == CRL_EARLY;
+        add_trouble(trouble, sizeof trouble, issuer, state, crl);
     }
-    check(res, ATTEST_RULE_CHAIN_REVOKED, !revoked, v_text("not revoked"), revoked ? withdrawn : v_text("not revoked"));
+    check(res, ATTEST_RULE_CHAIN_REVOKED, !revoked, v_text("not revoked"),
+          revoked ? v_format(res, "%s", withdrawn) : v_text("not revoked"));
     struct attest_value wanted = v_text("genuine lists, valid at the verification time");
     if (current)
         check(res, ATTEST_RULE_CHAIN_CRL, true, wanted, wanted);
     else if (required)
-        check(res, ATTEST_RULE_CHAIN_CRL, false, wanted, trouble);
+        check(res, ATTEST_RULE_CHAIN_CRL, false, wanted, v_format(res, "%s", trouble));
     else
-        note(res, ATTEST_RULE_CHAIN_CRL, trouble);
+        note(res, ATTEST_RULE_CHAIN_CRL, v_format(res, "%s", trouble));
+    if (!missing && early)
+        advise(res,
+               "the lists are younger than the time appraised for: check --at, or give the lists of that time with "
+               "--collateral");
+    else if (!missing)
+        advise(
+            res,
+            "the lists have run out: fetch current ones (`donjon collateral fetch` on the evidence); to appraise old "
+            "evidence for its own time, give lists of that time and --at");
+    else
+        advise_lists(res, chain);
     if (current && until != INT64_MAX) result_until(res, until);
 }

@@ -26,6 +26,22 @@ static void hex(const uint8_t *bytes, size_t size, char *out) {
         sprintf(out + 2 * i, "%02x", bytes[i]);
 }
 
+bool snp_vcek_url(const struct snp_report *report, enum snp_product product, char *out, size_t size) {
+    if (product == SNP_UNKNOWN) return false;
+    struct snp_tcb t = snp_tcb_of(report->reported_tcb, product);
+    char chip[129], fmc[20] = "";
+    hex(report->chip_id, product == SNP_TURIN ? 8 : 64, chip);
+    if (product == SNP_TURIN) snprintf(fmc, sizeof fmc, "fmcSPL=%02u&", t.fmc);
+    int n =
+        snprintf(out, size, "https://kdsintf.amd.com/vcek/v1/%s/%s?%sblSPL=%02u&teeSPL=%02u&snpSPL=%02u&ucodeSPL=%02u",
+                 snp_product_names[product], chip, fmc, t.bootloader, t.tee, t.snp, t.microcode);
+    return n > 0 && (size_t)n < size;
+}
+
+static bool masked(const struct snp_report *report) {
+    return all_zero(report->chip_id, sizeof report->chip_id);
+}
+
 /* https://kdsintf.amd.com/vcek/v1/{product}/{hwid}?blSPL=..&teeSPL=..&snpSPL=..&ucodeSPL=.. and .../cert_chain, .../crl
  */
 static void amd_urls(struct list *l, struct attest_verifier *v, const struct attest_evidence *e) {
@@ -43,15 +59,8 @@ static void amd_urls(struct list *l, struct attest_verifier *v, const struct att
     if (product == SNP_UNKNOWN) product = SNP_MILAN;
     const char *name = snp_product_names[product];
     bool vlek = snp_signing_key(&report) == SNP_VLEK;
-    struct snp_tcb t = snp_tcb_of(report.reported_tcb, product);
-    char chip[129];
-    hex(report.chip_id, product == SNP_TURIN ? 8 : 64, chip);
-    if (!vlek && product == SNP_TURIN)
-        put(l, "https://kdsintf.amd.com/vcek/v1/%s/%s?fmcSPL=%02u&blSPL=%02u&teeSPL=%02u&snpSPL=%02u&ucodeSPL=%02u",
-            name, chip, t.fmc, t.bootloader, t.tee, t.snp, t.microcode);
-    else if (!vlek)
-        put(l, "https://kdsintf.amd.com/vcek/v1/%s/%s?blSPL=%02u&teeSPL=%02u&snpSPL=%02u&ucodeSPL=%02u", name, chip,
-            t.bootloader, t.tee, t.snp, t.microcode);
+    char url[500];
+    if (!vlek && !masked(&report) && snp_vcek_url(&report, product, url, sizeof url)) put(l, "%s", url);
     /* A VLEK is given to the provider only: it has to come with the evidence. */
     put(l, "https://kdsintf.amd.com/%s/v1/%s/cert_chain", vlek ? "vlek" : "vcek", name);
     put(l, "https://kdsintf.amd.com/%s/v1/%s/crl", vlek ? "vlek" : "vcek", name);
@@ -95,4 +104,22 @@ size_t attest_collateral_urls(struct attest_verifier *v, const struct attest_evi
     if (e->tee == ATTEST_TEE_SNP) amd_urls(&l, v, e);
     if (e->tee == ATTEST_TEE_SGX || e->tee == ATTEST_TEE_TDX) intel_urls(&l, v, e);
     return l.count;
+}
+
+const char *attest_collateral_lacking(const struct attest_evidence *e) {
+    struct snp_report report;
+    if (e->tee == ATTEST_TEE_KEYSTONE)
+        return "Keystone has no vendor to ask: put the device's public key into keystone.device_keys of the policy";
+    if (e->local_only)
+        return "this is a local TD report, which cannot be verified elsewhere: have the attester send a quote";
+    if (e->tee != ATTEST_TEE_SNP || !snp_parse(e->report, &report)) return NULL;
+    if (snp_signing_key(&report) == SNP_VLEK)
+        return "a VLEK signed this report, and AMD gives those to cloud providers only: have the attester send the "
+               "certificate "
+               "table, or get the VLEK from the provider";
+    if (masked(&report))
+        return "the host keeps its chip id secret, so AMD's server cannot find its VCEK: have the attester send the "
+               "certificate "
+               "table, or get the VCEK from who operates the host";
+    return NULL;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <jansson.h>
 #include <openssl/asn1t.h>
 #include <openssl/err.h>
 #include <openssl/objects.h>
@@ -192,7 +193,8 @@ static bool pck_names(const struct chain *path) {
 /* Whatever else came in the quote belongs to the path: one of its certificates, or another instance of one (Intel
  * re-issued its root), rightly signed. A damaged or foreign certificate means the chain was tampered with, needed or
  * not. */
-static const char *stray_certificate(const struct chain *path, const struct certs *sent, uint16_t type) {
+static const char *stray_certificate(struct attest_result *res, const struct chain *path, const struct certs *sent,
+                                     uint16_t type) {
     if (type == CERT_PCK_LEAF && sent->count != 1) return "certification data of type 4 is one certificate";
     if (type == CERT_PCK_CHAIN && sent->count < 2) return "certification data of type 5 is a chain";
     for (size_t i = 0; i < sent->count; i++) {
@@ -204,9 +206,31 @@ static const char *stray_certificate(const struct chain *path, const struct cert
                 X509_verify(sent->items[i], X509_get0_pubkey(path->certs[above])) == 1;
         }
         ERR_clear_error();
-        if (!belongs) return "a certificate in the quote does not belong to the chain, or is damaged";
+        char name[80];
+        if (belongs) continue;
+        common_name(X509_get_subject_name(sent->items[i]), name, sizeof name);
+        return v_format(res, "certificate %zu of %zu in the quote (%s) does not belong to the chain, or is damaged",
+                        i + 1, sent->count, name)
+            .text;
     }
     return NULL;
+}
+
+/* A quote without a certificate names one by numbers. */
+static void advise_pck(struct dcap *c) {
+    enum { CLEAR = 20 };
+    struct attest_bytes data = c->q.certification_data;
+    char numbers[2 * CLEAR + 1] = "";
+    for (size_t i = 0; data.size >= CLEAR && i < CLEAR; i++)
+        snprintf(numbers + 2 * i, 3, "%02x", data.data[data.size - CLEAR + i]);
+    bool named = *numbers && c->q.certification >= 2 && c->q.certification <= CERT_PPID_RSA3072;
+    advise(
+        c->res,
+        "have the attester's quote provider send its PCK chain (certification data of type 5), or give the platform's "
+        "PCK "
+        "certificate and its issuers with --collateral: who operates the host has it (PCCS), and Intel's PCS, with a "
+        "subscription key%s%s",
+        named ? ". CPUSVN, PCESVN, PCEID: " : "", named ? numbers : "");
 }
 
 /* Path and parsed extensions of the PCK certificate; both are cached under the digest of the certification data,
@@ -227,13 +251,18 @@ static void find_pck(struct dcap *c, char *why, size_t why_size) {
                                  c->q.certification == CERT_PCK_LEAF || c->q.certification == CERT_PCK_CHAIN
                                      ? "in which no PCK certificate can be read"
                                      : "and no certificate with these numbers was given"));
+        if (c->q.certification == CERT_PCK_LEAF || c->q.certification == CERT_PCK_CHAIN)
+            advise(c->res,
+                   "the certificates in the quote were damaged: fetch the quote again, and pass it on byte for byte");
+        else
+            advise_pck(c);
         if (!present) {
-            snprintf(why, why_size, "no PCK certificate");
+            snprintf(why, why_size, "no PCK certificate to start from");
             return;
         }
         c->path = chain_find(c->v, id, leaf, &c->in_quote, VENDOR_INTEL, why, why_size);
         if (!c->path) return;
-        const char *stray = stray_certificate(c->path, &c->in_quote.certs, c->q.certification);
+        const char *stray = stray_certificate(c->res, c->path, &c->in_quote.certs, c->q.certification);
         struct pck *pck = calloc(1, sizeof *pck);
         if (stray)
             snprintf(why, why_size, "%s", stray); /* the empty pck makes the cached path unusable */
@@ -280,6 +309,7 @@ static void check_form(struct dcap *c) {
     static const uint8_t intel[16] = {0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9,
                                       0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07};
     check_bytes(res, ATTEST_RULE_QUOTE_VENDOR, intel, q->vendor, sizeof intel);
+    advise(res, "the header was altered, or an enclave that is not Intel's made this quote: only Intel's is supported");
 }
 
 static void check_signatures(struct dcap *c) {
@@ -290,8 +320,9 @@ static void check_signatures(struct dcap *c) {
                                           q->qe_signature, q->qe_signature + P256_BYTES);
     check(res, ATTEST_RULE_QUOTE_QE_SIGNATURE, qe, v_text("signed by the PCK key"),
           v_text(qe        ? "valid"
-                 : c->path ? "not valid"
-                           : "no trusted key to check it with"));
+                 : c->path ? "the signature does not verify"
+                           : "not checked: there is no trusted key to do it with"));
+    if (!c->path) advise(res, "repair the certificates first (chain.path)");
     /* SHA-256(attestation key || auth data), then zeros (QE report data). */
     uint8_t wanted[64] = {0};
     EVP_MD_CTX *md = EVP_MD_CTX_new();
@@ -304,7 +335,9 @@ static void check_signatures(struct dcap *c) {
         check_bytes(res, ATTEST_RULE_QUOTE_ATTESTATION_KEY, wanted, q->qe.report_data, sizeof wanted);
     bool body = known_key && ecdsa_verify_p256(q->attestation_key, q->signed_part, q->signature);
     check(res, ATTEST_RULE_QUOTE_SIGNATURE, body, v_text("signed by the attestation key"),
-          v_text(body ? "valid" : "not valid"));
+          v_text(body         ? "valid"
+                 : !known_key ? "not checked: the key is of another type"
+                              : "the signature does not verify"));
 }
 
 /* ---- Collateral ---- */
@@ -336,22 +369,40 @@ static void find_signer(struct dcap *c, struct intel_signed *doc) {
     }
 }
 
+static const char *signer_window(struct attest_result *res, const struct chain *signer, int64_t now) {
+    bool early = now < signer->not_before;
+    char at[40];
+    attest_value_format(
+        &(struct attest_value){.kind = ATTEST_TIME, .time = early ? signer->not_before : signer->not_after}, at,
+        sizeof at);
+    return v_format(res, "the signing certificate %s %s", early ? "is not valid before" : "expired", at).text;
+}
+
 static void check_signer(struct dcap *c, enum attest_rule rule, struct intel_signed *doc) {
     struct attest_result *res = c->res;
     struct attest_value wanted = v_text("signed by a valid, unrevoked Intel TCB signing certificate");
     find_signer(c, doc);
     if (!doc->signer.count) {
-        check(res, rule, false, wanted, v_text("no trusted certificate verifies the signature"));
+        check(res, rule, false, wanted,
+              v_text("the signature does not verify with any trusted TCB signing certificate"));
+        advise(
+            res,
+            "%s was altered, re-formatted, or not signed by Intel (a test PKI?): fetch it again, and store it byte for "
+            "byte, with its tcb signing chain",
+            rule == ATTEST_RULE_TCB_INFO_SIGNATURE ? "the TCB info" : "the QE identity");
         return;
     }
     const struct crl *crl;
     enum crl_state state = crl_check(c->v, c->carried, doc->signer.certs[0], doc->signer.certs[1], c->now, &crl);
     bool valid = c->now >= doc->signer.not_before && c->now <= doc->signer.not_after;
     const char *found = !doc->signer.algorithms_ok ? "the signing certificate uses another algorithm"
-                        : !valid                   ? "the signing certificate is not valid at this time"
+                        : !valid                   ? signer_window(res, &doc->signer, c->now)
                         : state == CRL_REVOKED     ? "the signing certificate is revoked"
                                                    : NULL;
     check(res, rule, !found, wanted, found ? v_text(found) : v_text("valid"));
+    if (!valid) advise(res, "fetch collateral of the time appraised for, or check --at and the clock of this machine");
+    if (state == CRL_REVOKED)
+        advise(res, "Intel withdrew this signing key: fetch the collateral again, signed by the present one");
     result_until(res, doc->signer.not_after);
     if (state == CRL_GOOD || state == CRL_REVOKED || c->root_list_failed) return;
     /* The same list is needed for the PCK CA; without a path to that, it is missed here. */
@@ -360,6 +411,8 @@ static void check_signer(struct dcap *c, enum attest_rule rule, struct intel_sig
           v_text(state == CRL_MISSING       ? "no revocation list of Intel SGX Root CA"
                  : state == CRL_NOT_GENUINE ? "the revocation list of Intel SGX Root CA is not signed by it"
                                             : "the revocation list of Intel SGX Root CA is not current"));
+    advise(res, "run `donjon collateral fetch` on the evidence, or give with --collateral the list at "
+                "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der");
 }
 
 static void check_current(struct dcap *c, enum attest_rule rule, const struct intel_signed *doc) {
@@ -372,6 +425,18 @@ static void check_current(struct dcap *c, enum attest_rule rule, const struct in
           ok                     ? v_time(c->now)
           : c->now < doc->issued ? v_format(c->res, "one issued later, %s", end)
                                  : v_format(c->res, "one whose next update was due %s", end));
+    if (!ok) {
+        char from[40];
+        attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = doc->issued}, from, sizeof from);
+        attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = doc->next_update}, end, sizeof end);
+        advise(c->res,
+               "%s. To appraise old evidence for its own time, give the collateral of that time and --at: this edition "
+               "covers "
+               "%s to %s",
+               c->now < doc->issued ? "the time appraised for is before it: check --at, or the clock of this machine"
+                                    : "fetch the current edition (`donjon collateral fetch` on the evidence)",
+               from, end);
+    }
     result_until(c->res, doc->next_update);
 }
 
@@ -394,14 +459,14 @@ static bool for_this_platform(const struct dcap *c, const struct tcb_info *info)
            memcmp(info->pceid, c->pck->pceid, sizeof info->pceid) == 0;
 }
 
-static struct tcb_info *pick_tcb_info(struct dcap *c, bool *other) {
+static struct tcb_info *pick_tcb_info(struct dcap *c, const struct tcb_info **other) {
     struct tcb_info *best = NULL;
     const struct endorsements *sources[] = {c->carried, &c->v->store};
     for (int s = 0; s < 2; s++)
         for (size_t i = 0; sources[s] && i < sources[s]->tcb_info_count; i++) {
             struct tcb_info *info = sources[s]->tcb_infos[i];
             if (!for_this_platform(c, info))
-                *other = true;
+                *other = info;
             else if (better(c, &info->doc, best ? &best->doc : NULL))
                 best = info;
         }
@@ -545,28 +610,46 @@ static const char *advisories_text(struct dcap *c) {
     return v_format(c->res, "%s", all).text;
 }
 
+/* " (BIOS: Early Microcode Update)": what Intel calls component i, for people; TCB info of version 3 says it. */
+static const char *component_name(const struct tcb_info *info, const char *list, unsigned i, char *out, size_t size) {
+    json_t *doc = json_loadb(info->doc.text, info->doc.size, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *level = json_array_get(json_object_get(doc, "tcbLevels"), 0),
+                 *item = json_array_get(json_object_get(json_object_get(level, "tcb"), list), i);
+    const char *category = json_string_value(json_object_get(item, "category")),
+               *type = json_string_value(json_object_get(item, "type"));
+    out[0] = 0;
+    if (category || type)
+        snprintf(out, size, " (%.40s%s%.60s)", category ? category : "", category && type ? ": " : "",
+                 type ? type : "");
+    json_decref(doc);
+    return out;
+}
+
 /* What keeps the platform from `level`, in words somebody can act on. */
-static void shortfall(const struct dcap *c, const struct tcb_level *level, const uint8_t *tdx_svn, char *out,
-                      size_t size) {
+static void shortfall(const struct dcap *c, const struct tcb_info *info, const struct tcb_level *level,
+                      const uint8_t *tdx_svn, char *out, size_t size) {
     size_t at = strlen(out);
+    char name[120];
     for (unsigned i = 0; i < 16 && at < size; i++)
         if (c->pck->components[i] < level->sgx[i])
-            at += (size_t)snprintf(out + at, size - at, "; SGX component %u is %u, needs %u", i + 1,
+            at += (size_t)snprintf(out + at, size - at, "; SGX component %u%s is %u, needs %u", i + 1,
+                                   component_name(info, "sgxtcbcomponents", i, name, sizeof name),
                                    c->pck->components[i], level->sgx[i]);
     if (c->pck->pce_svn < level->pce_svn && at < size)
         at += (size_t)snprintf(out + at, size - at, "; PCE SVN is %u, needs %u", c->pck->pce_svn, level->pce_svn);
     for (unsigned i = tdx_svn && tdx_svn[1] > 0 ? 2 : 0; tdx_svn && i < 16 && at < size; i++)
         if (tdx_svn[i] < level->tdx[i])
-            at += (size_t)snprintf(out + at, size - at, "; TDX component %u is %u, needs %u", i + 1, tdx_svn[i],
+            at += (size_t)snprintf(out + at, size - at, "; TDX component %u%s is %u, needs %u", i + 1,
+                                   component_name(info, "tdxtcbcomponents", i, name, sizeof name), tdx_svn[i],
                                    level->tdx[i]);
 }
 
 /* Towards the best published level, or, when none is reached, towards the lowest. */
 static const char *explain(struct dcap *c, const struct tcb_info *info, const uint8_t *tdx_svn, bool supported) {
-    char text[600] = "";
+    char text[900] = "";
     const struct qe_identity *id = c->qe_identity;
     if (info->levels.count)
-        shortfall(c, &info->levels.items[supported ? 0 : info->levels.count - 1], tdx_svn, text, sizeof text);
+        shortfall(c, info, &info->levels.items[supported ? 0 : info->levels.count - 1], tdx_svn, text, sizeof text);
     const struct tdx_module *m = tdx_svn && tdx_svn[1] ? module_of(info, tdx_svn[1]) : NULL;
     size_t at = strlen(text);
     if (m && tdx_svn[0] < m->levels.items[0].isv_svn && at < sizeof text)
@@ -576,6 +659,30 @@ static const char *explain(struct dcap *c, const struct tcb_info *info, const ui
         snprintf(text + at, sizeof text - at, "; quoting enclave SVN is %u, needs %u", c->q.qe.svn,
                  id->levels.items[0].isv_svn);
     return v_format(c->res, "%s", text).text;
+}
+
+/* What the status asks of whom, and the policy's line that would accept it. */
+static void advise_status(struct dcap *c, int status) {
+    static const char *const steps[] = {
+        [BIT_UP_TO_DATE] = "nothing is wrong with the platform",
+        [BIT_SW] =
+            "the code in the TEE must be hardened in software: ask its author whether it is (see the advisories)",
+        [BIT_CONFIG] = "have who operates the host change its BIOS settings (see the advisories)",
+        [BIT_CONFIG_SW] =
+            "have who operates the host change its BIOS settings, and ask the code's author whether it is hardened "
+            "in software (see the advisories)",
+        [BIT_OLD] =
+            "have who operates the host update what is named above, and fetch evidence with the new PCK certificate",
+        [BIT_OLD_CONFIG] =
+            "have who operates the host update what is named above and change its BIOS settings, and fetch "
+            "evidence with the new PCK certificate",
+        [BIT_RELAUNCH] = "the host is up to date, the TD was launched before that: launch it anew",
+        [BIT_RELAUNCH_CONFIG] =
+            "the TD was launched before the host was updated: launch it anew; the host's BIOS settings need "
+            "a change too",
+    };
+    advise(c->res, "%s. Or, if you accept the risk, add \"%s\" to intel.tcb_statuses in the policy", steps[status],
+           tcb_status_names[status]);
 }
 
 static void check_tcb(struct dcap *c, const struct tcb_info *info, int qe_status) {
@@ -593,17 +700,33 @@ static void check_tcb(struct dcap *c, const struct tcb_info *info, int qe_status
     fact(res, "tcb_status", v_text(res->tcb_status));
     if (c->tcb_date) fact(res, "tcb_date", v_time(c->tcb_date));
     if (c->advisory_count) fact(res, "advisories", v_text(advisories_text(c)));
-    const char *why = status == BIT_UP_TO_DATE ? "" : explain(c, info, svn, supported);
-    bool level_ok = supported && status != BIT_REVOKED;
+    uint32_t accepted = c->policy->intel.tcb_statuses & ~(uint32_t)ATTEST_TCB_REVOKED;
+    bool level_ok = supported && status != BIT_REVOKED, ok = supported && (accepted >> status & 1);
+    const char *why = ok ? "" : explain(c, info, svn, supported); /* reads the collateral once more */
     check(res, ATTEST_RULE_TCB_LEVEL, level_ok, v_text("a published level, not revoked"),
           level_ok ? v_text(res->tcb_status) : v_format(res, "%s%s", res->tcb_status, why));
-    uint32_t accepted = c->policy->intel.tcb_statuses & ~(uint32_t)ATTEST_TCB_REVOKED;
-    bool ok = supported && (accepted >> status & 1);
+    if (!c->qe_identity)
+        advise(res, "get the quoting enclave's identity first (intel.qe_identity)");
+    else if (supported)
+        advise(res, "Intel withdrew platforms of this level: move the workload to another machine");
+    else
+        advise(res,
+               "no policy can accept this: the platform is below the lowest level Intel lists%s. Have who operates the "
+               "host "
+               "update what is named above, and register it anew for a PCK certificate of the new TCB; or TCB info of "
+               "another "
+               "date lists it",
+               c->q.tee == QUOTE_TEE_TDX ? " for TDX" : "");
     struct attest_value found = v_text(res->tcb_status);
     if (!ok || c->advisory_count)
         found = v_format(res, "%s%s%s%s%s", res->tcb_status, c->advisory_count ? " (" : "",
                          c->advisory_count ? advisories_text(c) : "", c->advisory_count ? ")" : "", ok ? "" : why);
     check(res, ATTEST_RULE_TCB_STATUS, ok, v_text(statuses_text(res, accepted)), found);
+    concerns(res, "intel.tcb_statuses");
+    if (!supported || status == BIT_REVOKED)
+        advise(res, "see %s: no policy can accept this", c->qe_identity ? "intel.tcb_level" : "intel.qe_identity");
+    else
+        advise_status(c, status);
 }
 
 static void check_qe_report(struct dcap *c, const struct qe_identity *id) {
@@ -619,14 +742,38 @@ static void check_qe_report(struct dcap *c, const struct qe_identity *id) {
                 : v_text(id->td ? "Intel's TD quoting enclave" : "Intel's quoting enclave"));
 }
 
+static const char *fmspc_text(const uint8_t fmspc[6], char out[13]) {
+    for (size_t i = 0; i < 6; i++)
+        snprintf(out + 2 * i, 3, "%02x", fmspc[i]);
+    return out;
+}
+
+static const char *other_text(struct dcap *c, const struct tcb_info *other) {
+    char fmspc[13];
+    return v_format(c->res, "only TCB info of other platforms, such as %s for FMSPC %s", other->tdx ? "TDX" : "SGX",
+                    fmspc_text(other->fmspc, fmspc))
+        .text;
+}
+
+static void advise_fetch(struct dcap *c, const char *what, const char *query) {
+    advise(
+        c->res,
+        "run `donjon collateral fetch` on the evidence, or give with --collateral, byte for byte, what Intel serves at "
+        "https://api.trustedservices.intel.com/%s/certification/v4/%s%s",
+        c->q.tee == QUOTE_TEE_TDX ? "tdx" : "sgx", what, query);
+}
+
 static void check_collateral(struct dcap *c) {
     struct attest_result *res = c->res;
-    bool other = false, other_qe = false;
+    bool other_qe = false;
+    const struct tcb_info *other = NULL;
+    char fmspc[13];
     struct tcb_info *info = c->pck ? pick_tcb_info(c, &other) : NULL;
     struct qe_identity *id = pick_qe_identity(c, &other_qe);
     int qe_status = STATUS_UNKNOWN;
     check(res, ATTEST_RULE_QE_IDENTITY, id, v_text(c->q.tee == QUOTE_TEE_TDX ? "identity TD_QE" : "identity QE"),
           v_text(id ? "present" : missing_text(c, other_qe, "only the other TEE's identity")));
+    advise_fetch(c, "qe/identity", "");
     c->qe_identity = id;
     if (id) {
         check_signer(c, ATTEST_RULE_QE_IDENTITY_SIGNATURE, &id->doc);
@@ -641,10 +788,17 @@ static void check_collateral(struct dcap *c) {
     }
     bool v3 = info && (info->version == 3 || c->q.tee == QUOTE_TEE_SGX);
     check(res, ATTEST_RULE_TCB_INFO, v3,
-          c->pck ? v_format(res, "TCB info for FMSPC %02x%02x%02x%02x%02x%02x", c->pck->fmspc[0], c->pck->fmspc[1],
-                            c->pck->fmspc[2], c->pck->fmspc[3], c->pck->fmspc[4], c->pck->fmspc[5])
-                 : v_text("TCB info"),
-          v_text(v3 ? "present" : missing_text(c, other, "only TCB info of other platforms")));
+          c->pck ? v_format(res, "%s TCB info for FMSPC %s", c->q.tee == QUOTE_TEE_TDX ? "TDX" : "SGX",
+                            fmspc_text(c->pck->fmspc, fmspc))
+                 : v_text("TCB info of the platform"),
+          v_text(v3        ? "present"
+                 : !c->pck ? "not chosen: without a trusted PCK certificate the platform is not known"
+                 : info    ? "TCB info of version 2, in which nothing stands about TDX"
+                           : missing_text(c, other, other ? other_text(c, other) : NULL)));
+    if (c->pck)
+        advise_fetch(c, "tcb?fmspc=", fmspc_text(c->pck->fmspc, fmspc));
+    else
+        advise(res, "repair the certificates first (chain.path)");
     if (!v3) return;
     check_signer(c, ATTEST_RULE_TCB_INFO_SIGNATURE, &info->doc);
     check_current(c, ATTEST_RULE_TCB_INFO_CURRENT, &info->doc);
@@ -666,18 +820,20 @@ static void policy_intel(struct dcap *c) {
         check(res, ATTEST_RULE_ADVISORIES, !forbidden, v_text("none of the forbidden advisories"),
               v_text(forbidden ? v_format(res, "%s", forbidden).text : "none"));
     check(res, ATTEST_RULE_EVALUATION, c->evaluation >= p->intel.minimum_evaluation,
-          v_number(p->intel.minimum_evaluation), v_number(c->evaluation));
+          v_format(res, "at least %u", p->intel.minimum_evaluation), v_number(c->evaluation));
     if (!c->pck) return;
     /* Client platforms do not say; only a policy that forbids SMT needs to know. */
     if (p->intel.allow_smt)
         note(res, ATTEST_RULE_INTEL_SMT, c->pck->has_smt ? v_bool(c->pck->smt) : v_text("not stated"));
     else
-        check(res, ATTEST_RULE_INTEL_SMT, c->pck->has_smt && !c->pck->smt, v_bool(false),
-              c->pck->has_smt ? v_bool(c->pck->smt) : v_text("not stated"));
+        check(res, ATTEST_RULE_INTEL_SMT, c->pck->has_smt && !c->pck->smt, v_text("off"),
+              v_text(!c->pck->has_smt ? "the PCK certificate does not say"
+                     : c->pck->smt    ? "on"
+                                      : "off"));
     bool by_instance =
         c->pck->has_instance_id && set_has(&p->intel.platforms, c->pck->instance_id, sizeof c->pck->instance_id);
-    check_set(res, ATTEST_RULE_INTEL_PLATFORM, &p->intel.platforms, by_instance ? c->pck->instance_id : c->pck->ppid,
-              sizeof c->pck->ppid);
+    check_set(res, ATTEST_RULE_INTEL_PLATFORM, "intel.platforms", &p->intel.platforms,
+              by_instance ? c->pck->instance_id : c->pck->ppid, sizeof c->pck->ppid);
 }
 
 void sgx_appraise(struct attest_result *res, const struct attest_policy *p, const struct sgx_body *b) {
@@ -685,15 +841,22 @@ void sgx_appraise(struct attest_result *res, const struct attest_policy *p, cons
           v_text(b->reserved_zero ? "zero" : "a reserved field or bit is set"));
     policy_common(res, p, ATTEST_TEE_SGX, b->flags & SGX_FLAG_DEBUG);
     bool named = p->sgx.mrenclaves.count || p->sgx.mrsigners.count;
-    bool ok = check_set(res, ATTEST_RULE_MEASUREMENT, &p->sgx.mrenclaves, b->mrenclave, sizeof b->mrenclave);
-    ok &= check_set(res, ATTEST_RULE_SIGNER, &p->sgx.mrsigners, b->mrsigner, sizeof b->mrsigner);
+    bool ok = check_set(res, ATTEST_RULE_MEASUREMENT, "sgx.mrenclaves", &p->sgx.mrenclaves, b->mrenclave,
+                        sizeof b->mrenclave);
+    ok &= check_set(res, ATTEST_RULE_SIGNER, "sgx.mrsigners", &p->sgx.mrsigners, b->mrsigner, sizeof b->mrsigner);
     /* Intel's SDK publishes this key's private part: whoever signs with it is nobody in particular. */
     static const uint8_t sample[32] = {0x83, 0xd7, 0x19, 0xe7, 0x7d, 0xea, 0xca, 0x14, 0x70, 0xf6, 0xba,
                                        0xf6, 0x2a, 0x4d, 0x77, 0x43, 0x03, 0xc8, 0x99, 0xdb, 0x69, 0x02,
                                        0x0f, 0x9c, 0x70, 0xee, 0x1d, 0xfc, 0x08, 0xc7, 0xce, 0x9e};
     bool is_sample = memcmp(sample, b->mrsigner, sizeof sample) == 0;
     bool irrelevant = p->sgx.mrenclaves.count && !p->sgx.mrsigners.count; /* the code itself is pinned */
-    check_off(res, ATTEST_RULE_SGX_SAMPLE_SIGNER, is_sample && !irrelevant, p->sgx.allow_sample_signer);
+    if (is_sample && !irrelevant && p->sgx.allow_sample_signer)
+        note(res, ATTEST_RULE_SGX_SAMPLE_SIGNER, v_text("the SDK's sample key"));
+    else
+        check(res, ATTEST_RULE_SGX_SAMPLE_SIGNER, !is_sample || irrelevant, v_text("a key of somebody's own"),
+              v_text(!is_sample   ? "another key"
+                     : irrelevant ? "the SDK's sample key, and the code itself is pinned"
+                                  : "the SDK's sample key, whose private part is published"));
     bool product = p->sgx.product_id < 0 || b->product_id == p->sgx.product_id;
     /* A signer signs many products: by signer alone, MRSIGNER says little without ISVPRODID. */
     check(res, ATTEST_RULE_SGX_PRODUCT, product && b->svn >= p->sgx.minimum_svn,
@@ -709,10 +872,28 @@ void sgx_appraise(struct attest_result *res, const struct attest_policy *p, cons
         check(res, ATTEST_RULE_SGX_ATTRIBUTES, masked,
               v_format(res, "within 0x%llx and XFRM 0x%llx", (unsigned long long)p->sgx.attribute_mask,
                        (unsigned long long)p->sgx.xfrm_mask),
-              v_bytes(res, b->attributes, sizeof b->attributes));
-    check_set(res, ATTEST_RULE_SGX_CONFIG, &p->sgx.config_ids, b->config_id, sizeof b->config_id);
+              v_format(res, "0x%llx and XFRM 0x%llx", (unsigned long long)b->flags, (unsigned long long)b->xfrm));
+    check_set(res, ATTEST_RULE_SGX_CONFIG, "sgx.config_ids", &p->sgx.config_ids, b->config_id, sizeof b->config_id);
     policy_workload(res, p, b->config_id, sizeof b->config_id);
     policy_report_data(res, p, b->report_data);
+}
+
+/* What is wrong with a quote that could not be read to its end, with the sizes that tell where. */
+static struct attest_value quote_trouble(struct attest_result *res, struct attest_bytes bytes, const struct quote *q,
+                                         const char *wrong) {
+    enum { HEADER = 48 };
+    if (q->version < 3 || q->version > 5) return v_format(res, "a quote of version %u", q->version);
+    size_t at = q->signed_part.size;
+    struct reader r = reader_of(bytes);
+    read_span(&r, at);
+    uint32_t announced = read_le32(&r);
+    if (!at || r.failed) return v_format(res, "%s: %zu bytes", wrong, bytes.size);
+    size_t whole = at + 4 + announced;
+    if (announced > r.left && announced < UINT16_MAX)
+        return v_format(res, "%s: %zu bytes of %zu", wrong, bytes.size, whole);
+    if (announced < r.left)
+        return v_format(res, "%s: the quote says it has %zu bytes, and there are %zu", wrong, whole, bytes.size);
+    return v_format(res, "%s (signature data at byte %zu says %u bytes, %zu are there)", wrong, at, announced, r.left);
 }
 
 void quote_verify(struct attest_verifier *v, struct attest_bytes bytes, struct attest_bytes log,
@@ -723,13 +904,19 @@ void quote_verify(struct attest_verifier *v, struct attest_bytes bytes, struct a
     bool other_key = wrong && strcmp(wrong, QUOTE_OTHER_KEY) == 0; /* quote.key_type is the one that fails */
     res->tee = c.q.tee == QUOTE_TEE_TDX ? ATTEST_TEE_TDX : ATTEST_TEE_SGX;
     check(res, ATTEST_RULE_EVIDENCE, !wrong || other_key, v_text("a complete quote"),
-          v_text(wrong ? wrong : "a complete quote"));
+          wrong && !other_key ? quote_trouble(res, bytes, &c.q, wrong) : v_text("a complete quote"));
     if (c.q.body.data) quote_describe(res, &c.q);
-    check_form(&c);
+    if (c.q.body.data || c.q.version < 3 || c.q.version > 5) check_form(&c);
     if (wrong) return;
     char why[240] = "";
     find_pck(&c, why, sizeof why);
     check_chain(res, c.path, why, now);
+    if (!c.path)
+        advise(res, c.in_quote.certs.count
+                        ? "the chain in the quote was damaged, or is not Intel's: fetch the quote again, and pass it "
+                          "on byte for "
+                          "byte. A test PKI has a root of its own: --root"
+                        : "there is no chain without the PCK certificate: see quote.certification_data");
     if (c.path) {
         unsigned failed = res->failed;
         check_revocation(v, res, c.path, carried, 0, true, now);

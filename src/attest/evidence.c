@@ -9,6 +9,7 @@
 
 #include "crypto.h"
 #include "keystone.h"
+#include "look.h"
 #include "nitro.h"
 #include "quote.h"
 #include "snp.h"
@@ -47,6 +48,17 @@ struct attest_bytes decode_hex(const char *text, size_t size) {
     if (ok) return (struct attest_bytes){out, n};
     free(out);
     return none;
+}
+
+/* Line after line, as xxd -p writes it. */
+struct attest_bytes decode_hex_lines(const char *text, size_t size) {
+    char *joined = malloc(size + 1);
+    size_t n = 0;
+    for (size_t i = 0; joined && i < size; i++)
+        if (!text[i] || !strchr(" \t\r\n", text[i])) joined[n++] = text[i];
+    struct attest_bytes bytes = joined ? decode_hex(joined, n) : (struct attest_bytes){0};
+    free(joined);
+    return bytes;
 }
 
 struct attest_bytes decode_base64(const char *text, size_t size, bool url) {
@@ -233,6 +245,15 @@ static bool open_quote(struct opening *o, struct attest_bytes b) {
     return open_report(o, quote_tee(b), b);
 }
 
+struct attest_bytes quote_within(struct attest_bytes b) {
+    static const uint8_t vendor[] = {0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9};
+    enum { VENDOR_AT = 12 };
+    const uint8_t *at = memmem(b.data, b.size, vendor, sizeof vendor);
+    if (!at || at - b.data < VENDOR_AT) return (struct attest_bytes){0};
+    struct attest_bytes rest = {at - VENDOR_AT, b.size - (size_t)(at - VENDOR_AT - b.data)};
+    return (struct attest_bytes){rest.data, quote_size(rest)};
+}
+
 /* Open Enclave's attestation header: LE32 version 1, 16 bytes of format, LE64 size at 24 (or 20), evidence. */
 static bool open_oe_header(struct opening *o, struct attest_bytes b) {
     for (size_t pad = 0; pad <= 4; pad += 4) {
@@ -331,7 +352,7 @@ static size_t strspn_of(struct attest_bytes b, const char *set) {
 
 /* Reports are often passed around as text. */
 static bool open_encoded(struct opening *o, struct attest_bytes b) {
-    struct attest_bytes inner = decode_hex((const char *)b.data, b.size);
+    struct attest_bytes inner = decode_hex_lines((const char *)b.data, b.size);
     const char *name = "hexadecimal text";
     if (!inner.data) {
         while (b.size && (b.data[b.size - 1] == '\n' || b.data[b.size - 1] == '\r'))
@@ -379,12 +400,7 @@ struct attest_evidence *attest_evidence_open(struct attest_bytes bytes, char *er
     struct opening o = {.e = e, .error = error, .error_size = error_size};
     if (error_size) error[0] = 0;
     if (open_bytes(&o, bytes)) return e;
-    if (error_size && !error[0])
-        open_fail(&o,
-                  "no evidence recognised in %zu bytes; known are SNP reports, SGX and TDX quotes, Nitro documents, "
-                  "Keystone reports, "
-                  "X.509 certificates and requests, CMW, configfs-tsm, Azure HCL and KBS JSON",
-                  bytes.size);
+    if (error_size && !error[0]) open_fail(&o, LOOK_UNKNOWN ": %s", attest_looks_like(bytes));
     attest_evidence_free(e);
     return NULL;
 }

@@ -4,7 +4,7 @@
 
 #include "verifier.h"
 
-enum { EVIDENCE_MAX_DEPTH = 8, EVIDENCE_MAX_BINDINGS = 6, EVIDENCE_MAX_REMARKS = 6, BINDING_DIGESTS = 4 };
+enum { EVIDENCE_MAX_DEPTH = 8, EVIDENCE_MAX_BINDINGS = 6, EVIDENCE_MAX_REMARKS = 6, BINDING_DIGESTS = 5 };
 enum { CHOSEN_SIZE = 64, CHOSEN_MAX = 3 };
 
 /* What the tenant chose, where a wrapper keeps it because the wrapper needs the report data for itself: vouched for by
@@ -93,7 +93,11 @@ bool set_bytes(struct attest_bytes *owned, struct attest_bytes from);
 
 /* Text to bytes; null when it is not of that alphabet. free() the data. */
 struct attest_bytes decode_hex(const char *, size_t);
+struct attest_bytes decode_hex_lines(const char *, size_t); /* white space between digits is passed over */
 struct attest_bytes decode_base64(const char *, size_t, bool url);
+
+/* The first quote inside some structure, by its vendor id: exactly its bytes, or nothing. */
+struct attest_bytes quote_within(struct attest_bytes);
 
 /* What X.509 wrappers need of the report they carry, by TEE: its 64 bytes of report data. */
 bool evidence_report_data(const struct attest_evidence *, uint8_t out[64]);

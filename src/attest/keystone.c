@@ -43,8 +43,14 @@ static void policy_keystone(struct attest_result *res, const struct attest_polic
     check(res, ATTEST_RULE_KEYSTONE_DEVICE, trusted,
           v_text(p->keystone.device_keys.count ? "a trusted device key" : "a device key named by a policy"),
           v_bytes(res, k->device_key, KEYSTONE_KEY));
-    check_set(res, ATTEST_RULE_KEYSTONE_SM, &p->keystone.sm_hashes, k->sm_hash, KEYSTONE_HASH);
-    bool ok = check_set(res, ATTEST_RULE_MEASUREMENT, &p->keystone.enclave_hashes, k->enclave_hash, KEYSTONE_HASH);
+    concerns(res, "keystone.device_keys");
+    advise(
+        res,
+        "Keystone has no vendor's root. Ask the device's maker for its public key; if that is the one found, add it to "
+        "keystone.device_keys in the policy. The key in the report alone proves nothing");
+    check_set(res, ATTEST_RULE_KEYSTONE_SM, "keystone.sm_hashes", &p->keystone.sm_hashes, k->sm_hash, KEYSTONE_HASH);
+    bool ok = check_set(res, ATTEST_RULE_MEASUREMENT, "keystone.enclave_hashes", &p->keystone.enclave_hashes,
+                        k->enclave_hash, KEYSTONE_HASH);
     res->identified = ok && p->keystone.enclave_hashes.count;
     uint8_t data[64] = {0};
     if (k->data_size <= sizeof data) {
@@ -64,18 +70,18 @@ void keystone_verify(struct attest_bytes bytes, const struct attest_policy *poli
     bool ok = keystone_parse(bytes, &k);
     check(res, ATTEST_RULE_EVIDENCE, ok, v_text("1352 bytes, at most 1024 of them data"),
           ok                                   ? v_text("1352 bytes")
-          : bytes.size == KEYSTONE_REPORT_SIZE ? v_number(k.data_size)
-                                               : v_number(bytes.size));
+          : bytes.size == KEYSTONE_REPORT_SIZE ? v_format(res, "%llu bytes of data", (unsigned long long)k.data_size)
+                                               : v_format(res, "%zu bytes", bytes.size));
     if (!ok) return;
     keystone_describe(res, &k);
     /* The device key signs SM hash || SM public key, which are neighbours in the report. */
     bool sm = ed25519_sha3_verify(k.device_key, (struct attest_bytes){k.sm_hash, KEYSTONE_HASH + KEYSTONE_KEY},
                                   k.sm_signature);
     check(res, ATTEST_RULE_KEYSTONE_SM_SIGNATURE, sm, v_text("signed by the device key"),
-          v_text(sm ? "valid" : "not valid"));
+          v_text(sm ? "valid" : "the signature does not verify"));
     bool enclave = enclave_signed(&k);
     check(res, ATTEST_RULE_KEYSTONE_SIGNATURE, enclave, v_text("signed by the security monitor"),
-          v_text(enclave ? "valid" : "not valid"));
+          v_text(enclave ? "valid" : "the signature does not verify"));
     policy_keystone(res, policy, &k);
 }
 

@@ -100,8 +100,11 @@ const char *nitro_parse(struct attest_bytes bytes, struct nitro *n) {
     if (!cb_array(&r, 4) || !cb_bytes(&r, &n->protected_header)) return "not a COSE_Sign1";
     unprotected = cb_next(&r);
     if (unprotected.kind != CB_MAP || unprotected.number != 0) return "the unprotected header is not an empty map";
-    if (!cb_bytes(&r, &n->payload) || !cb_bytes(&r, &n->signature))
-        return "ends early, or payload or signature are no byte strings";
+    for (int i = 0; i < 2; i++) {
+        enum cbor_kind kind = cb_peek(&r).kind;
+        if (kind == CB_END || kind == CB_BAD) return "it ends early";
+        if (!cb_bytes(&r, i ? &n->signature : &n->payload)) return "payload or signature is not a byte string";
+    }
     if (r.left) return "bytes after the end of the document";
     if (n->signature.size != NITRO_SIGNATURE) return "the signature is not 96 bytes";
     return parse_payload(n);
@@ -199,6 +202,13 @@ static bool debug_mode(const struct nitro *n) {
     return true;
 }
 
+#define KEYS8(a, b, c, d, e, f, g, h)                                                                                  \
+    "nitro.pcr" #a, "nitro.pcr" #b, "nitro.pcr" #c, "nitro.pcr" #d, "nitro.pcr" #e, "nitro.pcr" #f, "nitro.pcr" #g,    \
+        "nitro.pcr" #h
+static const char *const pcr_keys[NITRO_PCRS] = {KEYS8(0, 1, 2, 3, 4, 5, 6, 7), KEYS8(8, 9, 10, 11, 12, 13, 14, 15),
+                                                 KEYS8(16, 17, 18, 19, 20, 21, 22, 23),
+                                                 KEYS8(24, 25, 26, 27, 28, 29, 30, 31)};
+
 static void policy_nitro(struct attest_result *res, const struct attest_policy *p, const struct nitro *n, int64_t now) {
     policy_common(res, p, ATTEST_TEE_NITRO, debug_mode(n));
     bool named = false, ok = true;
@@ -208,9 +218,12 @@ static void policy_nitro(struct attest_result *res, const struct attest_policy *
         named |= i <= 2 || i == 8;
         enum attest_rule rule = i == 0 ? ATTEST_RULE_MEASUREMENT : i == 8 ? ATTEST_RULE_SIGNER : ATTEST_RULE_NITRO_PCRS;
         if (n->pcr[i])
-            ok &= check_set(res, rule, set, n->pcr[i], NITRO_PCR_SIZE);
-        else
+            ok &= check_set(res, rule, pcr_keys[i], set, n->pcr[i], NITRO_PCR_SIZE);
+        else {
             ok &= check(res, rule, false, v_format(res, "PCR%d with an allowed value", i), v_text("absent"));
+            concerns(res, pcr_keys[i]);
+            advise(res, "the document does not show this register: have the enclave lock it, or drop %s", pcr_keys[i]);
+        }
     }
     if (!p->nitro.pcrs[0].count && n->pcr[0])
         note(res, ATTEST_RULE_MEASUREMENT, v_bytes(res, n->pcr[0], NITRO_PCR_SIZE));
@@ -218,28 +231,36 @@ static void policy_nitro(struct attest_result *res, const struct attest_policy *
     char module[200];
     snprintf(module, sizeof module, "%.*s", n->module_id.size < 199 ? (int)n->module_id.size : 199,
              (const char *)n->module_id.data);
-    check_words(res, ATTEST_RULE_NITRO_MODULE, &p->nitro.modules, module);
+    check_words(res, ATTEST_RULE_NITRO_MODULE, "nitro.modules", &p->nitro.modules, module);
     uint8_t digest[32];
     if (p->nitro.user_data.count && sha256(n->user_data.data, n->user_data.size, digest))
-        check_set(res, ATTEST_RULE_NITRO_FIELDS, &p->nitro.user_data, digest, sizeof digest);
+        check_set(res, ATTEST_RULE_NITRO_FIELDS, "nitro.user_data_sha256", &p->nitro.user_data, digest, sizeof digest);
     if (p->nonce_size) {
         bool same = bytes_equal(n->nonce, (struct attest_bytes){p->nonce, p->nonce_size});
         check(res, ATTEST_RULE_NONCE, same, v_bytes(res, p->nonce, p->nonce_size),
               n->nonce.size ? v_bytes(res, n->nonce.data, n->nonce.size) : v_text("no nonce"));
+        concerns(res, "nonce");
     }
     /* Fields this TEE does not have cannot satisfy a policy that asks for them. */
-    if (p->report_data.count)
+    if (p->report_data.count) {
         check(res, ATTEST_RULE_REPORT_DATA, false, v_text("64 bytes of report data"),
               v_text("Nitro documents have none: use nonce or nitro.user_data_sha256"));
-    if (p->workloads.count)
+        advise(res, "require nonce or nitro.user_data_sha256 instead of report_data for Nitro");
+    }
+    if (p->workloads.count) {
         check(res, ATTEST_RULE_WORKLOAD, false, v_text("a workload digest"),
               v_text("Nitro documents have no such field: use PCRs"));
+        advise(res, "require nitro.pcr0 (and others) instead of workloads for Nitro");
+    }
     int64_t made = (int64_t)(n->timestamp_ms / 1000);
-    if (p->max_age)
+    if (p->max_age) {
         check(res, ATTEST_RULE_AGE, made <= now && now - made <= p->max_age,
               v_format(res, "at most %lld s old", (long long)p->max_age),
               v_format(res, "%lld s", (long long)(now - made)));
-    else
+        advise(res, made > now
+                        ? "the document was made after the time appraised for: check --at, or the clock of this machine"
+                        : "have the enclave make a new document, or raise max_age");
+    } else
         note(res, ATTEST_RULE_AGE, v_time(made));
 }
 
@@ -249,29 +270,39 @@ void nitro_verify(struct attest_verifier *v, struct attest_bytes bytes, const st
     res->tee = ATTEST_TEE_NITRO;
     const char *wrong = nitro_parse(bytes, &n);
     check(res, ATTEST_RULE_EVIDENCE, !wrong, v_text("a Nitro attestation document"),
-          v_text(wrong ? wrong : "a Nitro attestation document"));
+          wrong ? v_format(res, "%s (of %zu bytes)", wrong, bytes.size) : v_text("a Nitro attestation document"));
+    advise(res, "pass on the document as the NSM device returned it, byte for byte, all of it");
     if (wrong) return;
     nitro_describe(res, &n);
     bool es384 = is_es384(n.protected_header), digest = n.digest.size == 6 && memcmp(n.digest.data, "SHA384", 6) == 0;
     check(res, ATTEST_RULE_NITRO_ALGORITHM, es384 && digest, v_text("ES384 and SHA384"),
-          v_text(!es384    ? "another protected header"
+          v_text(!es384    ? "another algorithm in the protected header"
                  : !digest ? "another digest"
                            : "ES384 and SHA384"));
     char why[240] = "";
     const struct chain *path = find_path(v, &n, why, sizeof why);
     check_chain(res, path, why, now);
+    if (!path)
+        advise(res, "a Nitro document carries its whole chain, up to AWS' root: this one was damaged on the way, or "
+                    "AWS did not "
+                    "make it. Have the enclave make a new one (documents of a private PKI: --root)");
     bool signed_ok = path && es384 && signature_ok(path->key, &n);
     check(res, ATTEST_RULE_NITRO_SIGNATURE, signed_ok, v_text("signed by the enclave's certificate"),
           v_text(signed_ok ? "valid"
-                 : path    ? "not valid"
-                           : "no trusted key to check it with"));
+                 : !path   ? "not checked: there is no trusted key to do it with"
+                 : !es384  ? "not checked: the algorithm is not ES384"
+                           : "the signature does not verify"));
+    if (!path) advise(res, "repair the certificates first (chain.path)");
+    if (path && !es384) advise(res, "see nitro.algorithm");
     if (path) {
         /* The certificate lives three hours; a time outside it was not put there by the hypervisor. */
         int64_t made = (int64_t)(n.timestamp_ms / 1000), from = time_of(X509_get0_notBefore(path->certs[0])),
                 until = time_of(X509_get0_notAfter(path->certs[0]));
-        if (made < from || made > until)
+        if (made < from || made > until) {
             check(res, ATTEST_RULE_CHAIN_VALIDITY, false, v_text("a timestamp within the certificate's validity"),
                   v_time(made));
+            advise(res, "no hypervisor writes such a time: do not trust this document");
+        }
     }
     policy_nitro(res, policy, &n, now);
 }

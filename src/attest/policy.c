@@ -383,45 +383,89 @@ void attest_policy_reset(struct attest_policy *p, const char *key) {
 
 /* ---- Checks ---- */
 
-bool check_set(struct attest_result *res, enum attest_rule rule, const struct attest_set *set, const void *found,
-               size_t size) {
-    struct attest_value value = v_bytes(res, found, size);
-    if (set->count == 0) {
-        note(res, rule, value);
-        return true;
+/* How many bytes of the value nearest to `found` agree from the front. */
+static size_t agreeing(const struct attest_set *set, const uint8_t *found) {
+    size_t most = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        const uint8_t *item = set->items + i * set->width;
+        size_t n = 0;
+        while (n < set->width && item[n] == found[n])
+            n++;
+        if (n > most) most = n;
     }
-    if (set_has(set, found, size)) return check(res, rule, true, value, value);
-    if (set->count == 1) return check(res, rule, false, v_bytes(res, set->items, set->width), value);
-    char first[2 * 64 + 1];
-    struct attest_value item = {.kind = ATTEST_BYTES, .size = (uint32_t)set->width, .bytes = set->items};
-    return check(res, rule, false,
-                 v_format(res, "one of %zu allowed values (%s, ...)", set->count,
-                          attest_value_format(&item, first, sizeof first)),
-                 value);
+    return most;
 }
 
-bool check_words(struct attest_result *res, enum attest_rule rule, const struct attest_words *words,
+/* What the rule advises, the key to add the value to, and, where the values begin alike, where they part. */
+static void advise_set(struct attest_result *res, enum attest_rule rule, const char *key, const struct attest_set *set,
+                       const void *found) {
+    enum { WORTH_TELLING = 8 };
+    char alike[80] = "";
+    size_t n = agreeing(set, found);
+    if (n >= WORTH_TELLING) snprintf(alike, sizeof alike, ". The first %zu of %zu bytes agree", n, set->width);
+    if (all_zero(found, set->width))
+        advise(res, "%s (found is all zeros: nothing was set there)%s", attest_rules[rule].remedy, alike);
+    else if (rule == ATTEST_RULE_MEASUREMENT)
+        advise(
+            res,
+            "if you meant to launch this build%s, add the value found to %s in the policy; if not, something else was "
+            "launched%s",
+            strncmp(key, "snp.", 4) == 0 || strncmp(key, "sgx.", 4) == 0
+                ? " (donjon measure says what its measurement is)"
+                : "",
+            key, alike);
+    else if (rule == ATTEST_RULE_REPORT_DATA)
+        advise(res, "%s%s", attest_rules[rule].remedy, alike); /* never to be "allowed" afterwards */
+    else
+        advise(res, "%s. To allow it, add the value found to %s in the policy%s", attest_rules[rule].remedy, key,
+               alike);
+}
+
+bool check_set(struct attest_result *res, enum attest_rule rule, const char *key, const struct attest_set *set,
+               const void *found, size_t size) {
+    struct attest_value value = v_bytes(res, found, size);
+    bool ok = set->count == 0 || set_has(set, found, size);
+    char first[2 * 64 + 1];
+    struct attest_value item = {.kind = ATTEST_BYTES, .size = (uint32_t)set->width, .bytes = set->items};
+    if (set->count == 0)
+        note(res, rule, value);
+    else if (ok)
+        check(res, rule, true, value, value);
+    else if (set->count == 1)
+        check(res, rule, false, v_bytes(res, set->items, set->width), value);
+    else
+        check(res, rule, false,
+              v_format(res, "one of %zu allowed values (%s, ...)", set->count,
+                       attest_value_format(&item, first, sizeof first)),
+              value);
+    concerns(res, key);
+    if (!ok && size == set->width) advise_set(res, rule, key, set, found);
+    return ok;
+}
+
+bool check_words(struct attest_result *res, enum attest_rule rule, const char *key, const struct attest_words *words,
                  const char *found) {
     struct attest_value value = v_format(res, "%s", found);
-    if (words->count == 0) {
-        note(res, rule, value);
-        return true;
-    }
-    if (words_have(words, found)) return check(res, rule, true, value, value);
+    bool ok = words->count == 0 || words_have(words, found);
     char all[200] = "";
     for (size_t i = 0; i < words->count; i++) {
         size_t at = strlen(all);
         snprintf(all + at, sizeof all - at, "%s%s", i ? " or " : "", words->items[i]);
     }
-    return check(res, rule, false, v_format(res, "%s", all), value);
+    if (words->count == 0)
+        note(res, rule, value);
+    else
+        check(res, rule, ok, ok ? value : v_format(res, "%s", all), value);
+    concerns(res, key);
+    return ok;
 }
 
 bool check_off(struct attest_result *res, enum attest_rule rule, bool on, bool allowed) {
     if (on && allowed) {
-        note(res, rule, v_bool(true));
+        note(res, rule, v_text("on"));
         return true;
     }
-    return check(res, rule, !on, v_bool(false), v_bool(on));
+    return check(res, rule, !on, v_text("off"), v_text(on ? "on" : "off"));
 }
 
 const char *statuses_text(struct attest_result *res, uint32_t statuses) {
@@ -433,14 +477,84 @@ const char *statuses_text(struct attest_result *res, uint32_t statuses) {
     return v_format(res, "%s", *all ? all : "none").text;
 }
 
+static bool any_of(const struct attest_set *const *sets, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (sets[i]->count) return true;
+    return false;
+}
+
+/* Which TEEs the policy names code for: measurements, signers, and what else tells one image from another. */
+static uint32_t tees_named(const struct attest_policy *p) {
+    uint32_t named = 0;
+    const struct attest_set *snp[] = {&p->snp.measurements, &p->snp.id_keys,   &p->snp.author_keys,
+                                      &p->snp.host_data,    &p->snp.image_ids, &p->snp.family_ids},
+                            *sgx[] = {&p->sgx.mrenclaves, &p->sgx.mrsigners, &p->sgx.config_ids},
+                            *tdx[] = {&p->tdx.mrtds, &p->tdx.mrconfigids, &p->tdx.mrowners, &p->tdx.mrownerconfigs};
+    if (any_of(snp, sizeof snp / sizeof *snp)) named |= 1u << ATTEST_TEE_SNP | 1u << ATTEST_TEE_SOFTWARE;
+    if (any_of(sgx, sizeof sgx / sizeof *sgx)) named |= 1u << ATTEST_TEE_SGX;
+    if (any_of(tdx, sizeof tdx / sizeof *tdx)) named |= 1u << ATTEST_TEE_TDX;
+    for (size_t i = 0; i < sizeof p->tdx.rtmr / sizeof *p->tdx.rtmr; i++)
+        if (p->tdx.rtmr[i].count) named |= 1u << ATTEST_TEE_TDX;
+    for (int i = 0; i < PCRS; i++)
+        if (p->nitro.pcrs[i].count) named |= 1u << ATTEST_TEE_NITRO;
+    if (p->keystone.enclave_hashes.count) named |= 1u << ATTEST_TEE_KEYSTONE;
+    return named;
+}
+
+/* A policy that says which code may run in one kind of TEE, and nothing about others, would accept any code in those
+ * others: they need to be listed. */
+static void check_tee(struct attest_result *res, const struct attest_policy *p, enum attest_tee tee) {
+    uint32_t named = tees_named(p);
+    bool left_out = !p->tees.count && named && !(named >> tee & 1);
+    if (!left_out) {
+        check_words(res, ATTEST_RULE_TEE, "tees", &p->tees, attest_tee_names[tee]);
+        return;
+    }
+    char all[80] = "";
+    for (enum attest_tee t = ATTEST_TEE_SNP; t <= ATTEST_TEE_KEYSTONE; t++) {
+        size_t at = strlen(all);
+        if (named >> t & 1) snprintf(all + at, sizeof all - at, "%s%s", at ? " or " : "", attest_tee_names[t]);
+    }
+    check(res, ATTEST_RULE_TEE, false, v_format(res, "%s: the policy names code for no other TEE", all),
+          v_text(attest_tee_names[tee]));
+    concerns(res, "tees");
+    advise(
+        res,
+        "name the code that may run in this kind of TEE too (snp.measurements, sgx.mrenclaves, tdx.mrtds, nitro.pcr0 "
+        "...), or, if any code will do there, list \"%s\" in tees",
+        attest_tee_names[tee]);
+}
+
+/* Only Nitro's evidence has a time in it. A nonce or report data that the policy expects shows freshness as well. */
+static void check_age(struct attest_result *res, const struct attest_policy *p, enum attest_tee tee) {
+    if (!p->max_age || tee == ATTEST_TEE_NITRO) return;
+    bool fresh = p->nonce_size || p->report_data.count;
+    if (fresh) {
+        note(res, ATTEST_RULE_AGE, v_text("no time in this evidence; the nonce or report data shows that it is fresh"));
+        return;
+    }
+    check(res, ATTEST_RULE_AGE, false, v_format(res, "at most %lld s old", (long long)p->max_age),
+          v_text("no time in this evidence"));
+    advise(res, "only Nitro documents say when they were made: send the attester a nonce and require it (nonce, or "
+                "--nonce), or "
+                "drop max_age for this kind of TEE");
+}
+
 void policy_common(struct attest_result *res, const struct attest_policy *p, enum attest_tee tee, bool debug) {
     if (p->valid_from || p->valid_until) {
         bool in = (!p->valid_from || res->time >= p->valid_from) && (!p->valid_until || res->time <= p->valid_until);
-        check(res, ATTEST_RULE_POLICY_WINDOW, in, v_time(res->time < p->valid_from ? p->valid_from : p->valid_until),
+        bool early = res->time < p->valid_from;
+        char limit[40];
+        attest_value_format(&(struct attest_value){.kind = ATTEST_TIME, .time = early ? p->valid_from : p->valid_until},
+                            limit, sizeof limit);
+        check(res, ATTEST_RULE_POLICY_WINDOW, in, v_format(res, "in force %s %s", early ? "from" : "until", limit),
               v_time(res->time));
+        concerns(res, early ? "valid_from" : "valid_until");
+        advise(res, early ? "the policy begins later: check the clock of this machine (or --at), or set valid_from"
+                          : "the policy has ended: get the renewed one from whoever maintains it, or set valid_until");
         if (p->valid_until) result_until(res, p->valid_until);
     }
-    check_words(res, ATTEST_RULE_TEE, &p->tees, attest_tee_names[tee]);
+    check_tee(res, p, tee);
     bool software = tee == ATTEST_TEE_SOFTWARE;
     if (software && p->allow_software)
         note(res, ATTEST_RULE_SOFTWARE, v_text("development signer: no protection"));
@@ -448,14 +562,32 @@ void policy_common(struct attest_result *res, const struct attest_policy *p, enu
         check(res, ATTEST_RULE_SOFTWARE, !software, v_text("hardware"),
               v_text(software ? "development signer" : "hardware"));
     check_off(res, ATTEST_RULE_DEBUG, debug, p->allow_debug);
+    check_age(res, p, tee);
+}
+
+void policy_nonce(struct attest_result *res, const struct attest_policy *p, const uint8_t field[64]) {
+    enum { SIZE = 64 };
+    uint8_t wanted[SIZE] = {0};
+    memcpy(wanted, p->nonce, p->nonce_size);
+    size_t agree = 0;
+    while (agree < SIZE && wanted[agree] == field[agree])
+        agree++;
+    bool ok = check(res, ATTEST_RULE_NONCE, agree == SIZE, v_bytes(res, wanted, SIZE), v_bytes(res, field, SIZE));
+    concerns(res, "nonce");
+    if (ok) return;
+    if (agree >= p->nonce_size)
+        advise(res,
+               "the nonce is there, and after its %zu bytes come other bytes where zeros belong: the attester put more "
+               "into "
+               "the field. If that is meant, require all 64 bytes with report_data",
+               p->nonce_size);
+    else if (all_zero(field, SIZE))
+        advise(res, "the attester put no nonce in: have it request the evidence with yours");
 }
 
 void policy_report_data(struct attest_result *res, const struct attest_policy *p, const uint8_t report_data[64]) {
-    check_set(res, ATTEST_RULE_REPORT_DATA, &p->report_data, report_data, 64);
-    if (!p->nonce_size) return;
-    uint8_t wanted[64] = {0};
-    memcpy(wanted, p->nonce, p->nonce_size);
-    check_bytes(res, ATTEST_RULE_NONCE, wanted, report_data, sizeof wanted);
+    check_set(res, ATTEST_RULE_REPORT_DATA, "report_data", &p->report_data, report_data, 64);
+    if (p->nonce_size) policy_nonce(res, p, report_data);
 }
 
 /* Where the certificate names the workload, that is the one meant, and a field that is in use must not say otherwise.
@@ -463,9 +595,13 @@ void policy_report_data(struct attest_result *res, const struct attest_policy *p
 void policy_workload(struct attest_result *res, const struct attest_policy *p, const uint8_t *field, size_t size) {
     enum { DIGEST = sizeof res->workload };
     const uint8_t *named = res->names_workload ? res->workload : field;
-    struct attest_value value = res->names_workload ? v_bytes(res, named, DIGEST) : v_bytes(res, field, size);
+    bool none = !res->names_workload && all_zero(field, size);
+    struct attest_value value = res->names_workload ? v_bytes(res, named, DIGEST)
+                                : none              ? v_text("none: the field is all zeros")
+                                                    : v_bytes(res, field, size);
     if (!p->workloads.count) {
         note(res, ATTEST_RULE_WORKLOAD, value);
+        concerns(res, "workloads");
         return;
     }
     bool unused = res->names_workload && all_zero(field, size);
@@ -475,4 +611,16 @@ void policy_workload(struct attest_result *res, const struct attest_policy *p, c
           p->workloads.count == 1 ? v_bytes(res, p->workloads.items, p->workloads.width)
                                   : v_text("an allowed workload"),
           value);
+    concerns(res, "workloads");
+    if (none)
+        advise(res, "the launch named no workload (HOST_DATA, MRCONFIGID or CONFIGID is zero): launch it with its "
+                    "digest there, "
+                    "or use a certificate that names it");
+    else if (!ok && set_has(&p->workloads, named, DIGEST))
+        advise(
+            res,
+            "the certificate names an allowed workload, and the hardware's field another one: do not trust this peer");
+    else if (!ok)
+        advise(res,
+               "another workload was launched. If it is the one you mean, add its digest to workloads in the policy");
 }

@@ -41,10 +41,10 @@ static void record(struct attest_result *r, enum attest_rule rule, enum attest_o
     if (outcome == ATTEST_FAIL) r->failed++; /* counted even when there is no room to explain it */
     if (r->check_count == ATTEST_MAX_CHECKS) {
         if (outcome == ATTEST_FAIL)
-            r->checks[ATTEST_MAX_CHECKS - 1] = (struct attest_check){rule, outcome, expected, found};
+            r->checks[ATTEST_MAX_CHECKS - 1] = (struct attest_check){rule, outcome, expected, found, NULL, NULL};
         return;
     }
-    r->checks[r->check_count++] = (struct attest_check){rule, outcome, expected, found};
+    r->checks[r->check_count++] = (struct attest_check){rule, outcome, expected, found, NULL, NULL};
 }
 
 bool check(struct attest_result *r, enum attest_rule rule, bool ok, struct attest_value expected,
@@ -55,6 +55,30 @@ bool check(struct attest_result *r, enum attest_rule rule, bool ok, struct attes
 
 void note(struct attest_result *r, enum attest_rule rule, struct attest_value found) {
     record(r, rule, ATTEST_NOTE, v_none(), found);
+}
+
+static struct attest_check *last(struct attest_result *r) {
+    return r->check_count ? &r->checks[r->check_count - 1] : NULL;
+}
+
+void concerns(struct attest_result *r, const char *key) {
+    if (last(r)) last(r)->key = key;
+}
+
+void advise(struct attest_result *r, const char *format, ...) {
+    struct attest_check *c = last(r);
+    if (!c || c->outcome != ATTEST_FAIL) return;
+    char text[900];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    size_t room = sizeof r->pool - r->pool_used;
+    if (strlen(text) < room) c->advice = v_format(r, "%s", text).text; /* without room the rule's remedy has to do */
+}
+
+const char *attest_check_remedy(const struct attest_check *c) {
+    return c->advice ? c->advice : attest_rules[c->rule].remedy;
 }
 
 bool check_bytes(struct attest_result *r, enum attest_rule rule, const void *expected, const void *found, size_t size) {
@@ -110,10 +134,12 @@ void fact_text(struct attest_result *r, const char *name, const char *text, size
 }
 
 /* How much a failure decides. What only time or a missing list did comes after what makes the evidence false: lists can
- * be fetched, and then it would still be refused. */
+ * be fetched, and then it would still be refused. A certificate that nobody trusts is worse than one that does not fit.
+ */
 static int weight(const struct attest_check *c) {
     bool curable = c->rule == ATTEST_RULE_CHAIN_CRL || c->rule == ATTEST_RULE_CHAIN_VALIDITY;
-    return curable ? ATTEST_BINDING * 2 + 1 : (int)attest_rules[c->rule].group * 2;
+    if (curable) return ATTEST_BINDING * 2 + 1;
+    return (int)attest_rules[c->rule].group * 2 + (c->rule == ATTEST_RULE_ENDORSEMENT);
 }
 
 const struct attest_check *attest_result_reason(const struct attest_result *r) {

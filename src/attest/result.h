@@ -12,6 +12,10 @@ void result_finish(struct attest_result *);
 bool check(struct attest_result *, enum attest_rule, bool ok, struct attest_value expected, struct attest_value found);
 /* Records a value the policy does not constrain. */
 void note(struct attest_result *, enum attest_rule, struct attest_value found);
+/* About the check recorded last: the policy's key it consulted (static or v_format()'s text), and, when it failed, what
+ * to do about it. */
+void concerns(struct attest_result *, const char *key);
+void advise(struct attest_result *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool check_bytes(struct attest_result *, enum attest_rule, const void *expected, const void *found, size_t);
 void fact(struct attest_result *, const char *name, struct attest_value);
 void fact_bytes(struct attest_result *, const char *name, const void *, size_t);

@@ -51,6 +51,16 @@ static unsigned count_in(const struct attest_result *r, enum attest_group g, int
     return n;
 }
 
+/* The rule, and where several keys of a policy share it, the key: "tdx.rtmr (tdx.rtmr0)". */
+static const char *full_name(const struct attest_check *c, char *out, size_t size) {
+    const char *rule = attest_rules[c->rule].name;
+    bool shared = c->key && (c->rule == ATTEST_RULE_TDX_RTMR || c->rule == ATTEST_RULE_TDX_OWNER ||
+                             c->rule == ATTEST_RULE_NITRO_PCRS || c->rule == ATTEST_RULE_VTPM_POLICY ||
+                             c->rule == ATTEST_RULE_MEASUREMENT || c->rule == ATTEST_RULE_SIGNER);
+    snprintf(out, size, shared ? "%s (%s)" : "%s", rule, c->key);
+    return out;
+}
+
 static void put_check(struct attest_text *t, const struct paint *p, const struct attest_check *c, const char *stem,
                       bool last) {
     char expected[VALUE_TEXT_MAX], found[VALUE_TEXT_MAX];
@@ -58,18 +68,20 @@ static void put_check(struct attest_text *t, const struct paint *p, const struct
     attest_value_format(&c->expected, expected, sizeof expected);
     attest_value_format(&c->found, found, sizeof found);
     const char *branch = last ? "└─" : "├─", *under = last ? "  " : "│ ";
+    char name[96];
+    full_name(c, name, sizeof name);
     if (c->outcome == ATTEST_PASS) {
-        put(t, "%s%s %s✓%s %s: %s%.140s%s\n", stem, branch, p->good, p->off, rule->name, p->dim, found, p->off);
+        put(t, "%s%s %s✓%s %s: %s%.140s%s\n", stem, branch, p->good, p->off, name, p->dim, found, p->off);
         return;
     }
     if (c->outcome == ATTEST_NOTE) {
-        put(t, "%s%s · %s: %s%.140s (not constrained)%s\n", stem, branch, rule->name, p->dim, found, p->off);
+        put(t, "%s%s · %s: %s%.140s (not constrained)%s\n", stem, branch, name, p->dim, found, p->off);
         return;
     }
-    put(t, "%s%s %s✗ %s%s: %s\n", stem, branch, p->bad, rule->name, p->off, rule->title);
+    put(t, "%s%s %s✗ %s%s: %s\n", stem, branch, p->bad, name, p->off, rule->title);
     put(t, "%s%s     expected  %s\n", stem, under, expected);
     put(t, "%s%s     found     %s%s%s\n", stem, under, p->bad, found, p->off);
-    put(t, "%s%s     to do     %s\n", stem, under, rule->remedy);
+    put(t, "%s%s     to do     %s\n", stem, under, attest_check_remedy(c));
 }
 
 static void put_group(struct attest_text *t, const struct paint *p, const struct attest_result *r, enum attest_group g,
@@ -118,7 +130,18 @@ static void put_verdict(struct attest_text *t, const struct paint *p, const stru
         attest_value_format(&c->expected, expected, sizeof expected),
         attest_value_format(&c->found, found, sizeof found));
     if (r->failed > 1) put(t, "; %u more failed", r->failed - 1);
-    put(t, "\n");
+    put(t, ". To do: %s\n", attest_check_remedy(c));
+}
+
+/* The cause in the first line too: what stands below it may fill screens. */
+static void put_headline(struct attest_text *t, const struct paint *p, const struct attest_result *r) {
+    enum { SHOWN = 100 };
+    const struct attest_check *c = r->accepted ? NULL : attest_result_reason(r);
+    if (!c) return;
+    char name[96], found[VALUE_TEXT_MAX];
+    attest_value_format(&c->found, found, sizeof found);
+    put(t, " %s✗%s %s: %.*s%s", p->bad, p->off, full_name(c, name, sizeof name), SHOWN, found,
+        strlen(found) > SHOWN ? "..." : "");
 }
 
 void attest_print_tree(const struct attest_result *r, bool colour, bool verbose, struct attest_text *t) {
@@ -127,6 +150,7 @@ void attest_print_tree(const struct attest_result *r, bool colour, bool verbose,
     const struct attest_fact *wrapper = attest_result_fact(r, "wrapper");
     put(t, "%s%s%s", p->bold, tee_title(r->tee), p->off);
     if (wrapper) put(t, " in %s", wrapper->value.text);
+    put_headline(t, p, r);
     put(t, "\n");
     enum attest_group final = ATTEST_FORMAT;
     for (enum attest_group g = ATTEST_FORMAT; g <= ATTEST_POLICY; g++)
@@ -162,8 +186,9 @@ static json_t *json_check(const struct attest_check *c) {
     json_object_set_new(o, "found", json_value(&c->found));
     if (c->outcome == ATTEST_FAIL) {
         json_object_set_new(o, "title", json_string(rule->title));
-        json_object_set_new(o, "remedy", json_string(rule->remedy));
+        json_object_set_new(o, "remedy", json_string(attest_check_remedy(c)));
     }
+    if (c->key) json_object_set_new(o, "key", json_string(c->key));
     return o;
 }
 
@@ -194,6 +219,7 @@ char *attest_print_json(const struct attest_result *r) {
         json_object_set_new(o, "genuine", json_boolean(r->genuine));
         json_object_set_new(o, "identified", json_boolean(r->identified));
         json_object_set_new(o, "reason", reason ? json_string(attest_rules[reason->rule].name) : json_null());
+        json_object_set_new(o, "remedy", reason ? json_string(attest_check_remedy(reason)) : json_null());
         json_object_set_new(o, "policy", json_string(r->policy_name));
         json_object_set_new(o, "time", json_value(&at));
         json_object_set_new(o, "valid_until", r->valid_until ? json_value(&until) : json_null());

@@ -89,6 +89,8 @@ size_t snp_read_table(struct attest_bytes, struct certs *, struct crls *);
 void snp_describe(struct attest_result *, const struct snp_report *, enum snp_product);
 void snp_verify(struct attest_verifier *, struct attest_bytes report, const struct endorsements *,
                 const struct attest_policy *, int64_t now, struct attest_result *);
+/* Where AMD serves the VCEK of this report's chip and reported TCB; false when the product is not known. */
+bool snp_vcek_url(const struct snp_report *, enum snp_product, char *out, size_t size);
 /* The VEK certificate that fits the report best, or null. `now` decides between certificates for the same key only. */
 X509 *snp_find_vek(struct attest_verifier *, const struct endorsements *, const struct snp_report *, int64_t now);
 

@@ -258,6 +258,10 @@ size_t endorsements_add(struct endorsements *e, struct attest_bytes bytes) {
     return found;
 }
 
+const char *attest_verifier_trouble(const struct attest_verifier *v) {
+    return v->store.rejected;
+}
+
 bool attest_verifier_add(struct attest_verifier *v, struct attest_bytes bytes) {
     size_t found = endorsements_add(&v->store, bytes);
     if (found) chains_forget(v); /* a better path may exist now */

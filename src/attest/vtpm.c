@@ -154,7 +154,8 @@ static void check_pcrs(struct attest_result *res, const struct attest_evidence *
     for (size_t i = 0; i < VTPM_PCRS; i++) {
         const uint8_t *value = covered_pcr(e, q, i);
         if (p->vtpm.pcrs[i].count && value)
-            check_set(res, ATTEST_RULE_VTPM_POLICY, &p->vtpm.pcrs[i], value, VTPM_PCR_SIZE);
+            check_set(res, ATTEST_RULE_VTPM_POLICY, v_format(res, "vtpm.pcr%zu", i).text, &p->vtpm.pcrs[i], value,
+                      VTPM_PCR_SIZE);
         else if (p->vtpm.pcrs[i].count)
             check(res, ATTEST_RULE_VTPM_POLICY, false, v_format(res, "vTPM PCR%zu with an allowed value", i),
                   v_text("not in the quote"));
@@ -178,7 +179,7 @@ void vtpm_check(struct attest_result *res, const struct attest_evidence *e, cons
                  : !e->runtime.data ? "no runtime data beside it: nothing vouches for its key"
                  : !key             ? "no RSA key HCLAkPub in the runtime data"
                  : ok               ? "valid"
-                                    : "not valid"));
+                                    : "the signature does not verify"));
     EVP_PKEY_free(key);
     if (wrong) return;
     describe(res, e, &q);

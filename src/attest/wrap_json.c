@@ -229,8 +229,14 @@ static bool is_evidence_name(const char *key) {
     return false;
 }
 
-/* Evidence further inside: requests of several, structures named after their TEE. Members that were looked at already
- * are not looked at again: nested, that would double with every level. */
+/* Long enough for a report in hexadecimal or base64. */
+static bool is_long(const json_t *value) {
+    enum { SHORTEST = 1000 };
+    return json_is_string(value) && json_string_length(value) >= SHORTEST;
+}
+
+/* Evidence further inside: requests of several, structures named after their TEE, members of other names. Members that
+ * were looked at already are not looked at again: nested, that would double with every level. */
 static bool open_inside(struct opening *o, const json_t *object) {
     const char *key;
     json_t *item, *element;
@@ -238,9 +244,11 @@ static bool open_inside(struct opening *o, const json_t *object) {
     bool found = false;
     json_object_foreach((json_t *)object, key, item) {
         if (is_evidence_name(key)) continue;
-        if (!found && json_is_object(item)) found = open_value(o, item);
+        if (!found && (json_is_object(item) || is_long(item))) found = open_value(o, item);
         json_array_foreach(item, i, element) {
-            if (!found && json_is_object(element)) found = open_value(o, element);
+            /* A list that begins with a short text is a CMW record, whose type says what the other text is. */
+            bool texts = is_long(json_array_get(item, 0)) && is_long(element);
+            if (!found && (json_is_object(element) || texts)) found = open_value(o, element);
         }
     }
     return found;

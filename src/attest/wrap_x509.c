@@ -139,6 +139,67 @@ static bool open_plain(struct opening *o, struct attest_bytes value, struct atte
     return open_bytes(o, value) && bind_plain(o, spki);
 }
 
+/* Open Enclave (and with it Azure's attestation service) hashes the key as PEM text, the terminating zero included. */
+static bool open_oe_plain(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
+    if (!open_plain(o, value, spki)) return false;
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text;
+    uint8_t digest[32];
+    bool ok = bio && PEM_write_bio(bio, "PUBLIC KEY", "", spki.data, (long)spki.size) > 0 && BIO_write(bio, "", 1) == 1;
+    long size = ok ? BIO_get_mem_data(bio, &text) : 0;
+    ok = size > 0 && sha256((const uint8_t *)text, (size_t)size, digest);
+    if (ok) binding_digest(&o->e->bindings[o->e->binding_count - 1], digest, sizeof digest);
+    BIO_free(bio);
+    return ok;
+}
+
+/* ---- dstack (Phala): the quote, or a structure of theirs around it, and in the extension next to it the event log.
+ * Report data is SHA-512("ratls-cert:" || SubjectPublicKeyInfo). ---- */
+
+static struct attest_bytes octets_of(struct attest_bytes value) {
+    const uint8_t *at = value.data;
+    int tag, class;
+    long size;
+    if (!value.size) return value;
+    int flags = ASN1_get_object(&at, &size, &tag, &class, (long)value.size);
+    bool whole = !(flags & 0x80) && class == V_ASN1_UNIVERSAL && tag == V_ASN1_OCTET_STRING && size >= 0 &&
+                 at + size == value.data + value.size;
+    return whole ? (struct attest_bytes){at, (size_t)size} : value;
+}
+
+static bool bind_dstack(struct opening *o, struct attest_bytes spki) {
+    static const char label[] = "ratls-cert:";
+    uint8_t digest[64];
+    unsigned size = sizeof digest;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    bool ok = md && EVP_DigestInit_ex(md, EVP_sha512(), NULL) == 1 && EVP_DigestUpdate(md, label, strlen(label)) == 1 &&
+              EVP_DigestUpdate(md, spki.data, spki.size) == 1 && EVP_DigestFinal_ex(md, digest, &size) == 1;
+    EVP_MD_CTX_free(md);
+    struct binding *b = add_binding(o->e, ATTEST_RULE_WRAPPER_KEY, "SHA-512 of \"ratls-cert:\" and the public key");
+    if (ok) binding_digest(b, digest, sizeof digest);
+    return ok;
+}
+
+static bool open_dstack(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
+    struct attest_bytes inner = octets_of(value);
+    if (open_bytes(o, inner)) return bind_dstack(o, spki);
+    struct attest_bytes quote = quote_within(inner);
+    if (quote.size && open_bytes(o, quote)) return bind_dstack(o, spki);
+    open_fail(o, "dstack's RA-TLS extension: no quote in it");
+    return false;
+}
+
+static void add_dstack_log(struct attest_evidence *e, const STACK_OF(X509_EXTENSION) * extensions) {
+    ASN1_OBJECT *object = OBJ_txt2obj("1.3.6.1.4.1.62397.1.2", 1);
+    int at = object ? X509v3_get_ext_by_OBJ(extensions, object, -1) : -1;
+    if (at >= 0 && !e->log.data) {
+        const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(X509v3_get_ext(extensions, at));
+        attest_evidence_add_log(
+            e, octets_of((struct attest_bytes){ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value)}));
+    }
+    ASN1_OBJECT_free(object);
+}
+
 /* ---- Enarx: SEQUENCE of evidence, certificates, lists and TCB info, each where its kind shows. Enarx' own structure
  * nests lists deeper (SEQUENCE { url, CRL }); what looks like evidence is evidence, everything else is offered as
  * endorsement. ---- */
@@ -193,8 +254,12 @@ static const struct extension_kind kinds[] = {
     {"1.2.840.113741.1.13.1", "SGX SDK RA-TLS extension", open_plain},
     {"1.2.840.113741.1337.7", "Cosmian RA-TLS extension (SNP)", open_plain},
     {"1.2.840.113741.1337.8", "Cosmian RA-TLS extension (TDX)", open_plain},
-    {"1.2.840.113556.10.1.1", "Open Enclave extension", open_plain},
-    {"1.2.840.113556.10.1.2", "Open Enclave evidence extension", open_plain},
+    {"1.2.840.113556.10.1.1", "Open Enclave extension", open_oe_plain},
+    {"1.2.840.113556.10.1.2", "Open Enclave evidence extension", open_oe_plain},
+    {"1.3.6.1.4.1.311.105.1", "Open Enclave extension (Microsoft's arc)", open_oe_plain},
+    {"1.3.6.1.4.1.311.105.2", "Open Enclave evidence extension (Microsoft's arc)", open_oe_plain},
+    {"1.3.6.1.4.1.62397.1.1", "dstack RA-TLS extension", open_dstack},
+    {"1.3.6.1.4.1.62397.1.8", "dstack RA-TLS extension (attestation)", open_dstack},
 };
 
 /* ---- Certificate and request ---- */
@@ -225,6 +290,7 @@ static bool open_kinds(struct opening *o, const STACK_OF(X509_EXTENSION) * exten
             open_wrapper(o, kinds[k].name);
             struct attest_bytes bytes = {ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value)};
             found = kinds[k].open(o, bytes, (struct attest_bytes){spki, (size_t)spki_size});
+            if (found && kinds[k].open == open_dstack) add_dstack_log(o->e, extensions);
             if (!found) o->e->wrapper_count = wrappers;
         }
         ASN1_OBJECT_free(object);
@@ -293,8 +359,6 @@ bool open_x509(struct opening *o, struct attest_bytes der) {
     X509 *x = d2i_X509(NULL, &at, (long)der.size);
     bool whole = x && at == der.data + der.size;
     bool found = whole ? open_certificate(o, x) : open_request(o, der);
-    if (whole && !found && !*o->error)
-        open_fail(o, "the certificate carries no evidence: none of the known extensions is in it");
     X509_free(x);
     ERR_clear_error();
     return found;

@@ -432,6 +432,108 @@ static void test_software(void **state) {
     free(pem), free(root), free(chain);
 }
 
+/* ---- How producers bind a certificate's key ---- */
+
+enum digest_of { OF_KEY, OF_PEM, OF_LABEL };
+
+static void digest_key(EVP_PKEY *key, enum digest_of what, uint8_t out[64]) {
+    uint8_t *spki = NULL, bytes[400];
+    size_t n = 0, size = (size_t)i2d_PUBKEY(key, &spki);
+    memset(out, 0, 64);
+    if (what == OF_PEM) { /* Open Enclave: text, with its zero */
+        BIO *bio = BIO_new(BIO_s_mem());
+        PEM_write_bio_PUBKEY(bio, key);
+        n = (size_t)BIO_read(bio, bytes, sizeof bytes - 1);
+        bytes[n++] = 0;
+        BIO_free(bio);
+    } else {
+        if (what == OF_LABEL) memcpy(bytes, "ratls-cert:", n = 11); /* dstack */
+        memcpy(bytes + n, spki, size), n += size;
+    }
+    EVP_Digest(bytes, n, out, NULL, what == OF_LABEL ? EVP_sha512() : EVP_sha256(), NULL);
+    OPENSSL_free(spki);
+}
+
+static void test_bound_keys(void **state) {
+    (void)state;
+    static const struct {
+        const char *oid;
+        enum digest_of what;
+        bool wrapped, bound;
+    } cases[] = {
+        {"1.3.6.1.4.1.311.105.1", OF_PEM, false, true},   {"1.3.6.1.4.1.311.105.1", OF_KEY, false, true},
+        {"1.3.6.1.4.1.311.105.2", OF_PEM, false, true},   {"1.3.6.1.4.1.311.105.1", OF_LABEL, false, false},
+        {"1.2.840.113556.10.1.1", OF_PEM, false, true},   {"1.2.840.113556.10.1.2", OF_PEM, true, true},
+        {"1.2.840.113741.1337.6", OF_PEM, false, false},  {"1.2.840.113741.1337.6", OF_KEY, false, true},
+        {"1.3.6.1.4.1.62397.1.1", OF_LABEL, false, true}, {"1.3.6.1.4.1.62397.1.1", OF_LABEL, true, true},
+        {"1.3.6.1.4.1.62397.1.8", OF_LABEL, true, true},  {"1.3.6.1.4.1.62397.1.1", OF_KEY, true, false},
+    };
+    struct attest_signer *s = attest_signer_new(software_time - 60);
+    char *root = attest_signer_certificates(s, true), *chain = attest_signer_certificates(s, false);
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    struct attest_verifier *v = attest_verifier_new();
+    attest_verifier_add(v, (struct attest_bytes){(uint8_t *)chain, strlen(chain)});
+    attest_verifier_add_development_root(v, (struct attest_bytes){(uint8_t *)root, strlen(root)});
+    struct attest_policy p;
+    attest_policy_strict(&p);
+    p.allow_software = true;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct attest_signer_claims claims = {.measurement = {1}};
+        uint8_t value[4 + ATTEST_SNP_REPORT] = {0x04, 0x82, ATTEST_SNP_REPORT >> 8, ATTEST_SNP_REPORT & 0xff};
+        digest_key(key, cases[i].what, claims.report_data);
+        assert_true(attest_signer_report(s, &claims, value + 4));
+        struct attest_bytes extension = {value + (cases[i].wrapped ? 0 : 4), sizeof value - (cases[i].wrapped ? 0 : 4)};
+        X509 *x = certificate_with(key, key, cases[i].oid, extension);
+        appraise_certificate(v, x, &p, software_time);
+        bool right = cases[i].bound ? result.accepted : failed_rule(&result, "wrapper.key") && result.failed == 1;
+        if (!right) {
+            show(cases[i].oid, &result);
+            fail_msg("%s, case %zu", cases[i].oid, i);
+        }
+        X509_free(x);
+    }
+    /* A quote inside a structure of dstack's: found, whole, and not vouching for this key. */
+    struct attest_bytes quote = load(vector_path("tdx/v5-td15-uptodate/quote.bin"));
+    uint8_t *around = calloc(1, quote.size + 40);
+    memcpy(around + 7, quote.data, quote.size);
+    memset(around + 7 + quote.size, 0xa5, 33);
+    X509 *x = certificate_with(key, key, "1.3.6.1.4.1.62397.1.8", (struct attest_bytes){around, quote.size + 40});
+    appraise_certificate(v, x, NULL, software_time);
+    expect(result.tee == ATTEST_TEE_TDX && failed_rule(&result, "wrapper.key") &&
+               !failed_rule(&result, "format.evidence") && !failed_rule(&result, "quote.signature"),
+           "a quote within");
+    X509_free(x);
+    /* No quote in it; a header only. */
+    const size_t sizes[] = {3, 7 + 12, 7 + 20, 7 + 48, 7 + 700};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        x = certificate_with(key, key, "1.3.6.1.4.1.62397.1.8", (struct attest_bytes){around, sizes[i]});
+        appraise_certificate(v, x, NULL, software_time);
+        expect(!result.genuine && failed_rule(&result, "format.evidence"), "nothing within");
+        X509_free(x);
+    }
+    free(around), free((void *)quote.data);
+    attest_policy_free(&p);
+    attest_verifier_free(v);
+    attest_signer_free(s), EVP_PKEY_free(key), free(root), free(chain);
+}
+
+/* Services give the members that hold evidence all kinds of names. */
+static void test_other_members(void **state) {
+    (void)state;
+    struct attest_bytes document = load(vector_path("nitro/veracruz-2022/attestation.cbor"));
+    char *text = base64(document, false);
+    static const char *const shapes[] = {"{\"attestationDocument\": \"%s\"}", "{\"a\": {\"reportB64\": \"%s\"}}",
+                                         "{\"keys\": [{\"x5c\": [\"%s\"]}]}", "{\"list\": [\"%s\"], \"n\": 1}"};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        char *json = malloc(strlen(text) + 100);
+        sprintf(json, shapes[i], text);
+        appraise_text(json, NULL, "2022-11-09T23:00:00Z");
+        expect(result.accepted, shapes[i]);
+        free(json);
+    }
+    free(text), free((void *)document.data);
+}
+
 int main(void) {
     need_vectors();
     const struct CMUnitTest tests[] = {
@@ -446,6 +548,8 @@ int main(void) {
         cmocka_unit_test(test_report_as_members),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_software),
+        cmocka_unit_test(test_bound_keys),
+        cmocka_unit_test(test_other_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,7 +94,7 @@ void appraise(struct attest_verifier *v, struct attest_bytes bytes, const struct
         attest_verify(v, e, policy, now, r);
     else {
         r->check_count = r->failed = 1;
-        r->checks[0] = (struct attest_check){ATTEST_RULE_EVIDENCE, ATTEST_FAIL, {0}, {0}};
+        r->checks[0] = (struct attest_check){.rule = ATTEST_RULE_EVIDENCE, .outcome = ATTEST_FAIL};
     }
     attest_evidence_free(e);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """donjon verify, inspect, measure and collateral fetch from outside, against the vectors, a local server that plays AMD's
 KDS and Intel's PCS, and a local TLS server with evidence in its certificate."""
-import http.server, json, os, pathlib, re, ssl, subprocess, sys, tempfile, threading, unittest, urllib.parse
+import base64, gzip, http.server, json, os, pathlib, re, ssl, subprocess, sys, tempfile, threading, unittest, urllib.parse
 
 BIN = pathlib.Path(os.environ.get("DONJON_BIN", "build/bin")) / "donjon"
 V = pathlib.Path(os.environ.get("DONJON_SHARED", "../shared")) / "vectors"
@@ -116,6 +116,175 @@ class Verify(unittest.TestCase):
         self.assertIn("784acfd7d5096a8f", run.stdout)
         run = donjon("measure", "--auth", V / "snp-idblock/virtee/id_auth.bin", V / "snp-idblock/virtee/id_block.bin")
         self.assertIn("snp.id_keys: 59fb2c686dfa4fef", run.stdout)
+
+
+class Explanations(unittest.TestCase):
+    """A rejection read as by someone who has to repair it: the cause in the first line and in the last, and what to do."""
+
+    def reads(self, run, first, *words, code=1):
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        lines = run.stdout.splitlines()
+        self.assertIn(" \u2717 " + first + ": ", lines[0])
+        self.assertTrue(lines[-1].startswith("REJECTED at "), lines[-1])
+        self.assertIn(first.split(" ")[0] + ": expected ", lines[-1])
+        self.assertIn(". To do: ", lines[-1])
+        for word in words:
+            self.assertIn(word, run.stdout)
+
+    def test_what_is_no_evidence(self):
+        report = (V / "snp/milan-v3-aci/report.bin").read_bytes()
+        quote = (V / "sgx/icx-oasis/quote.bin").read_bytes()
+        document = (V / "nitro/veracruz-2022/attestation.cbor").read_bytes()
+        files = {
+            "picture": (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(999), "a JPEG picture"),
+            "empty": (b"", "nothing: 0 bytes", "the file is empty"),
+            "gzip": (gzip.compress(report), "gzip-compressed data", "unpack it first"),
+            "page": (b"<html><body>404</body></html>", "an HTML page", "the server answered with a page"),
+            "token": (b"eyJhbGciOiJFUzI1NiJ9.eyJhIjoxfQ.AAAA", "a JSON Web Token", "a verifier's word about evidence"),
+            "error": (b'{"error": "not attested"}', "JSON of a service's error"),
+            "json": (b'{"status": "ok"}', "JSON in which no member known to carry evidence has any"),
+            "dump": (b"00000000: 0300 0000 0200 0000 1f00 0300  ....\n", "a hex dump with addresses", "xxd -r"),
+            "hex": (report[:500].hex().encode(), "hexadecimal text (1000 digits): the first 500 bytes of an SNP report of 1184"),
+            "base64": (base64.encodebytes(report[:500]), "base64 text", "the first 500 bytes of an SNP report of 1184"),
+            "short": (report[:500], "the first 500 bytes of an SNP report of 1184", "fetch it again, all of it"),
+            "zeros": (bytes(5000), "5000 zeros", "made and never written to"),
+            "local": (quote[48:432], "the size of a local SGX report", "quoting enclave"),
+            "document": (b"\x83" + document[1:], "a Nitro document whose outer structure (COSE_Sign1) is damaged"),
+            "certificate": ((V / "roots/amd/milan/ask.der").read_bytes(), "a certificate (SEV-Milan) that carries no evidence", "--collateral"),
+            "list": ((V / "roots/amd/crl/milan_ark_crl_20220509.der").read_bytes(), "a certificate revocation list (of ARK-Milan)", "--collateral"),
+            "tcb": ((V / "sgx/icx-automata-b/collateral/tcb_info.json").read_bytes(), "Intel's TCB info", "--collateral"),
+        }
+        with tempfile.TemporaryDirectory() as tmp:
+            tmp = pathlib.Path(tmp)
+            subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", tmp / "private"], check=True)
+            subprocess.run(["openssl", "ec", "-in", tmp / "private", "-pubout", "-out", tmp / "public"], check=True, capture_output=True)
+            files["private"] = ((tmp / "private").read_bytes(), "a private key in PEM", "keep it secret")
+            files["public"] = ((tmp / "public").read_bytes(), "a public key in PEM", "--key")
+            for name, (content, *words) in files.items():
+                (tmp / name).write_bytes(content)
+                self.reads(donjon("verify", tmp / name), "format.evidence", *words)
+                result = json.loads(donjon("verify", "--json", tmp / name).stdout)
+                self.assertEqual((result["verdict"], result["genuine"], result["reason"]), ("rejected", False, "format.evidence"))
+                self.assertIn(words[0], result["checks"][0]["found"])
+            run = donjon("verify", tmp)
+            self.assertEqual((run.returncode, run.stderr), (125, f"donjon verify: cannot read {tmp}: Is a directory\n"))
+            with open(tmp / "big", "wb") as big:
+                big.truncate(20 << 20)
+            self.assertIn("more than 16 MiB", donjon("verify", tmp / "big").stderr)
+            # As xxd -p writes it, in lines.
+            (tmp / "lines").write_text("\n".join(report.hex()[i:i + 60] for i in range(0, 2368, 60)) + "\n")
+            run = donjon("verify", "--at", "2026-01-28T11:25:58Z", "-c", V / "snp/milan-v3-aci", tmp / "lines")
+            self.assertEqual(run.returncode, 0, run.stdout)
+
+    def test_cut_off(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            cut = pathlib.Path(tmp) / "cut"
+            for file, size, *words in (("snp/milan-v3-aci/report.bin", 1000, "1000 bytes", "cut off"),
+                                       ("sgx/icx-oasis/quote.bin", 40, "ends within the header: 40 bytes"),
+                                       ("sgx/icx-oasis/quote.bin", 2000, "2000 bytes of 4730"),
+                                       ("nitro/veracruz-2022/attestation.cbor", 300, "it ends early (of 300 bytes)")):
+                cut.write_bytes((V / file).read_bytes()[:size])
+                run = donjon("verify", cut)
+                self.reads(run, "format.evidence", *words)
+                self.assertEqual(run.stdout.count("\u2717") - 2, 1, run.stdout)  # one failure, and no consequence of it
+
+    def test_snp(self):
+        case, at = V / "snp/milan-v3-aci", ("--at", "2026-01-28T11:25:58Z")
+        with tempfile.TemporaryDirectory() as home:
+            env = {"XDG_CACHE_HOME": home}
+            run = donjon("verify", *at, case / "report.bin", env=env)
+            self.reads(run, "chain.endorsement", "https://kdsintf.amd.com/vcek/v1/Milan/4ffb5cb4fd594f3f", "blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219")
+            vlek = V / "snp/milan-v3-vlek-aws-vmpl1/report.bin"
+            self.reads(donjon("verify", *at, vlek, env=env), "chain.endorsement", "AMD gives VLEKs to cloud providers only")
+            run = donjon("collateral", "fetch", "--dry-run", vlek)
+            self.assertIn("AMD gives those to cloud providers only", run.stderr)
+            # Another chip's certificate is the cause; that it does not verify the signature is not.
+            run = donjon("verify", *at, "-c", V / "snp/milan-v3-azure-cvm/vcek.der", case / "report.bin", env=env)
+            self.reads(run, "chain.endorsement", "one of chip 66a5a7b4403a3006..", "this is not the certificate of the key that signed: see chain.endorsement")
+            # A certificate nobody trusts is worse than one that does not fit.
+            run = donjon("verify", "--at", "2023-06-01T00:00:00Z", "-c", V / "negative/snp-vcek-invalid-new/vcek.der", V / "snp/milan-v2-coco/report.bin", env=env)
+            self.reads(run, "chain.path", "SEV-VCEK was not signed by SEV-Milan", "not checked: there is no trusted key to do it with")
+            altered = pathlib.Path(home) / "altered"
+            for offset, rule, word in ((0x90, "snp.signature", "the certificate is the right one (chip and TCB agree), so the report was altered"),
+                                       (0x330, "snp.reserved", "byte 0x330 is 0x01"), (0x4c, "snp.reserved", "byte 0x4c is 0x01")):
+                raw = bytearray((case / "report.bin").read_bytes())
+                raw[offset] ^= 1
+                altered.write_bytes(raw)
+                self.reads(donjon("verify", *at, "-c", case, altered), rule, word)
+        self.reads(donjon("verify", "--at", "2019-01-01T00:00:00Z", "-c", case, case / "report.bin"), "chain.validity", "check --at, or the clock of this machine")
+        self.reads(donjon("verify", "--at", "2040-01-01T00:00:00Z", "-c", case, case / "report.bin"), "chain.validity", "between 2025-12-29T11:25:58Z and 2032-12-29T11:25:58Z")
+
+    def test_intel(self):
+        case, at = V / "sgx/icx-automata-b", "2025-08-30T00:00:00Z"
+        with tempfile.TemporaryDirectory() as tmp:
+            def without(missing, *, quote=case / "quote.bin", at=at):
+                given = [x for f in (case / "collateral").iterdir() if f.name not in missing for x in ("-c", f)]
+                return donjon("verify", "--at", at, *given, quote, env={"XDG_CACHE_HOME": tmp})
+
+            self.reads(without({"tcb_info.json"}), "intel.tcb_info", "sgx/certification/v4/tcb?fmspc=00606a000000")
+            self.reads(without({"qe_identity.json"}), "intel.qe_identity", "sgx/certification/v4/qe/identity", "get the quoting enclave's identity first")
+            self.reads(without({"pck_crl.der"}), "chain.crl", "no revocation list of Intel SGX PCK Platform CA", "pckcrl?ca=platform")
+            self.reads(without({"pck_crl.der", "root_ca_crl.der"}), "chain.crl", "PCK Platform CA; no revocation list of Intel SGX Root CA", "IntelSGXRootCA.der")
+            self.reads(without({}, at="2026-05-01T00:00:00Z"), "chain.crl", "the lists have run out", "this edition covers 2025-08-15T04:36:46Z to 2025-09-14T04:36:46Z")
+            self.reads(without({}, at="2025-05-01T00:00:00Z"), "chain.crl", "the lists are younger than the time appraised for")
+            altered = pathlib.Path(tmp) / "altered"
+            raw = bytearray((case / "quote.bin").read_bytes())
+            raw[48 + 64] ^= 1  # MRENCLAVE
+            altered.write_bytes(raw)
+            self.reads(without({}, quote=altered), "quote.signature", "the signature does not verify", "the quote was altered after it was made")
+            # The same quote without lists: the signature decides, not what could be fetched.
+            self.reads(without({"pck_crl.der", "tcb_info.json"}, quote=altered), "quote.signature")
+            raw = (case / "quote.bin").read_bytes()
+            altered.write_bytes(raw.replace(b"-----BEGIN CERTIFICATE-----\nMIIE", b"-----BEGIN CERTIFICATE-----\nMIIF", 1))
+            self.reads(without({}, quote=altered), "quote.certification_data", "the certificates in the quote were damaged", "repair the certificates first")
+        old = V / "sgx/icx-oasis"
+        self.reads(donjon("verify", "--at", at, "-c", old, old / "quote.bin"), "intel.tcb_status",
+                   "SGX component 1 (BIOS: Early Microcode Update) is 7, needs 14", 'add "OutOfDate" to intel.tcb_statuses', "who operates the host")
+        low = V / "tdx/v4-notsupported-phala"
+        self.reads(donjon("verify", "--at", "2025-07-04T00:00:00Z", "-c", low, low / "quote.bin"), "intel.tcb_level", "no policy can accept this", "SEAMLDR ACM")
+
+    def test_nitro(self):
+        file = V / "nitro/veracruz-2022/attestation.cbor"
+        self.reads(donjon("verify", file), "chain.validity", "good for three hours", "--at 2022-11-09T22:51:57Z")
+        self.assertEqual(donjon("verify", "--at", "2022-11-09T22:51:57Z", file).returncode, 0)
+        self.reads(donjon("verify", V / "negative/nitro-tampered-certificate/attestation.cbor"), "chain.path", "carries its whole chain")
+
+    def test_policy(self):
+        case, at = V / "tdx/v5-td15-uptodate", ("--at", "2026-03-05T00:00:00Z")
+        args = ("verify", *at, "-c", case / "collateral", case / "quote.bin", "--set")
+        for key, rule in (("tdx.rtmr0", "tdx.rtmr (tdx.rtmr0)"), ("tdx.rtmr3", "tdx.rtmr (tdx.rtmr3)"), ("tdx.mrtds", "policy.measurement (tdx.mrtds)"),
+                          ("tdx.mrownerconfigs", "tdx.mrowner (tdx.mrownerconfigs)")):
+            run = donjon(*args, key + "=" + "11" * 48)
+            self.reads(run, rule)
+            self.assertIn("all zeros" if key in ("tdx.rtmr3", "tdx.mrownerconfigs") else "add the value found to " + key, run.stdout)
+        mrtd = "7348651a34b2d2d3462822e3a750ec6110125f36757c78480bbfc69cc0d21fb001a1ced3ee19747dda8f750c3bc8f8"
+        self.reads(donjon(*args, f"tdx.mrtds={mrtd}77"), "policy.measurement (tdx.mrtds)", "The first 47 of 48 bytes agree")
+        self.assertEqual(donjon(*args, f"tdx.mrtds={mrtd}76").returncode, 0)
+        # A policy that names code for another TEE only does not accept any code in this one.
+        run = donjon(*args, "nitro.pcr0=" + "11" * 48)
+        self.reads(run, "policy.tee", "nitro: the policy names code for no other TEE", 'list "tdx" in tees')
+        self.assertEqual(donjon(*args, "nitro.pcr0=" + "11" * 48, "--set", "tees=tdx").returncode, 0)
+        # What cannot be known is not taken for granted.
+        self.reads(donjon(*args, "max_age=1h"), "policy.max_age", "no time in this evidence", "--nonce")
+        # --set says what is accepted; it does not add to what nobody asked for.
+        sgx = V / "sgx/icx-automata-b"
+        run = donjon("verify", "--at", "2025-08-30T00:00:00Z", "-c", sgx, sgx / "quote.bin", "--set", "intel.tcb_statuses=UpToDate")
+        self.reads(run, "intel.tcb_status", "found     SWHardeningNeeded", "hardened in software")
+        vlek = V / "snp/milan-v3-vlek-aws-vmpl1"
+        run = donjon("verify", "--at", "2025-01-09T22:14:21Z", "-c", vlek, vlek / "report.bin", "--set", "snp.vmpl=0")
+        self.reads(run, "snp.vmpl", "found     VMPL 1", "snp.vmpl = 1")
+        self.assertEqual(donjon("verify", "--at", "2026-02-31T00:00:00Z", vlek / "report.bin").returncode, 125)
+
+    def test_collateral_that_is_none(self):
+        quote = V / "sgx/icx-automata-b/quote.bin"
+        for file, words in ((V / "snp/milan-v3-aci/report.bin", "found evidence: give that as FILE"), (V / "INDEX.md", "found text"),
+                            (V / "negative/json-tcbinfo-oe/tcbInfoNegativeCompSvn.json", "malformed collateral: sgxtcbcomp01svn: expected an integer 0..255")):
+            run = donjon("verify", "-c", file, quote)
+            self.assertEqual(run.returncode, 125)
+            self.assertIn(words, run.stderr)
+        run = donjon("measure", V / "snp/milan-v3-aci/report.bin")
+        self.assertIn("(1184 bytes)", run.stderr)
+        self.assertEqual(donjon("measure", "--vcpus", "many", V / "snp-launch/ovmf-suffix/ovmf_AmdSev_suffix.bin").returncode, 125)
 
 
 class Docs(unittest.TestCase):

@@ -84,6 +84,9 @@ static inline void fuzz_evidence(const uint8_t *data, size_t size,
         fuzz_show();
         attest_inspect(v, e, &fuzz_result);
         fuzz_show();
+    } else { /* what it may be instead */
+        attest_reject_unopened((struct attest_bytes){data, size}, error, FUZZ_NOW, &fuzz_result);
+        fuzz_show();
     }
     fuzz_end();
     attest_evidence_free(e);

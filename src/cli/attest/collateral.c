@@ -51,6 +51,21 @@ static void redirect(const char *url, const char *from, char *out, size_t size) 
     snprintf(out, size, "%.*s%s", (int)n, from, path ? path : "/");
 }
 
+/* What a refusal means, from whom, and what to do. */
+static const char *hint_of(const char *url, long status) {
+    if (status == 404 && strstr(url, "/vcek/v1/") && strchr(url, '?'))
+        return ": AMD knows no such chip and TCB. A report of version 2 does not name its product, and Milan was "
+               "assumed: for "
+               "another, get the VCEK from who operates the host";
+    if (status == 404 && strstr(url, "fmspc=")) return ": Intel has no TCB info for this kind of platform and TEE";
+    if (status == 401 && strstr(url, "/pckcert?"))
+        return ": Intel gives PCK certificates to those with a subscription key: have the attester send its PCK chain, "
+               "or get "
+               "the certificate from who operates the host (PCCS)";
+    if (status >= 500) return ": the server is in trouble, try again later, or another one with --from";
+    return "";
+}
+
 static bool fetch_one(struct cli_args *a, const char *directory, const char *url, const char *from) {
     char asked[2048];
     struct fetched f;
@@ -59,12 +74,12 @@ static bool fetch_one(struct cli_args *a, const char *directory, const char *url
     else
         snprintf(asked, sizeof asked, "%s", url);
     bool ok = attest_http_get(asked, &f);
-    if (!ok) cli_error(a->verb, "%s: %s", asked, f.error);
+    if (!ok) cli_error(a->verb, "%s: %s%s", asked, f.error, hint_of(url, f.status));
     struct attest_verifier *v = ok ? attest_verifier_new() : NULL;
     if (ok && !attest_verifier_add(v, (struct attest_bytes){(uint8_t *)f.body, f.size})) {
-        cli_error(a->verb,
-                  "%s: expected a certificate, revocation list or collateral, found something else (%zu bytes)", asked,
-                  f.size);
+        const char *malformed = attest_verifier_trouble(v);
+        cli_error(a->verb, "%s: expected a certificate, revocation list or collateral, found something else: %s", asked,
+                  *malformed ? malformed : attest_looks_like((struct attest_bytes){(uint8_t *)f.body, f.size}));
         ok = false;
     }
     attest_verifier_free(v);
@@ -103,11 +118,15 @@ int main_collateral_fetch(struct cli_args *a) {
         cli_error(a->verb, "%s: %s", file, error);
         return CLI_NO;
     }
+    const char *lacking = attest_collateral_lacking(e);
     struct attest_verifier *v = attest_verifier_new();
     char *urls[URLS_MAX];
     size_t count = attest_collateral_urls(v, e, urls, URLS_MAX);
     int code = CLI_YES;
-    if (!count) printf("nothing to fetch: evidence of this kind brings its own certificates\n");
+    if (lacking)
+        cli_error(a->verb, "%s: %s", file, lacking);
+    else if (!count)
+        printf("nothing to fetch: evidence of this kind brings its own certificates\n");
     if (count && !dry && !cli_make_directories(directory)) {
         cli_error(a->verb, "cannot make %s: %s", directory, strerror(errno));
         code = CLI_FAILED;

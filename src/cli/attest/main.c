@@ -28,7 +28,11 @@ bool attest_read(const struct cli_verb *verb, const char *path, struct attest_by
     char *bytes;
     size_t size;
     if (!cli_read_file(path, EVIDENCE_MAX, &bytes, &size)) {
-        cli_error(verb, "cannot read %s: %s", path, strerror(errno));
+        if (errno == EFBIG)
+            cli_error(verb, "cannot read %s: it has more than %d MiB, which no evidence and no collateral has", path,
+                      EVIDENCE_MAX >> 20);
+        else
+            cli_error(verb, "cannot read %s: %s", path, strerror(errno));
         return false;
     }
     *out = (struct attest_bytes){(uint8_t *)bytes, size};
@@ -47,8 +51,10 @@ bool attest_parse_time(const char *text, int64_t *out) {
     struct tm tm = {0};
     const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
     if (!end || *end || strlen(text) != 20) return false;
-    *out = timegm(&tm);
-    return true;
+    struct tm asked = tm;
+    *out = timegm(&tm); /* makes a March of the 31st of February */
+    return tm.tm_mday == asked.tm_mday && tm.tm_mon == asked.tm_mon && tm.tm_hour == asked.tm_hour &&
+           tm.tm_sec == asked.tm_sec;
 }
 
 static void add_file(struct attest_verifier *v, const char *path) {
@@ -77,14 +83,33 @@ static bool add_directory(struct attest_verifier *v, const char *path, int depth
     return true;
 }
 
+/* Why a file that was named is of no use as collateral. */
+static void say_unknown(const struct cli_verb *verb, const char *path, struct attest_bytes bytes) {
+    struct attest_verifier *alone = attest_verifier_new();
+    char error[300];
+    if (alone) attest_verifier_add(alone, bytes);
+    const char *malformed = alone ? attest_verifier_trouble(alone) : "";
+    struct attest_evidence *e = attest_evidence_open(bytes, error, sizeof error);
+    if (*malformed)
+        cli_error(verb, "%s: malformed collateral: %s. Fetch it again, and store it byte for byte", path, malformed);
+    else if (e)
+        cli_error(verb, "%s: expected certificates, revocation lists or collateral, found evidence: give that as FILE",
+                  path);
+    else
+        cli_error(verb, "%s: expected certificates, revocation lists or collateral, found %s", path,
+                  attest_looks_like(bytes));
+    attest_evidence_free(e);
+    attest_verifier_free(alone);
+}
+
 bool attest_add_path(const struct cli_verb *verb, struct attest_verifier *v, const char *path) {
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return add_directory(v, path, 1);
     struct attest_bytes bytes;
     if (!attest_read(verb, path, &bytes)) return false;
     bool known = attest_verifier_add(v, bytes);
+    if (!known) say_unknown(verb, path, bytes);
     free((void *)bytes.data);
-    if (!known) cli_error(verb, "%s: expected certificates, revocation lists or collateral, found none", path);
     return known;
 }
 

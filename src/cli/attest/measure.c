@@ -2,6 +2,7 @@
 #include "cli/code_file.h"
 #include "loader/measure.h"
 
+#include <ctype.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@ enum kind { KIND_UNKNOWN, KIND_OVMF, KIND_SGXS, KIND_SIGSTRUCT, KIND_ID_BLOCK, K
 
 struct measurement {
     struct cli_args *a;
-    const char *kernel, *initrd, *auth, *warden, *code;
+    const char *file, *kernel, *initrd, *auth, *warden, *code;
     unsigned c_bit;
     struct attest_ovmf_launch launch;
     enum kind kind;
@@ -37,7 +38,7 @@ static void number(struct measurement *m, const char *name, unsigned long long n
 }
 
 static int wrong(struct measurement *m, const char *what) {
-    cli_error(m->a->verb, "%s", what);
+    cli_error(m->a->verb, "%s: %s", m->file, what);
     return CLI_NO;
 }
 
@@ -134,7 +135,15 @@ static enum kind kind_of(struct attest_bytes b) {
     return b.size % 4096 == 0 && b.size ? KIND_OVMF : KIND_UNKNOWN;
 }
 
+static bool take_number(const char *text, int base, unsigned long long most, unsigned long long *out) {
+    char *end;
+    if (!isxdigit((unsigned char)*text)) return false;
+    *out = strtoull(text, &end, base);
+    return !*end && *out <= most;
+}
+
 static bool take_option(struct measurement *m, int id, const char *value) {
+    unsigned long long n;
     static const char *const kinds[] = {"", "ovmf", "sgxs", "sigstruct", "id-block", "keep"}, *const vmms[] = {
                                                                                                   "qemu", "ec2", "gce"};
     switch (id) {
@@ -146,9 +155,9 @@ static bool take_option(struct measurement *m, int id, const char *value) {
         for (int i = 0; i < 3; i++)
             if (!strcmp(value, vmms[i])) return m->launch.vmm = (enum attest_vmm)i, true;
         return false;
-    case OPT_VCPUS: m->launch.vcpus = (unsigned)strtoul(value, NULL, 10); return true;
-    case OPT_SIGNATURE: m->launch.vcpu_signature = (uint32_t)strtoul(value, NULL, 16); return true;
-    case OPT_FEATURES: m->launch.guest_features = strtoull(value, NULL, 16); return true;
+    case OPT_VCPUS: return take_number(value, 10, UINT16_MAX, &n) && n && (m->launch.vcpus = (unsigned)n, true);
+    case OPT_SIGNATURE: return take_number(value, 16, UINT32_MAX, &n) && (m->launch.vcpu_signature = (uint32_t)n, true);
+    case OPT_FEATURES: return take_number(value, 16, UINT64_MAX, &n) && (m->launch.guest_features = n, true);
     case OPT_KERNEL: m->kernel = value; return true;
     case OPT_INITRD: m->initrd = value; return true;
     case OPT_CMDLINE: m->launch.cmdline = (struct attest_bytes){(const uint8_t *)value, strlen(value)}; return true;
@@ -175,6 +184,7 @@ int main_measure(struct cli_args *a) {
             file = value;
     }
     if (!file) return cli_usage_error(a, "which file?");
+    m.file = file;
     struct attest_bytes bytes;
     if (!attest_read(a->verb, file, &bytes)) return CLI_FAILED;
     int code = CLI_NO;
@@ -184,7 +194,12 @@ int main_measure(struct cli_args *a) {
     case KIND_SIGSTRUCT: code = measure_sigstruct(&m, bytes); break;
     case KIND_ID_BLOCK: code = measure_id_block(&m, bytes); break;
     case KIND_KEEP: code = measure_keep(&m, bytes); break;
-    default: cli_error(a->verb, "%s: expected a firmware image, SGXS stream, SIGSTRUCT or ID block; give --kind", file);
+    default:
+        cli_error(
+            a->verb,
+            "%s: expected a firmware image (whole pages), SGXS stream, SIGSTRUCT, ID block or keep's shim, found %s "
+            "(%zu bytes); if it is one of them, say which with --kind",
+            file, attest_looks_like(bytes), bytes.size);
     }
     if (m.json && code == CLI_YES) printf("\n}\n");
     free((void *)m.launch.kernel.data);

@@ -14,7 +14,8 @@ struct verification {
     int64_t now;
     const char *file, *url, *log, *key, *corim, *corim_key, *ear, *ear_key, *nonce;
     bool cwt, json, quiet, verbose, collateral_given;
-    int colour; /* -1: by the terminal */
+    bool statuses_set, vmpls_set; /* by --set: the first replaces what no policy file has asked for */
+    int colour;                   /* -1: by the terminal */
 };
 
 static bool fail(struct verification *x, const char *what, const char *why) {
@@ -38,6 +39,14 @@ static bool set_policy(struct verification *x, const char *setting) {
     char key[128], error[400];
     if (!equal || (size_t)(equal - setting) >= sizeof key) return fail(x, "--set", "expected KEY=VALUE");
     snprintf(key, sizeof key, "%.*s", (int)(equal - setting), setting);
+    if (!x->has_policy && !strcmp(key, "intel.tcb_statuses") && !x->statuses_set) {
+        x->policy.intel.tcb_statuses = 0;
+        x->statuses_set = true;
+    }
+    if (!x->has_policy && !strcmp(key, "snp.vmpl") && !x->vmpls_set) {
+        x->policy.snp.vmpls = 0;
+        x->vmpls_set = true;
+    }
     return attest_policy_set(&x->policy, key, equal + 1, strlen(equal + 1), error, sizeof error) ||
            fail(x, "--set", error);
 }
@@ -48,7 +57,7 @@ static bool add_root(struct verification *x, const char *path, bool development)
     bool ok =
         development ? attest_verifier_add_development_root(x->v, bytes) : attest_verifier_add_root(x->v, bytes, false);
     free((void *)bytes.data);
-    return ok || fail(x, path, "expected one certificate");
+    return ok || fail(x, path, "expected one certificate (DER or PEM), the root");
 }
 
 static bool read_corim(struct verification *x) {
@@ -73,7 +82,8 @@ static bool take_option(struct verification *x, int id, const char *value) {
     case OPT_POLICY: return true; /* read first, whatever the order */
     case OPT_SET: return set_policy(x, value);
     case OPT_AT:
-        return attest_parse_time(value, &x->now) || fail(x, "--at", "expected a time such as 2026-01-31T00:00:00Z");
+        return attest_parse_time(value, &x->now) ||
+               fail(x, value, "--at: expected a time in UTC, such as 2026-01-31T00:00:00Z");
     case OPT_COLLATERAL: x->collateral_given = true; return attest_add_path(x->a->verb, x->v, value);
     case OPT_LOG: x->log = value; return true;
     case OPT_ROOT: return add_root(x, value, false);
@@ -139,8 +149,9 @@ static bool add_log(struct verification *x, struct attest_evidence *e) {
     if (!x->log) return true;
     if (!attest_read(x->a->verb, x->log, &log)) return false;
     bool ok = attest_evidence_add_log(e, log);
+    if (!ok) cli_error(x->a->verb, "%s: expected a CCEL or dstack event log, found %s", x->log, attest_looks_like(log));
     free((void *)log.data);
-    return ok || fail(x, x->log, "expected a CCEL or dstack event log");
+    return ok;
 }
 
 static bool bind_key(struct verification *x, struct attest_evidence *e) {
@@ -148,8 +159,11 @@ static bool bind_key(struct verification *x, struct attest_evidence *e) {
     if (!x->key) return true;
     if (!attest_read(x->a->verb, x->key, &pem)) return false;
     bool ok = attest_evidence_bind_pem(e, pem);
+    if (!ok)
+        cli_error(x->a->verb, "%s: expected a public key or a certificate in PEM, found %s", x->key,
+                  attest_looks_like(pem));
     free((void *)pem.data);
-    return ok || fail(x, x->key, "expected a public key in PEM");
+    return ok;
 }
 
 static bool write_ear(struct verification *x, const struct attest_result *r) {
@@ -198,15 +212,13 @@ static int verify(struct verification *x) {
     if (x->url ? !attest_fetch_certificate(x->a->verb, x->url, &bytes) : !attest_read(x->a->verb, x->file, &bytes))
         return CLI_FAILED;
     struct attest_evidence *e = attest_evidence_open(bytes, error, sizeof error);
-    free((void *)bytes.data);
     if (!e) {
-        cli_error(x->a->verb, "%s: %s", x->url ? x->url : x->file, error);
-        if (!x->json)
-            printf("REJECTED: %s\n", error);
-        else
-            printf("{\n  \"verdict\": \"rejected\",\n  \"genuine\": false,\n  \"reason\": \"format.evidence\"\n}\n");
+        attest_reject_unopened(bytes, error, x->now, &result);
+        free((void *)bytes.data);
+        show(x, &result);
         return CLI_NO;
     }
+    free((void *)bytes.data);
     int code = CLI_FAILED;
     if (add_log(x, e) && bind_key(x, e)) {
         char cache[4096];
