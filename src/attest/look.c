@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -146,18 +147,26 @@ static bool holds(struct attest_bytes b, const char *text) {
 }
 
 static bool by_json(struct look *l, struct attest_bytes b) {
-    if (holds(b, "\"tcbInfo\"") || holds(b, "\"enclaveIdentity\""))
+    json_error_t where;
+    json_t *doc = json_loadb((const char *)b.data, b.size, JSON_ALLOW_NUL, &where);
+    const char *key = "error";
+    const json_t *fault = json_object_get(doc, key);
+    if (!fault) fault = json_object_get(doc, key = "message");
+    if (!doc)
+        look_say(l, "fetch it again, all of it", "damaged JSON: line %d, column %d: %.100s", where.line, where.column,
+                 where.text);
+    else if (json_object_get(doc, "tcbInfo") || json_object_get(doc, "enclaveIdentity"))
         look_say(l, is_endorsement, "Intel's %s, collateral and no evidence",
-                 holds(b, "\"tcbInfo\"") ? "TCB info" : "enclave identity");
-    else if (holds(b, "\"error"))
-        look_say(l, "the service answered with an error: look at it, and ask again",
-                 "JSON of a service's error, without evidence");
+                 json_object_get(doc, "tcbInfo") ? "TCB info" : "enclave identity");
+    else if (fault && !json_is_null(fault) && !json_is_false(fault))
+        look_say(l, "look at the service's answer, and ask again", "JSON without evidence, with a member \"%s\"", key);
     else
-        look_say(
-            l,
-            "give the member that holds the report, quote or document, decoded; names looked for are quote, report, "
-            "evidence, attestation_report, hcl_report, outblob, td_quote, cmw and the like",
-            "JSON in which no member known to carry evidence has any, or which is damaged");
+        look_say(l,
+                 "give the report, quote or document itself; in JSON it is text in hexadecimal or base64, or a list of "
+                 "bytes, "
+                 "in a member such as quote, report, evidence, attestation_report, outblob or cmw",
+                 "JSON in which nothing is a report, quote or document");
+    json_decref(doc);
     return true;
 }
 
@@ -188,7 +197,7 @@ static bool by_text(struct look *l, struct attest_bytes b) {
     if (t.data[0] == '{' || t.data[0] == '[') return by_json(l, t);
     if (holds(t, "-----BEGIN ")) return by_pem(l, b);
     size_t dots = count_of(t, "."), spaces = count_of(t, white);
-    if (t.size > 3 && memcmp(t.data, "eyJ", 3) == 0 && dots == 2)
+    if (t.size > 3 && memcmp(t.data, "eyJ", 3) == 0 && dots)
         return look_say(
                    l,
                    "a token is a verifier's word about evidence, not the evidence: ask for what the hardware signed "

@@ -258,7 +258,7 @@ static int appraise(struct deploy *x, struct channel_client *c) {
     char expected[300], found[300];
     return cli_error(x->verb, "refused, nothing was delivered: %s: expected %s, found %s; %s",
                      attest_rules[why->rule].name, attest_value_format(&why->expected, expected, sizeof expected),
-                     attest_value_format(&why->found, found, sizeof found), attest_rules[why->rule].remedy);
+                     attest_value_format(&why->found, found, sizeof found), attest_check_remedy(why));
 }
 
 /* ---- signals ---- */
