@@ -22,10 +22,11 @@ static const char *const evidence_names[] = {"td_quote",
                                              "attestation_document",
                                              "document",
                                              "snp_report",
+                                             "SnpReport", /* Azure's attestation service */
                                              "additional_evidence",
                                              "cmw"};
-static const char *const endorsement_names[] = {"cert_chain",   "vcek",  "vlek",         "auxblob", "collateral",
-                                                "endorsements", "certs", "certificates", "vek_cert"};
+static const char *const endorsement_names[] = {"cert_chain",   "vcek",  "vlek",         "auxblob",  "collateral",
+                                                "endorsements", "certs", "certificates", "vek_cert", "VcekCertChain"};
 static const char *const log_names[] = {"cc_eventlog", "event_log", "eventlog", "ccel"};
 
 static bool open_value(struct opening *o, const json_t *value);

@@ -139,6 +139,19 @@ static bool open_plain(struct opening *o, struct attest_bytes value, struct atte
     return open_bytes(o, value) && bind_plain(o, spki);
 }
 
+/* The content of a value that is one OCTET STRING or UTF8String; anything else as it is. */
+static struct attest_bytes octets_of(struct attest_bytes value) {
+    const uint8_t *at = value.data;
+    int tag, class;
+    long size;
+    if (!value.size) return value;
+    int flags = ASN1_get_object(&at, &size, &tag, &class, (long)value.size);
+    bool whole = !(flags & 0x80) && class == V_ASN1_UNIVERSAL &&
+                 (tag == V_ASN1_OCTET_STRING || tag == V_ASN1_UTF8STRING) && size >= 0 &&
+                 at + size == value.data + value.size;
+    return whole ? (struct attest_bytes){at, (size_t)size} : value;
+}
+
 /* Open Enclave (and with it Azure's attestation service) hashes the key as PEM text, the terminating zero included. */
 static bool open_oe_plain(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
     if (!open_plain(o, value, spki)) return false;
@@ -153,19 +166,13 @@ static bool open_oe_plain(struct opening *o, struct attest_bytes value, struct a
     return ok;
 }
 
+/* Azure's attestation service in an SNP guest: JSON with report and certificates. */
+static bool open_azure(struct opening *o, struct attest_bytes value, struct attest_bytes spki) {
+    return open_oe_plain(o, octets_of(value), spki);
+}
+
 /* ---- dstack (Phala): the quote, or a structure of theirs around it, and in the extension next to it the event log.
  * Report data is SHA-512("ratls-cert:" || SubjectPublicKeyInfo). ---- */
-
-static struct attest_bytes octets_of(struct attest_bytes value) {
-    const uint8_t *at = value.data;
-    int tag, class;
-    long size;
-    if (!value.size) return value;
-    int flags = ASN1_get_object(&at, &size, &tag, &class, (long)value.size);
-    bool whole = !(flags & 0x80) && class == V_ASN1_UNIVERSAL && tag == V_ASN1_OCTET_STRING && size >= 0 &&
-                 at + size == value.data + value.size;
-    return whole ? (struct attest_bytes){at, (size_t)size} : value;
-}
 
 static bool bind_dstack(struct opening *o, struct attest_bytes spki) {
     static const char label[] = "ratls-cert:";
@@ -258,6 +265,7 @@ static const struct extension_kind kinds[] = {
     {"1.2.840.113556.10.1.2", "Open Enclave evidence extension", open_oe_plain},
     {"1.3.6.1.4.1.311.105.1", "Open Enclave extension (Microsoft's arc)", open_oe_plain},
     {"1.3.6.1.4.1.311.105.2", "Open Enclave evidence extension (Microsoft's arc)", open_oe_plain},
+    {"1.3.6.1.4.1.311.105.1000.1", "Azure attestation service's extension", open_azure},
     {"1.3.6.1.4.1.62397.1.1", "dstack RA-TLS extension", open_dstack},
     {"1.3.6.1.4.1.62397.1.8", "dstack RA-TLS extension (attestation)", open_dstack},
 };

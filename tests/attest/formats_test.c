@@ -492,6 +492,27 @@ static void test_bound_keys(void **state) {
         }
         X509_free(x);
     }
+    /* Azure's attestation service: JSON in a UTF8String, with its certificates, and no others at hand. */
+    struct attest_signer_claims claims = {.measurement = {1}};
+    uint8_t report[ATTEST_SNP_REPORT];
+    digest_key(key, OF_PEM, claims.report_data);
+    assert_true(attest_signer_report(s, &claims, report));
+    char *b64 = base64((struct attest_bytes){report, sizeof report}, true),
+         *certificates = base64((struct attest_bytes){(uint8_t *)chain, strlen(chain)}, true);
+    uint8_t *utf8 = malloc(strlen(b64) + strlen(certificates) + 100);
+    int json_size =
+        sprintf((char *)utf8 + 4, "{\"SnpReport\": \"%s\", \"VcekCertChain\": \"%s\", \"Endorsements\": \"e30\"}", b64,
+                certificates);
+    utf8[0] = 0x0c, utf8[1] = 0x82, utf8[2] = (uint8_t)(json_size >> 8), utf8[3] = (uint8_t)json_size;
+    X509 *service =
+        certificate_with(key, key, "1.3.6.1.4.1.311.105.1000.1", (struct attest_bytes){utf8, (size_t)json_size + 4});
+    struct attest_verifier *bare = attest_verifier_new();
+    attest_verifier_add_development_root(bare, (struct attest_bytes){(uint8_t *)root, strlen(root)});
+    appraise_certificate(bare, service, &p, software_time);
+    expect(result.accepted, "Azure's attestation service");
+    attest_verifier_free(bare);
+    X509_free(service);
+    free(utf8), free(b64), free(certificates);
     /* A quote inside a structure of dstack's: found, whole, and not vouching for this key. */
     struct attest_bytes quote = load(vector_path("tdx/v5-td15-uptodate/quote.bin"));
     uint8_t *around = calloc(1, quote.size + 40);
