@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -128,6 +129,43 @@ static int teardown(void **state) {
     free(t.block);
     return nftw(t.root, drop, 16, FTW_DEPTH | FTW_PHYS);
 }
+
+/* ---- a steward that answers when the test says so ---- */
+
+static struct {
+    int under_way, last; /* the eventfd of the last request */
+    char url[64];
+    uint32_t body_size, answer_size;
+    bool fails;
+} asked;
+
+static int steward_ask(void *ctx, const char *url, unsigned which, const uint8_t *body, uint32_t body_size) {
+    (void)ctx, (void)body;
+    assert_true(which < GATE_STEWARDS);
+    if (asked.fails) return -1;
+    snprintf(asked.url, sizeof asked.url, "%s", url);
+    asked.body_size = body_size;
+    asked.under_way++;
+    return asked.last = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static bool steward_answer(void *ctx, int fd, uint8_t *out, uint32_t room, uint32_t *status, uint32_t *size) {
+    (void)ctx, (void)fd;
+    if (asked.fails || asked.answer_size > room) return false;
+    memset(out, 'a', asked.answer_size);
+    *status = 200;
+    *size = asked.answer_size;
+    return true;
+}
+
+static void steward_end(void *ctx, int fd) {
+    (void)ctx;
+    asked.under_way--;
+    assert_int_equal(close(fd), 0);
+}
+
+static const struct keep_services services = {
+    .steward = steward_ask, .steward_answer = steward_answer, .steward_end = steward_end};
 
 /* ---- asking ---- */
 
@@ -668,6 +706,21 @@ static struct gate_request any_request(struct dice *d) {
             if (e[1] < 100) q.len += e[1];
         }
         break;
+    case GATE_STEWARD:
+        q.args[0] = FIRST_FREE + below(d, 8);
+        q.args[1] = below(d, GATE_STEWARDS + 1);
+        q.len = (uint32_t)below(d, 100);
+        q.args[2] = below(d, 100);
+        q.room = 0;
+        for (uint32_t i = 0; i < q.len; i++)
+            data[i] = below(d, 50) ? 'u' : 0;
+        if (below(d, 2)) (void)!write(asked.last, &(uint64_t){1}, 8);
+        break;
+    case GATE_ANSWER:
+        q.len = 0;
+        q.room = (uint32_t)below(d, 200);
+        memset(q.args, 0, sizeof q.args);
+        break;
     case GATE_SET_TIMES: q.args[2] = below(d, 16); break;
     default: break;
     }
@@ -681,11 +734,76 @@ static void hurry(struct gate_request *q) {
     if (q->op == GATE_ACCEPT) q->args[1] = 0;
 }
 
+static uint32_t ask_steward(uint32_t handle, const char *url, uint32_t body) {
+    size_t n = strlen(url);
+    memcpy(t.block->data, url, n);
+    memset(t.block->data + n, 'b', body);
+    return ask((struct gate_request){.op = GATE_STEWARD, .len = (uint32_t)n + body, .args = {handle, 0, n}});
+}
+
+static uint32_t ask_answer(uint32_t handle) {
+    return ask((struct gate_request){.op = GATE_ANSWER, .handle = handle, .room = 100});
+}
+
+static bool is_readable(uint32_t handle) {
+    struct gate_poll e = {.handle = handle, .events = GATE_READABLE};
+    memcpy(t.block->data, &e, sizeof e);
+    uint32_t error = ask((struct gate_request){.op = GATE_POLL, .len = sizeof e, .room = sizeof e, .args = {0, 1}});
+    memcpy(&e, t.block->data, sizeof e);
+    return error == GATE_OK && e.error == GATE_OK && e.ready & GATE_READABLE;
+}
+
+/* Begun, not waited for; readable with the answer; at most a few at once; ended by closing. */
+static void test_steward(void **state) {
+    (void)state;
+    const struct keep_services *before = t.server->services;
+    assert_int_equal(ask_steward(FIRST_FREE, "https://x", 3), GATE_ENOTSUP);
+    t.server->services = &services;
+    asked.answer_size = 100;
+    for (uint32_t i = 0; i < SERVER_STEWARDS; i++) {
+        assert_int_equal(ask_steward(FIRST_FREE + i, "https://x", 3), GATE_OK);
+        assert_string_equal(asked.url, "https://x");
+        assert_int_equal(asked.body_size, 3);
+    }
+    assert_int_equal(ask_steward(FIRST_FREE + SERVER_STEWARDS, "https://x", 3), GATE_EMFILE);
+    assert_int_equal(ask_steward(FIRST_FREE, "https://x", 3), GATE_EBADF); /* in use */
+    assert_int_equal(ask_steward(RO, "https://x", 3), GATE_EBADF);
+    uint32_t last = FIRST_FREE + SERVER_STEWARDS - 1;
+    assert_int_equal(ask_answer(last), GATE_EAGAIN);
+    assert_false(is_readable(last));
+    assert_int_equal(write(asked.last, &(uint64_t){1}, 8), 8);
+    assert_true(is_readable(last));
+    assert_false(is_readable(FIRST_FREE));
+    assert_int_equal(ask_answer(last), GATE_OK);
+    assert_int_equal(reply.values[0], 200);
+    assert_int_equal(reply.len, 100);
+    asked.answer_size = 101; /* more than there is room for */
+    assert_int_equal(ask_answer(last), GATE_EIO);
+    assert_int_equal(ask_answer(RO), GATE_EBADF);
+    /* What it is not. */
+    assert_int_equal(ask((struct gate_request){.op = GATE_READ, .handle = last, .room = 8}), GATE_EBADF);
+    assert_int_equal(ask((struct gate_request){.op = GATE_RECV, .handle = last, .room = 8}), GATE_EBADF);
+    assert_int_equal(ask((struct gate_request){.op = GATE_PREAD, .handle = last, .room = 8}), GATE_EBADF);
+    for (uint32_t i = 0; i < SERVER_STEWARDS; i++)
+        assert_int_equal(ask((struct gate_request){.op = GATE_CLOSE, .handle = FIRST_FREE + i}), GATE_OK);
+    assert_int_equal(asked.under_way, 0);
+    memcpy(t.block->data, "a\0b", 3);
+    assert_int_equal(ask((struct gate_request){.op = GATE_STEWARD, .len = 3, .args = {FIRST_FREE, 0, 3}}), GATE_EINVAL);
+    asked.fails = true;
+    assert_int_equal(ask_steward(FIRST_FREE, "https://x", 0), GATE_EIO);
+    asked.fails = false;
+    assert_int_equal(asked.under_way, 0);
+    t.server->services = before;
+}
+
 static void test_hostile(void **state) {
     (void)state;
     const char *count = getenv("DONJON_REQUESTS");
     uint64_t want = count ? strtoull(count, NULL, 10) : 100000, done = 0;
     struct dice d = {99};
+    asked.answer_size = 100;
+    asked.last = -1;
+    t.server->services = &services;
     for (uint64_t i = 0; i < want; i++) {
         struct gate_request q = any_request(&d);
         if (q.op == GATE_EXIT) continue;
@@ -701,6 +819,7 @@ static void test_hostile(void **state) {
     }
     for (uint32_t h = FIRST_FREE; h < FIRST_FREE + 8; h++)
         ask_close(h);
+    assert_int_equal(asked.under_way, 0);
     print_message("%llu of %llu requests were done\n", (unsigned long long)done, (unsigned long long)want);
     assert_true(holds("secret", "SECRET"));
     assert_true(holds("ro/inside", "inside"));
@@ -720,17 +839,12 @@ static int fresh(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_escapes),
-        cmocka_unit_test(test_escapes_by_name),
-        cmocka_unit_test(test_last_link),
-        cmocka_unit_test(test_read_only),
-        cmocka_unit_test(test_handles),
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_readdir),
-        cmocka_unit_test(test_race_link),
-        cmocka_unit_test(test_race_move),
-        cmocka_unit_test(test_streams),
-        cmocka_unit_test_setup(test_hostile, fresh),
+        cmocka_unit_test(test_escapes),   cmocka_unit_test(test_escapes_by_name),
+        cmocka_unit_test(test_last_link), cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_handles),   cmocka_unit_test(test_files),
+        cmocka_unit_test(test_readdir),   cmocka_unit_test(test_race_link),
+        cmocka_unit_test(test_race_move), cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_steward),   cmocka_unit_test_setup(test_hostile, fresh),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
