@@ -440,6 +440,7 @@ void tenant_turn(void *warden) {
 bool tenant_attend(void *warden) {
     struct warden *w = warden;
     if (!w->stop) tenant_turn(w);
+    if (!w->stop) tls_look(w);
     return !w->stop;
 }
 

@@ -3,15 +3,16 @@
  * The wall-time limit stops the engine (its next loop turn or call traps) and whatever waits in the gate. Its signal
  * comes again and again, since one that arrives just before a wait begins would be lost.
  *
- * A deployed keep also looks now and then, while it computes, whether its tenants want something: on a timer that
- * counts the keep's own time only, so that one that waits is left in peace. Who has said something will say more: it
- * looks more often for a while. */
+ * A deployed keep also looks now and then, while it computes, whether its tenants want something, or its certificate:
+ * on a timer that counts the keep's own time only, so that one that waits is left in peace. Who has said something will
+ * say more: it looks more often for a while. */
 #define _GNU_SOURCE
 #include "warden.h"
 #include <donjon/wasm.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/time.h>
+#include <time.h>
 
 enum { AGAIN_US = 20000, LOOK_US = 40000, SOON_US = 4000, SOON_LOOKS = 25 };
 
@@ -34,10 +35,18 @@ static bool look_every(suseconds_t us) {
     return setitimer(ITIMER_PROF, &t, NULL) == 0;
 }
 
+/* May be called in a signal's handler. */
+static bool must_renew(void) {
+    uint64_t at = the_warden->renew_at;
+    struct timespec now;
+    if (at == 0 || clock_gettime(CLOCK_MONOTONIC, &now) != 0) return false;
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec >= at;
+}
+
 static void on_look(int signal) {
     static unsigned soon; /* looks that are left until it is enough to look seldom */
     (void)signal;
-    if (gate_attention(&the_warden->gate)) {
+    if (gate_attention(&the_warden->gate) || must_renew()) {
         if (soon == 0) look_every(SOON_US);
         soon = SOON_LOOKS;
         interrupt_store();

@@ -162,6 +162,13 @@ static void show_renewed(void) {
     report_log(t.w, "the certificate was renewed");
 }
 
+/* Until something is to be done for it: struct gate_attend's. */
+static uint64_t renewal_patience(void *ctx) {
+    (void)ctx;
+    uint64_t s = (uint64_t)renewal_wait(&t.renewal, &t.identity, (int64_t)time(NULL));
+    return s == 0 ? LOOK_NS : s < UINT64_C(86400) ? s * 1000000000u : UINT64_C(86400000000000);
+}
+
 /* Makes a certificate anew when it is time, step by step and without waiting. Where that fails, the one there is stays.
  * To be called often; it does nothing most of the time, unless it is to look `at_once`. */
 static void tend(bool at_once) {
@@ -171,16 +178,22 @@ static void tend(bool at_once) {
     t.look_at = at + LOOK_NS;
     t.calls = 0;
     switch (renewal_turn(&t.renewal, &t.identity, (int64_t)time(NULL), error, sizeof error)) {
-    case RENEWAL_NOTHING: return;
-    case RENEWAL_MADE: show_renewed(); return;
+    case RENEWAL_NOTHING: break;
+    case RENEWAL_MADE: show_renewed(); break;
     case RENEWAL_FAILED:
-    case RENEWAL_REFUSED: report_log(t.w, error); return;
+    case RENEWAL_REFUSED: report_log(t.w, error); break;
     }
+    t.w->renew_at = at + renewal_patience(NULL);
 }
 
 static void fresh(void *ctx) {
     (void)ctx;
     tend(false);
+}
+
+void tls_look(struct warden *w) {
+    (void)w;
+    if (t.started) tend(false);
 }
 
 void tls_turn(struct warden *w) {
@@ -205,12 +218,6 @@ static void renewal_serve(void *ctx, const struct gate_poll *entries, size_t n) 
     tend(n > 0 && (entries[0].ready || entries[0].error));
 }
 
-static uint64_t renewal_patience(void *ctx) {
-    (void)ctx;
-    uint64_t s = (uint64_t)renewal_wait(&t.renewal, &t.identity, (int64_t)time(NULL));
-    return s == 0 ? LOOK_NS : s < UINT64_C(86400) ? s * 1000000000u : UINT64_C(86400000000000);
-}
-
 static struct gate_attend renewal_attend = {
     .wanted = renewal_wanted, .serve = renewal_serve, .patience = renewal_patience};
 
@@ -224,13 +231,14 @@ static void make_first(struct warden *w) {
     if (c->steward && c->steward_ca) w->files.attend = &renewal_attend;
     for (;;) {
         enum renewal_event e = renewal_turn(&t.renewal, &t.identity, (int64_t)time(NULL), error, sizeof error);
-        if (e == RENEWAL_MADE) return;
+        if (e == RENEWAL_MADE) break;
         if (e == RENEWAL_REFUSED || (e == RENEWAL_FAILED && t.renewal.failed == FIRST_ATTEMPTS))
             report_failure(w, GATE_EXIT_REFUSED, "%s", error);
         if (e == RENEWAL_FAILED) report_log(w, error);
         if (gate_poll_files(&w->files, NULL, 0, GATE_FOREVER) != WASI_SUCCESS)
             report_failure(w, GATE_EXIT_BROKEN, "the host does not say what becomes of a request to the steward");
     }
+    w->renew_at = env_now(NULL) + renewal_patience(NULL);
 }
 
 wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size) {
@@ -323,5 +331,6 @@ void tls_finish(struct warden *w) {
     tls_flush_all(&t.tls, FINISH_NS);
     identity_give_up(&t.renewal.making, &identity_host); /* nobody will see it */
     if (w->files.attend == &renewal_attend) w->files.attend = renewal_attend.next;
+    w->renew_at = 0;
     t.started = false;
 }

@@ -20,9 +20,10 @@ struct warden {
     struct gate gate;
     struct gate_files files;
     struct boot boot;
-    _Atomic bool stop;    /* wall time is over: set by the timer's signal handler */
-    bool tenant;          /* the workload came through the channel: BOOT_TENANT */
-    uint8_t workload[32]; /* its digest: tenant.c's or tls.c's; zeros in keeps without an identity */
+    _Atomic bool stop;         /* wall time is over: set by the timer's signal handler */
+    _Atomic uint64_t renew_at; /* nanoseconds of CLOCK_MONOTONIC: the certificate wants to be looked at; 0: none does */
+    bool tenant;               /* the workload came through the channel: BOOT_TENANT */
+    uint8_t workload[32];      /* its digest: tenant.c's or tls.c's; zeros in keeps without an identity */
 };
 
 /* boot.c: reads the boot image from GATE_FD_BOOT to its end and closes it. False with the reason in `error`. */
@@ -69,8 +70,10 @@ void tls_openssl(struct warden *w);
 struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, const struct config_file *f);
 /* tls.c: struct wasi_host's poll, over those files as well. Without TLS: gate_poll_files. */
 wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout);
-/* tls.c: now and then, before a call of the program's: renews the certificate when it is time. Without TLS: nothing. */
+/* tls.c: before a call of the program's: renews the certificate when it is time. Without TLS: nothing. */
 void tls_turn(struct warden *w);
+/* tls.c: the same in the midst of its computing. */
+void tls_look(struct warden *w);
 /* tls.c: the keep's certificate and evidence, as files in /run/donjon of the in-memory root. Without TLS: nothing. */
 wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root);
 /* tls.c: evidence over 64 bytes of the program's, in its wrapper: *size bytes, also when they are more than `capacity`

@@ -10,6 +10,12 @@ import test_tls as base
 from slow_steward import SlowSteward
 
 WORD = "ArdathBay"
+SPIN = """
+int main(void) { /* calls nothing */
+    for (volatile unsigned x = 0;; x++)
+        ;
+}
+"""
 
 
 class Deployed(unittest.TestCase):
@@ -80,6 +86,19 @@ class Deployed(unittest.TestCase):
             time.sleep(0.1)  # the last one has ended while the steward took its time
         self.assertEqual(r.stdout, "up", r.stderr)
 
+    def test_renewed_while_it_computes(self):
+        steward = SlowSteward(os.path.join(base.tmp, "slow" + self.id()), 4)
+        self.addCleanup(steward.close)
+        app = os.path.join(base.tmp, f"spin{self.port}")
+        os.makedirs(app)
+        shutil.copy(base.programs["spin"], f"{app}/main.wasm")
+        base.write(f"{app}/Donjon.toml", f'steward = "{steward.url}"\n' + base.LISTEN.replace("PORT", str(self.port)) +
+                   f'[tls]\nsteward-ca = "{steward.dir}/ca.pem"\n')
+        p = self.tenant.deploy("--backend", base.BACKEND, "--detach", app)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertTrue(steward.wait_asked(3, "/v1/certify"))
+        self.assertEqual(self.tenant.run("stop", p.stdout.split()[-1]).returncode, 0)
+
     def test_by_a_steward(self):
         directory = os.path.join(base.tmp, "steward" + self.id())
         subprocess.run([base.DONJON, "steward", "init", directory], check=True, capture_output=True)
@@ -117,4 +136,4 @@ class Deployed(unittest.TestCase):
 
 if __name__ == "__main__":
     host.needs()
-    base.main(sys.modules["__main__"])
+    base.main(sys.modules["__main__"], {"spin": SPIN})
