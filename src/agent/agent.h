@@ -39,7 +39,7 @@ struct agent {
     struct conn *conns;
     struct conn *loose; /* those that make room for others: conn.c */
     unsigned n_conns, n_loose;
-    uint64_t salt; /* so that nobody can choose addresses that count as one */
+    uint64_t salt;         /* so that nobody can choose addresses that count as one */
     bool full;             /* listeners are not looked at: as many connections as may be, or no descriptor left */
     struct deadline again; /* in the latter case, they are once more */
 
@@ -60,6 +60,8 @@ enum {
     ENDED_SECONDS = 86400, /* so long */
     BUILD_MS = 60000,      /* a keep that takes longer to build will never be built */
     STOP_MS = 5000,        /* what it has to end by itself */
+    SWEEP_MS = 500,        /* then its group is removed; if that is too early, after twice as long again, ... */
+    SWEEPS_MAX = 10,
     CONTROL_QUEUE = 256 * 1024,
 };
 
@@ -72,6 +74,7 @@ struct keep {
     bool restart;
     uint32_t restarts;
     unsigned ooms;          /* of its group, when it was built */
+    unsigned sweeps;        /* attempts to remove its group, once it has ended */
     int64_t created, ended; /* seconds since 1970; ended 0: it has not */
     pid_t pid;              /* of donjon-keep; 0: gone */
     uint64_t started;       /* its start time in ticks: pid and this name one process for ever */
@@ -146,7 +149,8 @@ bool cgroups_open(const char *dir);
 bool cgroups_make(const char *id, uint64_t memory, uint32_t cpu, int *procs);
 /* How many processes the kernel has ended in it for want of memory. */
 unsigned cgroups_out_of_memory(const char *id);
-void cgroups_remove(const char *id, bool kill);
+/* False: processes that die are still in it. */
+bool cgroups_remove(const char *id, bool kill);
 /* Those of keeps that nobody knows any more. */
 void cgroups_sweep(const struct agent *);
 

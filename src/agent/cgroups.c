@@ -132,9 +132,9 @@ static void remove_groups(int dir) {
     if (d) closedir(d);
 }
 
-void cgroups_remove(const char *id, bool kill) {
+bool cgroups_remove(const char *id, bool kill) {
     char name[NAME + 16];
-    if (top < 0) return;
+    if (top < 0) return true;
     if (kill) {
         snprintf(name, sizeof name, GROUP "%s/cgroup.kill", id);
         write_text(top, name, "1");
@@ -144,7 +144,7 @@ void cgroups_remove(const char *id, bool kill) {
     if (box >= 0) remove_groups(box);
     unlinkat(top, name, AT_REMOVEDIR);
     snprintf(name, sizeof name, GROUP "%s", id);
-    unlinkat(top, name, AT_REMOVEDIR);
+    return unlinkat(top, name, AT_REMOVEDIR) == 0 || errno != EBUSY;
 }
 
 void cgroups_sweep(const struct agent *a) {

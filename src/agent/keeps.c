@@ -135,7 +135,8 @@ static void close_status(struct keep *k) {
 
 static void sweep_again(struct deadline *d) {
     struct keep *k = OWNER_OF(d, struct keep, deadline);
-    cgroups_remove(k->id, true);
+    if (cgroups_remove(k->id, true) || ++k->sweeps == SWEEPS_MAX) return;
+    loop_set(&k->agent->loop, &k->deadline, (uint64_t)SWEEP_MS << k->sweeps);
 }
 
 static bool failed(const struct keep *k) {
@@ -186,7 +187,7 @@ static void clean_up(struct keep *k) {
     k->process.fd = -1;
     k->finishing = false;
     note_out_of_memory(k);
-    cgroups_remove(k->id, true);
+    bool swept = cgroups_remove(k->id, true);
     remove_files(k);
     if (!*k->outcome) snprintf(k->outcome, sizeof k->outcome, "%s", k->stopping ? "stopped" : "killed");
     k->pid = 0;
@@ -197,8 +198,9 @@ static void clean_up(struct keep *k) {
     snprintf(code, sizeof code, "%d", k->exit_code);
     log_event(LOG_INFO, "keep ended", "keep", k->id, "tenant", k->tenant, "outcome", k->outcome, "code", code,
               *k->why ? "why" : NULL, k->why, NULL);
-    loop_set(&a->loop, &k->deadline, 1000);
+    k->sweeps = 0;
     k->deadline.passed = sweep_again;
+    if (!swept) loop_set(&a->loop, &k->deadline, SWEEP_MS);
     if (k->waiter) conn_keep_built(k->waiter, NULL, *k->why ? k->why : "the keep's process ended while it was built");
     k->waiter = NULL;
 }
