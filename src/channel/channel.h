@@ -15,8 +15,12 @@
  *         of an encrypted package: KEY {key[32]} before SEALED_MODULE {u64 size} DATA..., and SEALED_FILE
  *         {lp path, lp title, u64 size} DATA... among the files
  *     START {u8 flags, digest[32]}                       ACCEPTED {digest[32]}, or ERROR and the end
- *     STDIN {bytes}, STDIN_END, DETACH, STOP, PING       STDOUT {bytes}, STDERR {bytes}, LOST {u64 bytes},
- *                                                        EXIT {u8 kind, u32 status, lp text}, PING
+ *     STDIN {bytes}, STDIN_END, DETACH, STOP, PING       CREDIT {u64 bytes}, STDOUT {bytes}, STDERR {bytes},
+ *                                                        LOST {u64 bytes}, EXIT {u8 kind, u32 status, lp text}, PING
+ *
+ * Input is on credit: of a connection's STDIN the keep takes as many bytes as its CREDITs have allowed, no more, and it
+ * allows what it has room for, whatever the program reads. So it takes every message at once, and DETACH, STOP and the
+ * like never wait behind input that nobody reads.
  */
 #ifndef DONJON_CHANNEL_H
 #define DONJON_CHANNEL_H
@@ -28,7 +32,7 @@
 #include <stdint.h>
 
 enum {
-    CHANNEL_VERSION = 1,
+    CHANNEL_VERSION = 2, /* 2: CREDIT */
     CHANNEL_HEAD = 5, /* bytes of a frame before its payload */
     CHANNEL_PAYLOAD_MAX = 65536,
     CHANNEL_FRAME_MAX = CHANNEL_HEAD + CHANNEL_PAYLOAD_MAX,
@@ -74,11 +78,13 @@ enum channel_type {
     CHANNEL_STDOUT,
     CHANNEL_STDERR,
     CHANNEL_LOST, /* so many bytes of output were dropped here: the log keeps the last CHANNEL_LOG bytes */
-    CHANNEL_EXIT, /* the program's end. kind: enum gate_exit (gate.h) */
+    CHANNEL_EXIT,   /* the program's end. kind: enum gate_exit (gate.h) */
+    CHANNEL_CREDIT, /* so many bytes more of STDIN will be taken, CHANNEL_CREDIT_MAX at most at a time */
     /* both */
     CHANNEL_PING = 127, /* nothing: keeps a connection open, never answered */
 };
-#define CHANNEL_LOG (256 * 1024) /* bytes of output that a keep remembers */
+#define CHANNEL_LOG        (256 * 1024) /* bytes of output that a keep remembers */
+#define CHANNEL_CREDIT_MAX (1024 * 1024)
 
 enum channel_side { CHANNEL_TENANT, CHANNEL_KEEP }; /* who has sent a frame */
 

@@ -62,10 +62,12 @@ static bool flush(struct channel_client *c) {
     return true;
 }
 
-/* The next message of the link; ERROR is a failure. Never blocks. */
+/* The next message of the link, credit noted; ERROR is a failure. Never blocks. */
 static enum channel_step step(struct channel_client *c, struct channel_message *m) {
     if (c->failed) return CHANNEL_BROKEN;
-    enum channel_step s = channel_link_next(c->link, m);
+    enum channel_step s;
+    while ((s = channel_link_next(c->link, m)) == CHANNEL_MESSAGE && m->type == CHANNEL_CREDIT)
+        c->credit = m->size < UINT64_MAX - c->credit ? c->credit + m->size : UINT64_MAX;
     if (s == CHANNEL_BROKEN) channel_client_failed(c, "the channel broke: %s", channel_link_error(c->link));
     if (s != CHANNEL_MESSAGE || m->type != CHANNEL_ERROR) return s;
     refused(c, m->first);
@@ -355,7 +357,13 @@ static bool mention(struct channel_client *c, enum channel_type type, struct cha
     return true;
 }
 
+size_t channel_client_credit(const struct channel_client *c) {
+    return c->credit < SIZE_MAX ? (size_t)c->credit : SIZE_MAX;
+}
+
 bool channel_client_stdin(struct channel_client *c, const void *bytes, size_t n) {
+    if (n > c->credit) return channel_client_failed(c, "more input than the keep takes now");
+    c->credit -= n;
     for (size_t at = 0, piece; at < n; at += piece) {
         piece = n - at < CHUNK ? n - at : CHUNK;
         if (!mention(c, CHANNEL_STDIN, (struct channel_bytes){(const uint8_t *)bytes + at, piece})) return false;

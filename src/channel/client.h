@@ -118,6 +118,8 @@ enum channel_event_kind channel_client_wait(struct channel_client *c, struct cha
 
 /* What is said when the keep has gone already is lost without a word: how it ended is an event. */
 bool channel_client_stdin(struct channel_client *c, const void *bytes, size_t n);
+/* Bytes of input that the keep takes now: channel_client_stdin fails for more. What is 0 may be more after events. */
+size_t channel_client_credit(const struct channel_client *c);
 bool channel_client_stdin_end(struct channel_client *c);
 bool channel_client_detach(struct channel_client *c); /* the keep closes; the program goes on */
 bool channel_client_stop(struct channel_client *c);   /* the program ends: CHANNEL_EVENT_EXIT follows */

@@ -12,7 +12,8 @@ struct channel_client {
     struct channel_tls *tls;
     struct channel_link *link;
     bool failed, accepted, opened, has_delivered;
-    uint8_t state; /* enum channel_state */
+    uint8_t state;   /* enum channel_state */
+    uint64_t credit; /* bytes of STDIN */
     uint8_t nonce[CHANNEL_NONCE], report_data[CHANNEL_REPORT_DATA];
     uint8_t digest[CHANNEL_DIGEST], delivered[CHANNEL_DIGEST];
     uint8_t *evidence; /* and the endorsements behind it */

@@ -5,9 +5,9 @@
 
 /* X(type, who sends it, fields), one letter each:
  *   v version   n nonce   o owner   d digest   p purpose   f flags of OPEN   F flags of START   s state   k kind of
- * exit u status    z size of a config   m size of a module   y size of a file   b count of bytes P lp path   N lp name
- * V lp value   T lp text   E lp evidence   C lp endorsements   D the rest, not empty   K key   M size of a sealed
- * module Y size of a sealed file   W lp title */
+ * exit u status    z size of a config   m size of a module   y size of a file   b count of bytes   w credit
+ * P lp path   N lp name   V lp value   T lp text   E lp evidence   C lp endorsements   D the rest, not empty   K key
+ * M size of a sealed module   Y size of a sealed file   W lp title */
 #define MESSAGES(X)                                                                                                    \
     X(HELLO, 't', "vn")                                                                                                \
     X(OPEN, 't', "pfo")                                                                                                \
@@ -32,6 +32,7 @@
     X(STDERR, 'k', "D")                                                                                                \
     X(LOST, 'k', "b")                                                                                                  \
     X(EXIT, 'k', "kuT")                                                                                                \
+    X(CREDIT, 'k', "w")                                                                                                \
     X(PING, '*', "")
 
 enum { TYPES = 128, CONFIG_MOST = 16 << 20 /* BOOT_MAX_CONFIG */, EXIT_KINDS = 16 };
@@ -89,6 +90,7 @@ static const char *field_wrong(char field, const struct channel_message *m) {
     case 'k': return m->kind >= 1 && m->kind < EXIT_KINDS ? NULL : "unknown kind of exit";
     case 'z': return m->size >= 1 && m->size <= CONFIG_MOST ? NULL : "size of the configuration out of range";
     case 'm': return m->size >= 1 && m->size <= CHANNEL_MODULE_MAX ? NULL : "size of the module out of range";
+    case 'w': return m->size >= 1 && m->size <= CHANNEL_CREDIT_MAX ? NULL : "credit out of range";
     case 'y': return m->size <= CHANNEL_FILE_MAX ? NULL : "size of the file out of range";
     case 'M': return sealed_size_ok(m->size, 1) ? NULL : "size of the sealed module out of range";
     case 'Y': return sealed_size_ok(m->size, 0) ? NULL : "size of the sealed file out of range";
@@ -162,7 +164,8 @@ static void read_field(struct cursor *c, char field, struct channel_message *m) 
     case 'y':
     case 'M':
     case 'Y':
-    case 'b': m->size = number(c, 8); break;
+    case 'b':
+    case 'w': m->size = number(c, 8); break;
     case 'V':
     case 'W':
     case 'C': m->second = prefixed(c); break;
@@ -250,7 +253,8 @@ static void write_field(struct pen *w, char field, const struct channel_message 
     case 'y':
     case 'M':
     case 'Y':
-    case 'b': put_number(w, m->size, 8); break;
+    case 'b':
+    case 'w': put_number(w, m->size, 8); break;
     case 'V':
     case 'W':
     case 'C': put_prefixed(w, m->second); break;

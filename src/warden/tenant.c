@@ -19,6 +19,8 @@
 
 enum {
     PEERS = 16,
+    INPUT_ROOM = 512 * 1024,
+    CREDIT_LEAST = 4096,
     CHANNEL_HANDLE = 0, /* the listener, as the host opened it */
     LINGER_S = 600,     /* after the program's end, for those who come to read its log */
 };
@@ -34,7 +36,7 @@ struct peer {
     bool follow;     /* LOGS: stays to the program's end */
     bool gone;       /* the socket has ended, or failed */
     bool told;       /* EXIT is in the output */
-    bool held;       /* messages are in the link, for whose input there was no room */
+    uint32_t credit; /* bytes of input that it may still send */
     uint64_t number; /* of connections: the oldest goes first */
     struct outlog_reader at;
 };
@@ -53,8 +55,8 @@ static struct tenant {
     const struct report *text;
     struct outlog log;
     bool input_ended;
-    size_t input_at, input_have;
-    uint8_t input[2 * CHANNEL_PAYLOAD_MAX];
+    size_t input_at, input_have; /* of a ring: where it begins, and how much there is */
+    uint8_t input[INPUT_ROOM];
     uint8_t bytes[GATE_ANSWER_SIZE]; /* evidence; what was received */
 } t;
 
@@ -168,7 +170,7 @@ static void answer_hello(struct peer *p, const struct channel_message *m) {
     struct channel_message e = {.type = CHANNEL_EVIDENCE, .state = (uint8_t)state_now(p)};
     uint8_t exporter[CHANNEL_EXPORTER_SIZE], report_data[CHANNEL_REPORT_DATA];
     uint32_t n = 0, size = 0;
-    if (m->version != CHANNEL_VERSION) return refuse(p, "this keep speaks version 1 of the channel");
+    if (m->version != CHANNEL_VERSION) return refuse(p, "this keep speaks version 2 of the channel");
     memcpy(e.fixed, t.w->workload, CHANNEL_DIGEST);
     if (!channel_link_exporter(p->link, exporter) ||
         !channel_report_data(channel_tls_spki(t.tls), m->fixed, exporter, e.fixed, report_data))
@@ -253,26 +255,51 @@ static void deliver(struct peer *p, const struct channel_message *m) {
     p->at = outlog_from_begin();
 }
 
-static size_t input_room(void) {
-    if (t.input_at > 0 && sizeof t.input - t.input_have < CHANNEL_PAYLOAD_MAX) {
-        memmove(t.input, t.input + t.input_at, t.input_have - t.input_at);
-        t.input_have -= t.input_at;
-        t.input_at = 0;
-    }
-    return sizeof t.input - t.input_have;
+/* ---- input: a ring, and credit for what is free in it ---- */
+
+static void put_input(const uint8_t *bytes, size_t n) {
+    size_t at = (t.input_at + t.input_have) % INPUT_ROOM, first = INPUT_ROOM - at < n ? INPUT_ROOM - at : n;
+    memcpy(t.input + at, bytes, first);
+    memcpy(t.input, bytes + first, n - first);
+    t.input_have += n;
 }
 
-/* A message is taken from the link only when there is room for the most that it can bring. */
-static bool ready_for_more(const struct peer *p) {
-    return p->stage != ATTACHED || t.input_ended || t.ended || input_room() >= CHANNEL_PAYLOAD_MAX;
+static size_t take_input(uint8_t *out, size_t most) {
+    size_t n = t.input_have < most ? t.input_have : most;
+    for (size_t done = 0, piece; done < n; done += piece) {
+        piece = INPUT_ROOM - t.input_at < n - done ? INPUT_ROOM - t.input_at : n - done;
+        memcpy(out + done, t.input + t.input_at, piece);
+        OPENSSL_cleanse(t.input + t.input_at, piece);
+        t.input_at = (t.input_at + piece) % INPUT_ROOM;
+    }
+    t.input_have -= n;
+    return n;
+}
+
+static size_t input_free(void) {
+    size_t spoken_for = t.input_have;
+    for (int i = 0; i < PEERS; i++)
+        spoken_for += t.peers[i].credit;
+    return INPUT_ROOM - spoken_for;
+}
+
+/* Up to a quarter of what is free, when it has come down to half of that: something is left for others. Not to those
+ * who have still to read something. */
+static void give_credit(struct peer *p) {
+    if (!p->link || p->gone || p->stage != ATTACHED || t.ended || unsent(p)) return;
+    size_t share = (input_free() + p->credit) / 4;
+    if (share < CREDIT_LEAST || p->credit > share / 2) return;
+    say(p, &(struct channel_message){.type = CHANNEL_CREDIT, .size = share - p->credit});
+    p->credit = (uint32_t)share;
+    flush(p);
 }
 
 static void attached(struct peer *p, const struct channel_message *m) {
     switch (m->type) {
     case CHANNEL_STDIN:
-        if (t.input_ended || t.ended) return;
-        memcpy(t.input + t.input_have, m->first.data, m->first.size);
-        t.input_have += m->first.size;
+        if (m->first.size > p->credit) return refuse(p, "more input than there was credit for");
+        p->credit -= (uint32_t)m->first.size;
+        if (!t.input_ended && !t.ended) put_input(m->first.data, m->first.size);
         return;
     case CHANNEL_STDIN_END: t.input_ended = true; return;
     case CHANNEL_DETACH: finish(p); return;
@@ -304,8 +331,6 @@ static void take(struct peer *p, const struct channel_message *m) {
 static void take_all(struct peer *p) {
     struct channel_message m;
     while (!p->gone) {
-        p->held = !ready_for_more(p);
-        if (p->held) return;
         switch (channel_link_next(p->link, &m)) {
         case CHANNEL_MORE: return;
         case CHANNEL_MESSAGE: take(p, &m); break;
@@ -374,9 +399,10 @@ static void end_if_asked(void) {
 }
 
 static void look_after(struct peer *p, bool readable) {
-    if (readable && ready_for_more(p)) receive(p);
+    if (readable) receive(p);
     if (!p->gone) take_all(p);
     if (!p->gone) pump(p);
+    give_credit(p);
     if (p->told && !p->gone && !unsent(p)) t.collected = true;
     if (p->stage == CLOSING && !unsent(p)) p->gone = true;
     if (p->gone) drop(p);
@@ -389,8 +415,8 @@ static size_t wanted(void *ctx, struct gate_poll *entries, size_t most) {
     for (int i = 0; i < PEERS; i++) {
         struct peer *p = &t.peers[i];
         if (!p->link) continue;
-        uint32_t events = (ready_for_more(p) ? GATE_READABLE : 0) | (unsent(p) ? GATE_WRITABLE : 0);
-        if (events) entries[n++] = (struct gate_poll){.handle = p->handle, .events = events};
+        uint32_t events = GATE_READABLE | (unsent(p) ? GATE_WRITABLE : 0);
+        entries[n++] = (struct gate_poll){.handle = p->handle, .events = events};
     }
     return n;
 }
@@ -419,12 +445,6 @@ static void serve(void *ctx, const struct gate_poll *entries, size_t n) {
 
 static const struct gate_attend attend = {.wanted = wanted, .serve = serve};
 
-/* Messages that were held, once there is room. */
-static void catch_up(void) {
-    for (int i = 0; i < PEERS; i++)
-        if (t.peers[i].link && t.peers[i].held && ready_for_more(&t.peers[i])) look_after(&t.peers[i], false);
-}
-
 static wasi_errno wait_for_channel(uint64_t timeout) {
     return gate_poll_files(&t.w->files, NULL, 0, timeout);
 }
@@ -433,7 +453,6 @@ void tenant_turn(void *warden) {
     struct warden *w = warden;
     if (!gate_attention(&w->gate)) return;
     atomic_store(&w->gate.block->attention, 0);
-    catch_up();
     wait_for_channel(0);
 }
 
@@ -525,35 +544,28 @@ static wasi_errno stream_read(struct wasi_file *f, const struct wasi_iov *iov, u
     (void)f;
     *done = 0;
     if (gate_iov_size(iov, n) == 0) return WASI_SUCCESS;
-    catch_up();
-    while (t.input_at == t.input_have) {
+    while (t.input_have == 0) {
         if (t.input_ended) return WASI_SUCCESS;
         wasi_errno error = wait_for_channel(fdflags & WASI_FDFLAG_NONBLOCK ? 0 : GATE_FOREVER);
         if (error != WASI_SUCCESS) return error;
-        if (t.input_at == t.input_have && !t.input_ended && fdflags & WASI_FDFLAG_NONBLOCK) return WASI_EAGAIN;
+        if (t.input_have == 0 && !t.input_ended && fdflags & WASI_FDFLAG_NONBLOCK) return WASI_EAGAIN;
     }
-    for (uint32_t i = 0; i < n && t.input_at < t.input_have; i++) {
-        size_t piece = t.input_have - t.input_at;
-        if (piece > iov[i].len) piece = iov[i].len;
-        memcpy(iov[i].buf, t.input + t.input_at, piece);
-        OPENSSL_cleanse(t.input + t.input_at, piece);
-        t.input_at += piece;
-        *done += piece;
-    }
-    if (t.input_at == t.input_have) t.input_at = t.input_have = 0;
+    for (uint32_t i = 0; i < n && t.input_have > 0; i++)
+        *done += take_input(iov[i].buf, iov[i].len);
+    for (int i = 0; i < PEERS; i++)
+        give_credit(&t.peers[i]);
     return WASI_SUCCESS;
 }
 
 static wasi_errno input_poll(struct wasi_file *f, struct wasi_poll *out) {
     (void)f;
-    catch_up();
-    if (t.input_at == t.input_have && !t.input_ended) {
+    if (t.input_have == 0 && !t.input_ended) {
         out->token = GATE_TOKEN_ATTEND;
         return WASI_SUCCESS;
     }
     out->ready = true;
-    out->nbytes = t.input_have - t.input_at;
-    out->hangup = t.input_at == t.input_have;
+    out->nbytes = t.input_have;
+    out->hangup = t.input_have == 0;
     return WASI_SUCCESS;
 }
 

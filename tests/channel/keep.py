@@ -348,6 +348,31 @@ def case_computes_for_too_long():
         assert k.ended() == {"outcome": "timeout", "code": 124, "text": None}
 
 
+def case_unread_input():
+    """What a tenant says does not wait behind input that the program does not read."""
+    forever = config("say", "begin", "compute", *FOREVER[0][:2])
+    with Keep() as k:
+        run = k.tenant("deploy", *forever, "--then", "detach", stdin=bytes(4 << 20))
+        assert run.returncode == 0 and run.stdout == b"begin\n", run
+        run = k.tenant("attach", "--then", "more", stdin=bytes(4 << 20))
+        assert run.returncode == 120, run
+        said(run, "more input than there was credit for")
+        others = [k.start("attach") for _ in range(6)]
+        assert k.tenant("identify").returncode == 0
+        run = k.tenant("attach", "--then", "stop", stdin=bytes(4 << 20))
+        assert run.returncode == 106, run
+        for other in others:
+            other.communicate(timeout=WAIT)
+            assert other.returncode == 106
+        assert k.ended()["outcome"] == "stopped"
+    with Keep() as k:  # nothing is lost, and it comes in order, however late it is read
+        data = os.urandom(1 << 20)
+        run = k.start("deploy", *config("say", "begin", "tick", "50", "cat"))
+        assert run.stdout.readline() == b"begin\n"
+        out, _ = run.communicate(data, timeout=WAIT)
+        assert out.endswith(data) and run.returncode == 0, len(out)
+
+
 def case_relay():
     """A host that ends TLS itself has evidence for another connection."""
     with Keep() as k:

@@ -1,6 +1,6 @@
 /* A tenant for tests: speaks to a keep's socket without an agent. See usage(). */
 #define _GNU_SOURCE
-#include "channel/client.h"
+#include "channel/client_state.h"
 #include "channel/link.h"
 #include "config/config_toml.h"
 #include "config/config_wire.h"
@@ -32,6 +32,7 @@ static struct channel_file files[LISTS];
 static struct channel_secret secrets[LISTS];
 static size_t n_files, n_secrets;
 static bool detached, follow, replay, cut;
+static const char *then; /* what comes behind input that the keep does not take any more */
 static uint8_t owner[CHANNEL_OWNER];
 
 static void usage(void) {
@@ -40,7 +41,8 @@ static void usage(void) {
             "tenant relay LISTEN SOCKET        a keep's host that ends TLS in the middle\n"
             "tenant VERB SOCKET options        deploy, attach, logs, stop, identify, evidence\n"
             "  --root PEM --measurement HEX --family NAME --owner TEXT --wasm F --config F --file PATH=TEXT\n"
-            "  --secret NAME=TEXT --detach --follow --replay --digest HEX --cut (goes without a word after START)\n");
+            "  --secret NAME=TEXT --detach --follow --replay --digest HEX --cut (goes without a word after START)\n"
+            "  --then detach|stop|more (when the keep takes no more input)\n");
     exit(2);
 }
 
@@ -237,6 +239,24 @@ static int show(struct channel_client *c, const struct channel_event *e) {
     }
 }
 
+/* Nothing comes for so long. */
+static bool full_for(int fd, int ms) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, ms) == 0;
+}
+
+/* As no client of ours does: input without credit. */
+static void too_much(int fd, struct channel_client *c) {
+    const uint8_t *bytes;
+    size_t n;
+    (void)channel_link_send(c->link,
+                            &(struct channel_message){.type = CHANNEL_STDIN, .first = {(const uint8_t *)"x", 1}});
+    while ((n = channel_link_output(c->link, &bytes)) > 0) {
+        io_send(&fd, bytes, n);
+        channel_link_sent(c->link, n);
+    }
+}
+
 static int pump(struct channel_client *c, int fd, bool input) {
     struct channel_event e;
     static uint8_t bytes[65536];
@@ -245,14 +265,22 @@ static int pump(struct channel_client *c, int fd, bool input) {
             int code = show(c, &e);
             if (code >= 0) return code;
         }
-        struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = input ? 0 : -1, .events = POLLIN}};
+        if (then && input && channel_client_credit(c) == 0 && full_for(fd, 300)) {
+            input = false;
+            if (!strcmp(then, "detach")) channel_client_detach(c);
+            if (!strcmp(then, "stop")) channel_client_stop(c);
+            if (!strcmp(then, "more")) too_much(fd, c);
+        }
+        struct pollfd p[2] = {{.fd = fd, .events = POLLIN},
+                              {.fd = input && channel_client_credit(c) > 0 ? 0 : -1, .events = POLLIN}};
         poll(p, 2, -1);
         if (p[0].revents) {
             ssize_t n = io_recv(&fd, bytes, sizeof bytes);
             channel_client_input(c, bytes, n > 0 ? (size_t)n : 0);
         }
         if (p[1].revents) {
-            ssize_t n = read(0, bytes, 16384);
+            size_t most = channel_client_credit(c);
+            ssize_t n = read(0, bytes, most < 16384 ? most : 16384);
             if (n > 0) channel_client_stdin(c, bytes, (size_t)n);
             if (n <= 0) channel_client_stdin_end(c);
             input = n > 0;
@@ -316,6 +344,8 @@ int main(int argc, char **argv) {
             measurement = v;
         else if (!strcmp(o, "--family"))
             family = v;
+        else if (!strcmp(o, "--then"))
+            then = v;
         else if (!strcmp(o, "--digest"))
             digest_wanted = v;
         else if (!strcmp(o, "--owner"))

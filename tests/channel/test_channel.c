@@ -55,6 +55,7 @@ static const struct {
     {CHANNEL_KEEP, {.type = CHANNEL_STDOUT, .first = {(const uint8_t *)"out", 3}}},
     {CHANNEL_KEEP, {.type = CHANNEL_STDERR, .first = {(const uint8_t *)"err", 3}}},
     {CHANNEL_KEEP, {.type = CHANNEL_LOST, .size = UINT64_MAX}},
+    {CHANNEL_KEEP, {.type = CHANNEL_CREDIT, .size = CHANNEL_CREDIT_MAX}},
     {CHANNEL_KEEP, {.type = CHANNEL_EXIT, .kind = 2, .status = 134, .first = {(const uint8_t *)"trap", 4}}},
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };
@@ -288,7 +289,9 @@ static void answer(struct keep *k, const struct channel_message *m) {
         struct channel_message a = {.type = CHANNEL_ACCEPTED};
         memcpy(a.fixed, m->fixed, 32);
         channel_link_send(k->link, &a);
+        channel_link_send(k->link, &(struct channel_message){.type = CHANNEL_CREDIT, .size = 1});
         channel_link_send(k->link, &(struct channel_message){.type = CHANNEL_PING});
+        channel_link_send(k->link, &(struct channel_message){.type = CHANNEL_CREDIT, .size = 1});
         channel_link_send(k->link, &(struct channel_message){.type = CHANNEL_STDOUT, .first = BYTES("hello")});
         break;
     }
@@ -395,7 +398,9 @@ static void test_client(void **state) {
     assert_int_equal(channel_client_wait(k->client, &e), CHANNEL_EVENT_STDOUT);
     same_bytes(e.bytes, BYTES("hello"));
     assert_int_equal(channel_client_next(k->client, &e), CHANNEL_EVENT_NONE);
+    assert_int_equal(channel_client_credit(k->client), 2);
     assert_true(channel_client_stdin(k->client, "in", 2));
+    assert_int_equal(channel_client_credit(k->client), 0);
     assert_true(channel_client_stop(k->client));
     assert_int_equal(channel_client_wait(k->client, &e), CHANNEL_EVENT_EXIT);
     assert_int_equal(e.status, 3);

@@ -39,7 +39,7 @@ static struct {
     struct channel_tls *tls;
     struct channel_link *link;
     uint32_t handle; /* the keep's number for it; 0: not accepted */
-    bool hello, accepted, over;
+    bool hello, accepted, typed, over;
     uint8_t *wire;
     size_t wire_size;
     uint8_t digest[32];
@@ -82,6 +82,11 @@ static void take(const struct channel_message *m) {
         CHECK(memcmp(m->fixed, c.digest, 32) == 0);
         c.accepted = true;
         c.deployments++;
+        c.typed = false;
+        break;
+    case CHANNEL_CREDIT:
+        if (c.typed) break;
+        c.typed = true;
         say((struct channel_message){.type = CHANNEL_STDIN, .first = {(const uint8_t *)"typed", 5}});
         say((struct channel_message){.type = CHANNEL_STDIN_END});
         break;

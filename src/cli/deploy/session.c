@@ -104,7 +104,8 @@ static void receive(struct run_state *x) {
 
 static void send_input(struct run_state *x) {
     static unsigned char bytes[PART];
-    ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
+    size_t most = channel_client_credit(x->s->client);
+    ssize_t n = read(STDIN_FILENO, bytes, most < sizeof bytes ? most : sizeof bytes);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     bool ok = n > 0 ? channel_client_stdin(x->s->client, bytes, (size_t)n) : channel_client_stdin_end(x->s->client);
     if (n <= 0) x->input = false;
@@ -124,8 +125,9 @@ static int open_signals(sigset_t *old) {
 }
 
 static void wait_once(struct run_state *x) {
+    bool input = x->input && channel_client_credit(x->s->client) > 0;
     struct pollfd p[3] = {
-        {x->s->link->fd, POLLIN, 0}, {x->signals, POLLIN, 0}, {x->input ? STDIN_FILENO : -1, POLLIN, 0}};
+        {x->s->link->fd, POLLIN, 0}, {x->signals, POLLIN, 0}, {input ? STDIN_FILENO : -1, POLLIN, 0}};
     uint64_t now = now_ms();
     int wait = link_pending(x->s->link) ? 0 : x->stopping ? x->stop_at > now ? (int)(x->stop_at - now) : 0 : -1;
     if (poll(p, 3, wait) < 0 && errno != EINTR) {
