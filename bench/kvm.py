@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The kvm keep beside the process keep, in one run: start, gate, compute, density, starts a second.
 
-    bench/kvm.py [BIN [PART...]]      BIN: the build's bin directory (build/bin); PART: starts gate calls compute density (all)
+    bench/kvm.py [BIN [PART...]]      BIN: the build's bin directory (build/bin); PART: starts gate calls compute density (all), cpus
 
 Prints a table. Exits 77 where there are no kvm keeps."""
 import json, os, statistics, subprocess, sys, tempfile, time
@@ -184,5 +184,26 @@ def part_density():
     show("memory of each (proportional set size)", *(b[1] for b in both))
 
 
-PARTS = {"starts": part_starts, "gate": gate, "calls": part_calls, "compute": part_compute, "density": part_density}
+def part_cpus(rounds=6):
+    """Whole runs with one processor and with two, without compiled code."""
+    cache = os.environ.get("DONJON_CACHE", os.path.expanduser("~/.cache/donjon-tests"))
+    programs = {"ruby -e 'puts 1'": (os.path.join(cache, "ruby-3.2", "ruby-3.2.0.wasm"), "-e", "puts 1"),
+                "esbuild --version": (os.path.join(cache, "esbuild", "esbuild.wasm"), "--version"),
+                "sqlite3 'select 1'": (os.path.join(SHARED, "wasm", "sqlite3.wasm"), ":memory:", "select 1;")}
+    print("-- wall time of whole runs, ms: median and least, with `cpus` 1 | 2")
+    for name, (module, *args) in programs.items():
+        if not os.path.exists(module):
+            continue
+        times = {(b, n): [] for b in BACKENDS for n in (1, 2)}
+        for _ in range(rounds):
+            for (b, n), found in times.items():
+                begin = time.monotonic()
+                subprocess.run([DONJON, "run", "--no-cache", "--backend", b, "--limit", f"cpus={n}", module, "--", *args], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+                found.append((time.monotonic() - begin) * 1000)
+        for what, of in (("median", statistics.median), ("least", min)):
+            show(f"{name}: {what}", *(f"{of(times[b, 1]):.0f} | {of(times[b, 2]):.0f}" for b in BACKENDS))
+
+
+PARTS = {"cpus": part_cpus, "starts": part_starts, "gate": gate, "calls": part_calls, "compute": part_compute, "density": part_density}
 sys.exit(main())

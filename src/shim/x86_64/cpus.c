@@ -113,5 +113,4 @@ void cpus_start(void) {
         if (!cr3 || host_call(SHIM_CPU, cpus_up, cr3) != 0) break;
         cpus_up++;
     }
-    cpus_wanted = cpus_up; /* those that did not come will not be asked for again */
 }
