@@ -44,6 +44,10 @@ struct donjon_platform {
     bool (*protect)(void *ctx, void *addr, size_t size, enum donjon_prot prot);
     void (*release)(void *ctx, void *addr, size_t size);
 
+    /* Optional: puts code into reserved memory at `at` (any address in it), which can be executed from then on. What was
+     * put there before, perhaps in the same page, stays. False: `protect` has to do. */
+    bool (*put_code)(void *ctx, void *at, const void *code, size_t size);
+
     /* Optional: lets `handler` look at every memory fault (SIGSEGV, SIGBUS) of an instruction in [code, code + size)
      * from now on, on a stack of its own, until it is taken back by a call with NULL and the same `arg`. The handler
      * says whether the fault was its own. With it, compiled code leaves bounds checks to the hardware; without it

@@ -1,9 +1,12 @@
+#define _GNU_SOURCE
 #include "helpers.h"
+#include "../shim/shim.h"
 
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <unistd.h>
 
 enum { KEPT = 32 << 20, TOP_PAD = 1 << 20 };
 
@@ -82,10 +85,16 @@ static void join(void *ctx, void *thread) {
     pthread_mutex_unlock(&lock);
 }
 
-const struct donjon_platform *helpers_platform(void) {
+static bool put_code(void *ctx, void *at, const void *code, size_t size) {
+    (void)ctx;
+    return syscall(SHIM_NR_CODE, at, code, size) == 0;
+}
+
+const struct donjon_platform *helpers_platform(bool shim) {
     static struct donjon_platform platform;
     platform = *donjon_platform_posix();
-    platform.spawn = spawn;
+    if (count > 0) platform.spawn = spawn;
     platform.join = join;
+    if (shim) platform.put_code = put_code;
     return &platform;
 }

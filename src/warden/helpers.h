@@ -11,7 +11,7 @@ enum { HELPERS_MOST = 15 };
 /* Starts them, once. What cannot be had is not there. */
 void helpers_start(unsigned n);
 unsigned helpers_count(void);
-/* The ordinary platform, with them. */
-const struct donjon_platform *helpers_platform(void);
+/* The ordinary platform, with them, and with what a shim can do where there may be one. */
+const struct donjon_platform *helpers_platform(bool shim);
 
 #endif

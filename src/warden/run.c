@@ -3,6 +3,7 @@
 #include "../wasi/link.h"
 #include "../wasi/memfs.h"
 #include "helpers.h"
+#include "seal.h"
 #include "warden.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,7 +166,7 @@ static wasm_store_t *make_store(struct warden *w) {
                                    .interpret = w->boot.config.interpret,
                                    .explicit_checks = w->boot.config.explicit_checks,
                                    .helpers = helpers_count()};
-    wasm_engine_t *engine = limits.helpers ? donjon_engine_new(helpers_platform()) : wasm_engine_new();
+    wasm_engine_t *engine = donjon_engine_new(helpers_platform(seal_open()));
     wasm_store_t *store = engine ? donjon_store_new(engine, &limits) : NULL;
     if (!store) report_failure(w, GATE_EXIT_BROKEN, "out of memory for the engine");
     if (!w->tenant) return store;

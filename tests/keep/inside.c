@@ -19,6 +19,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "shim/shim.h"
+
 #define PAGE  4096ul
 #define LARGE (2ul << 20)
 #define GIB   (1ul << 30)
@@ -106,6 +108,29 @@ static void only_in_a_keep(void) {
     CHECK(munmap((void *)0x7ffff0000000, PAGE) == -1 && store((char *)0x7ffff0000000) == SIGSEGV);
     CHECK(mprotect((void *)0x40000000, PAGE, PROT_READ | PROT_WRITE) == -1 && touch((char *)0x40000000) == SIGSEGV);
     munmap(p, PAGE);
+}
+
+/* Code is put to where nothing is, and nowhere else. */
+static void put_code(void) {
+    static const uint8_t seven[8] = {0xb8, 7, 0, 0, 0, 0xc3}, nine[8] = {0xb8, 9, 0, 0, 0, 0xc3};
+    char *p = map(4 * PAGE, PROT_NONE), *data = map(PAGE, PROT_READ | PROT_WRITE);
+    CHECK(syscall(SHIM_NR_CODE, p + 16, seven, sizeof seven) == 0);
+    CHECK(syscall(SHIM_NR_CODE, p + PAGE - 8, nine, sizeof nine) == 0);
+    CHECK(((int (*)(void))(void *)(p + 16))() == 7 && ((int (*)(void))(void *)(p + PAGE - 8))() == 9);
+    CHECK(store(p + 16) == SIGSEGV && touch(p + PAGE) == SIGSEGV);
+    CHECK(syscall(SHIM_NR_CODE, p + 16, nine, sizeof nine) == -1 && errno == EACCES);
+    CHECK(((int (*)(void))(void *)(p + 16))() == 7);
+    CHECK(syscall(SHIM_NR_CODE, p + 20, nine, sizeof nine) == -1 && errno == EINVAL);
+    CHECK(syscall(SHIM_NR_CODE, p + 2 * PAGE, p + 3 * PAGE, 8) == -1 && errno == EFAULT);
+    CHECK(syscall(SHIM_NR_CODE, p + 4 * PAGE - 8, p, 3 * PAGE) == -1);
+    CHECK(syscall(SHIM_NR_CODE, data, seven, sizeof seven) == -1 && errno == EACCES && data[0] == 0);
+    CHECK(syscall(SHIM_NR_CODE, 0x7ffff0000000, seven, sizeof seven) == -1 && errno == EACCES);
+    CHECK(syscall(SHIM_NR_CODE, 0x40000000, seven, sizeof seven) == -1 && errno == EACCES);
+    CHECK(syscall(SHIM_NR_CODE, 0xffff900000200000, seven, sizeof seven) == -1 && errno == EINVAL);
+    CHECK(syscall(SHIM_NR_CODE, p + 2 * PAGE, 0xffff900000200000, 8) == -1 && errno == EFAULT);
+    CHECK(mprotect(p, 4 * PAGE, PROT_READ | PROT_WRITE) == 0 && (uint8_t)p[16] == 0xb8 && jump_to(p + 16) == SIGSEGV);
+    munmap(p, 4 * PAGE);
+    munmap(data, PAGE);
 }
 
 /* True rings only: the shim, all memory, and the shared page of calls are out of reach. */
@@ -415,6 +440,7 @@ int main(void) {
     others();
     numbers();
     if (keep) only_in_a_keep();
+    if (keep) put_code();
     if (keep && RING0) kept_out();
     say(failures ? "inside: %d failed\n" : "inside: all holds\n", failures);
     return failures != 0;

@@ -141,6 +141,7 @@ int64_t sys_mprotect(uint64_t addr, uint64_t size, uint64_t prot);
 int64_t sys_mremap(uint64_t addr, uint64_t size, uint64_t new_size, uint64_t flags);
 int64_t sys_madvise(uint64_t addr, uint64_t size, uint64_t advice);
 int64_t sys_brk(uint64_t addr);
+int64_t sys_code(uint64_t at, uint64_t from, uint64_t size);
 void brk_init(uint64_t start);
 
 /* ---- clock.c ---- */

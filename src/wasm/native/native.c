@@ -254,6 +254,37 @@ static bool code_close(struct native *n, const uint8_t *code, size_t size) {
     return true;
 }
 
+/* Where code is written until it is put to its place: there, or, with put_code, elsewhere. */
+struct code_room {
+    uint8_t *write, *scratch;
+};
+
+static bool code_begin(struct native *n, size_t size, struct code_room *r) {
+    const struct donjon_platform *p = platform_of(n);
+    r->scratch = p->put_code ? p->realloc(p->ctx, NULL, size) : NULL;
+    if (r->scratch) memset(r->scratch, 0, size);
+    r->write = r->scratch ? r->scratch : code_open(n, size);
+    return r->write;
+}
+
+/* NULL: there is no room. */
+static uint8_t *code_end(struct native *n, size_t size, struct code_room *r) {
+    const struct donjon_platform *p = platform_of(n);
+    if (!r->scratch) return code_close(n, r->write, size) ? r->write : NULL;
+    size_t at = (n->code_used + IMAGE_ALIGN - 1) & ~(size_t)(IMAGE_ALIGN - 1);
+    uint8_t *code = NULL;
+    if (at <= n->code_reserved && size <= n->code_reserved - at &&
+        p->put_code(p->ctx, n->code + at, r->scratch, size)) {
+        code = n->code + at;
+        n->code_used = at + size;
+    } else if ((code = code_open(n, size))) {
+        memcpy(code, r->scratch, size);
+        if (!code_close(n, code, size)) code = NULL;
+    }
+    p->realloc(p->ctx, r->scratch, 0);
+    return code;
+}
+
 static void relocate(const struct module *m, uint8_t *code, struct relocation r) {
     memcpy(code + r.at, &m->type_ids[r.type], 4);
 }
@@ -328,16 +359,18 @@ static uint8_t *install(struct native *n, struct vmctx *vm, const struct made *a
         size = code_align(size) + all[k].c.size;
         landings += all[k].c.n_landings;
     }
-    uint8_t *code = landings < UINT32_MAX && room_for_pieces(n, count, (uint32_t)landings) ? code_open(n, size) : NULL;
-    if (!code) return NULL;
+    if (landings >= UINT32_MAX || !room_for_pieces(n, count, (uint32_t)landings)) return NULL;
+    struct code_room room;
+    if (!code_begin(n, size, &room)) return NULL;
     for (uint32_t k = 0; k < count; k++) {
         const struct compiled *c = &all[k].c;
-        memcpy(code + at, c->code, c->size);
+        memcpy(room.write + at, c->code, c->size);
         for (uint32_t r = 0; r < c->n_relocations; r++)
-            relocate(m, code + at, c->relocations[r]);
+            relocate(m, room.write + at, c->relocations[r]);
         at = code_align(at + c->size);
     }
-    if (!code_close(n, code, size)) return NULL;
+    uint8_t *code = code_end(n, size, &room);
+    if (!code) return NULL;
     at = 0;
     for (uint32_t k = 0; k < count; k++) {
         const struct compiled *c = &all[k].c;
