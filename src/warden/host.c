@@ -53,8 +53,8 @@ static wasi_errno host_random(void *ctx, void *buf, size_t len) {
 }
 
 static wasi_errno host_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout) {
-    struct warden *w = ctx;
-    return tls_wait(w, items, n, timeout);
+    (void)ctx;
+    return conns_poll(network(), items, n, timeout);
 }
 
 static wasi_errno host_yield(void *ctx) {

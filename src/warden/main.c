@@ -39,6 +39,7 @@ int main(int argc, char **argv) {
     if (!boot_read(&w->boot, error, sizeof error)) report_failure(w, GATE_EXIT_BROKEN, "%s", error);
     report_log(w, seal_describe(error, sizeof error));
     gate_files_init(&w->files, &w->gate, w->boot.config.n_files + w->boot.config.n_mounts);
+    network_start(w);
     if (w->boot.flags & BOOT_TENANT) tenant_receive(w);
     if (config_uses_tls(&w->boot.config) || w->boot.flags & BOOT_TENANT) tls_start(w);
     if (!timer_start(w->boot.config.limits.time)) report_failure(w, GATE_EXIT_BROKEN, "no timer");

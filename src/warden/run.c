@@ -40,8 +40,8 @@ static struct wasi_file *config_file(struct warden *w, uint32_t number, const st
     if (socket && f->prot == CONFIG_TLS) return tls_file(w, number, handle, f);
     switch (f->kind) {
     case CONFIG_NULL: return wasi_file_ref(wasi_file_null());
-    case CONFIG_LISTEN: return gate_listener(&w->files, handle);
-    case CONFIG_CONNECT: return gate_socket(&w->files, handle);
+    case CONFIG_LISTEN:
+    case CONFIG_CONNECT: return network_file(w, handle, f->kind == CONFIG_LISTEN);
     default: return gate_stream(&w->files, handle, w->boot.flags & BOOT_TERMINAL_IN << (f->kind - CONFIG_STDIN));
     }
 }
@@ -226,7 +226,7 @@ static void free_code(struct warden *w, wasm_store_t *store, const wasm_module_t
 /* A trap that comes out of the engine; does not come back. */
 static _Noreturn void trapped(struct warden *w, struct wasi *wasi, const wasm_trap_t *trap) {
     uint32_t code;
-    tls_finish(w);
+    network_finish(w);
     if (wasi_exited(wasi, &code)) report_exit(w, GATE_EXIT_PROGRAM, code, NULL);
     if (w->stop) {
         char limit[CONFIG_QUANTITY_MAX];
@@ -291,6 +291,6 @@ void run(struct warden *w) {
     donjon_slot_t none[1];
     wasm_trap_t *trap = donjon_func_call(start, none);
     if (trap) trapped(w, wasi, trap);
-    tls_finish(w);
+    network_finish(w);
     report_exit(w, GATE_EXIT_PROGRAM, 0, NULL);
 }

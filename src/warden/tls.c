@@ -17,20 +17,16 @@ enum {
     FIRST_ATTEMPTS = 3, /* at the first certificate, where the steward cannot be reached */
     CALLS_UNTIMED = 16  /* of the program's: between them nobody looks at the clock */
 };
-#define LOOK_NS   UINT64_C(100000000)  /* how often a certificate is thought of */
-#define FINISH_NS UINT64_C(5000000000) /* what a program wrote and left behind at its end must be gone by then */
-
-_Static_assert((int)TLS_POLL == (int)GATE_MAX_POLL - (int)GATE_ATTEND_MAX, "what gate_poll_files takes");
+#define LOOK_NS UINT64_C(100000000) /* how often a certificate is thought of */
 
 static struct {
     struct warden *w;
     bool started;
-    struct tls tls;
     struct identity identity;
     struct renewal renewal;
     uint32_t steward;                    /* the handle of the request under way */
     bool asks;                           /* there is one */
-    uint64_t look_at;                    /* by env_now: when the certificate is thought of next */
+    uint64_t look_at;                    /* by network_now: when the certificate is thought of next */
     unsigned calls;                      /* of the program's since the clock was looked at */
     struct wasi_file *root;              /* where the program finds it, or NULL */
     uint8_t answer[GATE_ANSWER_SIZE];    /* the host's last, copied once */
@@ -38,41 +34,6 @@ static struct {
 } t;
 
 static void tend(bool at_once);
-
-static wasi_errno env_poll(void *ctx, struct wasi_poll *items, size_t n, uint64_t timeout,
-                           const struct gate_receiver *receiver) {
-    struct warden *w = ctx;
-    wasi_errno e = gate_poll_receive(&w->files, items, n, timeout, receiver);
-    tend(false);
-    return e;
-}
-
-static wasi_errno env_send_many(void *ctx, struct gate_outgoing *sends, size_t n) {
-    struct warden *w = ctx;
-    return gate_send_many(&w->files, sends, n);
-}
-
-static uint8_t *env_stage(void *ctx, size_t *size) {
-    struct warden *w = ctx;
-    *size = GATE_DATA_SIZE;
-    return gate_stage(&w->files);
-}
-
-static wasi_errno env_send_staged(void *ctx, struct wasi_file *socket, uint32_t len, uint32_t *taken) {
-    (void)ctx;
-    return gate_send_staged(socket, len, taken);
-}
-
-static void before_wait(void *ctx) {
-    tls_send_held(ctx);
-}
-
-static uint64_t env_now(void *ctx) {
-    (void)ctx;
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
-}
 
 static void env_log(void *ctx, const char *line) {
     report_log(ctx, line);
@@ -173,7 +134,7 @@ static uint64_t renewal_patience(void *ctx) {
  * To be called often; it does nothing most of the time, unless it is to look `at_once`. */
 static void tend(bool at_once) {
     char error[1024];
-    uint64_t at = env_now(NULL);
+    uint64_t at = network_now(NULL);
     if (!t.identity.certificate || (!at_once && at < t.look_at)) return;
     t.look_at = at + LOOK_NS;
     t.calls = 0;
@@ -238,7 +199,7 @@ static void make_first(struct warden *w) {
         if (gate_poll_files(&w->files, NULL, 0, GATE_FOREVER) != WASI_SUCCESS)
             report_failure(w, GATE_EXIT_BROKEN, "the host does not say what becomes of a request to the steward");
     }
-    w->renew_at = env_now(NULL) + renewal_patience(NULL);
+    w->renew_at = network_now(NULL) + renewal_patience(NULL);
 }
 
 wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size) {
@@ -286,20 +247,10 @@ void tls_openssl(struct warden *w) {
 
 void tls_start(struct warden *w) {
     const struct config *c = &w->boot.config;
-    const struct tls_env env = {.ctx = w,
-                                .poll = env_poll,
-                                .send_many = env_send_many,
-                                .stage = env_stage,
-                                .send_staged = env_send_staged,
-                                .now = env_now,
-                                .log = env_log};
     char error[1024];
     tls_openssl(w);
     t.w = w;
     t.started = true;
-    tls_init(&t.tls, &env);
-    w->files.before_wait = before_wait;
-    w->files.before_wait_ctx = &t.tls;
     if (!(w->boot.flags & BOOT_TENANT) && !compute_workload(w))
         report_failure(w, GATE_EXIT_BROKEN, "out of memory for the workload's digest");
     make_first(w);
@@ -318,17 +269,17 @@ struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, c
     bool listening = f->kind == CONFIG_LISTEN;
     struct wasi_file *below = listening ? gate_listener(&w->files, handle) : gate_socket(&w->files, handle);
     if (!below) return NULL;
-    if (listening) return tls_listener_new(&t.tls, below, t.contexts[number], fresh, NULL);
-    return tls_connection_new(&t.tls, below, t.contexts[number], *f->server_name ? f->server_name : f->host);
+    if (listening) return tls_listener_new(network(), below, t.contexts[number], fresh, NULL);
+    return tls_connection_new(network(), below, t.contexts[number], *f->server_name ? f->server_name : f->host);
 }
 
-wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout) {
-    return t.started ? tls_poll(&t.tls, items, n, timeout) : gate_poll_files(&w->files, items, n, timeout);
+void tls_waited(struct warden *w) {
+    (void)w;
+    if (t.started) tend(false);
 }
 
 void tls_finish(struct warden *w) {
     if (!t.started) return;
-    tls_flush_all(&t.tls, FINISH_NS);
     identity_give_up(&t.renewal.making, &identity_host); /* nobody will see it */
     if (w->files.attend == &renewal_attend) w->files.attend = renewal_attend.next;
     w->renew_at = 0;

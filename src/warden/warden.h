@@ -3,7 +3,7 @@
 #define DONJON_WARDEN_H
 
 #include "../config/config.h"
-#include "gatefile.h"
+#include "conn.h"
 
 /* What the keep was started with: read once, in the keep's own memory. */
 struct boot {
@@ -31,6 +31,15 @@ bool boot_read(struct boot *boot, char *error, size_t size);
 
 /* host.c: what src/wasi asks of its surroundings. */
 struct wasi_host warden_host(struct warden *w);
+
+/* network.c: the program's connections. To be started before anything below. */
+void network_start(struct warden *w);
+struct conns *network(void);
+uint64_t network_now(void *ctx); /* nanoseconds of CLOCK_MONOTONIC; `ctx` is for nothing */
+/* A plain socket of the configuration, which has `handle`. NULL: out of memory. */
+struct wasi_file *network_file(struct warden *w, uint32_t handle, bool listening);
+/* At the program's end: sends what it wrote. */
+void network_finish(struct warden *w);
 
 /* run.c: loads, links and runs the workload. Does not come back: it ends in report_exit. */
 _Noreturn void run(struct warden *w);
@@ -68,8 +77,8 @@ void tls_openssl(struct warden *w);
 /* tls.c: the configuration's file `number`, listen or connect with prot = "tls": TLS over the socket `handle`. NULL:
  * out of memory. */
 struct wasi_file *tls_file(struct warden *w, uint32_t number, uint32_t handle, const struct config_file *f);
-/* tls.c: struct wasi_host's poll, over those files as well. Without TLS: gate_poll_files. */
-wasi_errno tls_wait(struct warden *w, struct wasi_poll *items, size_t n, uint64_t timeout);
+/* tls.c: after each wait at the gate. Without TLS: nothing. */
+void tls_waited(struct warden *w);
 /* tls.c: before a call of the program's: renews the certificate when it is time. Without TLS: nothing. */
 void tls_turn(struct warden *w);
 /* tls.c: the same in the midst of its computing. */
@@ -79,7 +88,7 @@ wasi_errno tls_show_identity(struct warden *w, struct wasi_file *root);
 /* tls.c: evidence over 64 bytes of the program's, in its wrapper: *size bytes, also when they are more than `capacity`
  * (WASI_EOVERFLOW). WASI_ENOTSUP: there is none in this keep. */
 wasi_errno self_evidence(struct warden *w, const uint8_t bytes[64], uint8_t *out, uint32_t capacity, uint32_t *size);
-/* tls.c: at the program's end, sends what it wrote. Without TLS: nothing. */
+/* tls.c: at the program's end. Without TLS: nothing. */
 void tls_finish(struct warden *w);
 /* tenant.c: BOOT_TENANT. Waits for a tenant and puts what he delivers into w->boot and w->workload. */
 void tenant_receive(struct warden *w);

@@ -89,12 +89,12 @@ static SSL_CTX *make_context(void) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static SSL_CTX *ctx;
-    static struct tls tls;
-    const struct tls_env env = {.poll = env_poll, .send_many = env_send_many, .now = env_now, .log = env_log};
+    static struct conns tls;
+    const struct conns_env env = {.poll = env_poll, .send_many = env_send_many, .now = env_now, .log = env_log};
     if (size == 0) return 0;
     if (!ctx) {
         ctx = make_context();
-        tls_init(&tls, &env);
+        conns_init(&tls, &env);
     }
     net.data = data + 1;
     net.left = size - 1;
