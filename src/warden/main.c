@@ -43,7 +43,8 @@ int main(int argc, char **argv) {
     if (w->boot.flags & BOOT_TENANT) tenant_receive(w);
     if (config_uses_tls(&w->boot.config) || w->boot.flags & BOOT_TENANT) tls_start(w);
     if (!timer_start(w->boot.config.limits.time)) report_failure(w, GATE_EXIT_BROKEN, "no timer");
-    if (w->boot.config.limits.cpus > 1 && seal_open()) helpers_start((unsigned)w->boot.config.limits.cpus - 1);
+    if (w->boot.config.limits.cpus > 1 && !w->boot.code && seal_open())
+        helpers_start((unsigned)w->boot.config.limits.cpus - 1);
     run(w);
 }
 

@@ -137,6 +137,10 @@ class Deploy(unittest.TestCase):
         self.assertEqual(p.returncode, 125)
         self.assertIn(b"sign", p.stderr)
 
+    def test_processors(self):
+        p = self.deploy("--limit", "cpus=2", module("hello"))
+        self.assertEqual((p.returncode, p.stdout), (0, b"hello\n"), p.stderr)
+
     def test_interrupt(self):
         p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND,
                               module("ticker"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
