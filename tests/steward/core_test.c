@@ -444,6 +444,7 @@ static void test_denied(void **state) {
         deny(line);
         certify(test_keep_request(&keep, nonce, "a.example"));
         X509_free(issued());
+        steward_decision_free(&decision);
         assert_true(steward_nonce_make(&steward->nonces, TEST_NOW, nonce_bytes));
     }
     static const char *const bad[] = {"measurment 00",  "measurement",       "measurement 0",
