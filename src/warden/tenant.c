@@ -21,6 +21,7 @@ enum {
     PEERS = 16,
     INPUT_ROOM = 512 * 1024,
     CREDIT_LEAST = 4096,
+    TURN_ROUNDS = 32,   /* of looking at all connections, before the program goes on */
     CHANNEL_HANDLE = 0, /* the listener, as the host opened it */
     LINGER_S = 600,     /* after the program's end, for those who come to read its log */
 };
@@ -47,6 +48,7 @@ static struct tenant {
     struct peer peers[PEERS];
     uint64_t connections;
     bool owned, started, ended, collected, serving, stop_asked;
+    bool found; /* something was there to be served */
     uint8_t owner[CHANNEL_OWNER];
     struct intake *intake;
     struct peer *deliverer;
@@ -427,6 +429,7 @@ static void serve(void *ctx, const struct gate_poll *entries, size_t n) {
     t.serving = true;
     for (size_t i = 0; i < n; i++) {
         if (entries[i].ready == 0 && entries[i].error == GATE_OK) continue;
+        t.found = true;
         if (entries[i].handle == CHANNEL_HANDLE) {
             accept_one();
             continue;
@@ -453,7 +456,11 @@ void tenant_turn(void *warden) {
     struct warden *w = warden;
     if (!gate_attention(&w->gate)) return;
     atomic_store(&w->gate.block->attention, 0);
-    wait_for_channel(0);
+    for (int i = 0; i < TURN_ROUNDS; i++) { /* the host tells of what is new only, not of what is left */
+        t.found = false;
+        if (wait_for_channel(0) != WASI_SUCCESS || !t.found) return;
+    }
+    atomic_store(&w->gate.block->attention, 1); /* later */
 }
 
 bool tenant_attend(void *warden) {

@@ -16,6 +16,10 @@ modules.SOURCES["ticker"] = modules.program("""(func (export "_start") (loop $mo
     (i64.store (i32.const 280) (i64.const 50000000)) (i64.store (i32.const 288) (i64.const 0)) (i32.store16 (i32.const 296) (i32.const 0))
     (drop (call $poll_oneoff (i32.const 256) (i32.const 512) (i32.const 1) (i32.const 1024)))
     (br $more)))""", "poll_oneoff", "fd_write", data=r'(data (i32.const 64) "tick\n")')
+# Writes "tick\n" once, then computes for ever.
+modules.SOURCES["computes"] = modules.program(
+    '(func (export "_start") (call $put (i32.const 64) (i32.const 5)) (loop $more (br $more)))', "fd_write",
+    data=r'(data (i32.const 64) "tick\n")')
 # A line, then the end with exit code 3.
 modules.SOURCES["fails"] = modules.program(
     '(func (export "_start") (call $put (i32.const 64) (i32.const 5)) (call $proc_exit (i32.const 3)))', "fd_write",

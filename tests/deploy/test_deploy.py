@@ -359,6 +359,42 @@ class Deploy(unittest.TestCase):
         self.assertEqual(self.tenant.ps()[0]["state"], "running")
         self.tenant.run("stop", id)
 
+    def fill(self, pipe, most):
+        """Writes as much as is taken, at most so much."""
+        os.set_blocking(pipe, False)
+        sent, last = 0, time.time()
+        while sent < most and time.time() < last + (20 if sent < 200000 else 0.5):
+            try:
+                sent, last = sent + os.write(pipe, bytes(65536)), time.time()
+            except BlockingIOError:
+                time.sleep(0.02)
+        return sent
+
+    def test_computes(self):
+        """Its tenant reaches a program that computes without a call, whatever else he has sent to it."""
+        id = self.detach(module("computes"))
+        wait(lambda: self.tenant.run("logs", id).stdout == b"tick\n")
+        self.assertEqual(self.tenant.run("evidence", id).returncode, 0)
+        p = self.tenant.start("attach", id, stdin=subprocess.PIPE)
+        self.assertGreaterEqual(self.fill(p.stdin.fileno(), 2 << 20), 2 << 20)  # to an input that is at its end
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(20), 0)
+        p.stdin.close()
+        follow = self.tenant.start("logs", "--follow", id, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(follow.stdout.readline(), b"tick\n")
+        p = self.tenant.run("stop", id)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        follow.communicate(timeout=20)
+        p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND, module("computes"),
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.assertEqual(p.stdout.readline(), b"tick\n")
+        sent = self.fill(p.stdin.fileno(), 2 << 20)  # nobody reads it
+        self.assertTrue(200000 < sent < 1 << 20, sent)
+        p.send_signal(signal.SIGINT)  # which ends the program
+        self.assertEqual(p.wait(20), -signal.SIGINT)
+        p.stdin.close(), p.stdout.close()
+        self.nothing_left()
+
     def ended(self, name, *args):
         id = self.detach(*args, module(name))
         wait(lambda: self.tenant.ps()[0]["state"] == "exited")
