@@ -155,9 +155,8 @@ static bool climb(struct attest_verifier *v, struct chain *chain, const struct e
             snprintf(why, why_size, "%s was not signed by %s", subject, issuer);
         else if (named_alike(&v->store.certs, top) || (carried && named_alike(&carried->certs, top)))
             snprintf(why, why_size,
-                     "%s names as issuer a %s whose full name no certificate at hand has: it is damaged, or "
-                     "somebody else's",
-                     subject, issuer);
+                     "%s was issued by another %s than the one at hand: it is damaged, or somebody else's", subject,
+                     issuer);
         else
             snprintf(why, why_size, "issuer %s of %s is not at hand and not trusted", issuer, subject);
         return false;

@@ -878,22 +878,36 @@ void sgx_appraise(struct attest_result *res, const struct attest_policy *p, cons
     policy_report_data(res, p, b->report_data);
 }
 
-/* What is wrong with a quote that could not be read to its end, with the sizes that tell where. */
-static struct attest_value quote_trouble(struct attest_result *res, struct attest_bytes bytes, const struct quote *q,
-                                         const char *wrong) {
-    enum { HEADER = 48 };
-    if (q->version < 3 || q->version > 5) return v_format(res, "a quote of version %u", q->version);
+/* A quote that could not be read to its end: what is wrong, with the sizes that tell where. */
+static void check_unread(struct attest_result *res, struct attest_bytes bytes, const struct quote *q,
+                         const char *wrong) {
+    struct attest_value wanted = v_text("a complete quote");
     size_t at = q->signed_part.size;
     struct reader r = reader_of(bytes);
     read_span(&r, at);
     uint32_t announced = read_le32(&r);
-    if (!at || r.failed) return v_format(res, "%s: %zu bytes", wrong, bytes.size);
     size_t whole = at + 4 + announced;
-    if (announced > r.left && announced < UINT16_MAX)
-        return v_format(res, "%s: %zu bytes of %zu", wrong, bytes.size, whole);
-    if (announced < r.left)
-        return v_format(res, "%s: the quote says it has %zu bytes, and there are %zu", wrong, whole, bytes.size);
-    return v_format(res, "%s (signature data at byte %zu says %u bytes, %zu are there)", wrong, at, announced, r.left);
+    bool sized = at && !r.failed;
+    if (bytes.size >= 2 && (q->version < 3 || q->version > 5)) {
+        check(res, ATTEST_RULE_EVIDENCE, false, wanted, v_format(res, "a quote of version %u", q->version));
+        advise(res, "versions 3, 4 and 5 are known: update the verifier, or have the attester make one of these");
+    } else if (!sized || (announced > r.left && announced < UINT16_MAX)) {
+        check(res, ATTEST_RULE_EVIDENCE, false, wanted,
+              sized ? v_format(res, "%s: %zu bytes of %zu", wrong, bytes.size, whole)
+                    : v_format(res, "%s: %zu bytes", wrong, bytes.size));
+        advise(res, "the quote is cut off: fetch it again, all of it");
+    } else if (announced < r.left) {
+        check(res, ATTEST_RULE_EVIDENCE, false, wanted,
+              v_format(res, "%s: the quote says it has %zu bytes, and there are %zu", wrong, whole, bytes.size));
+        advise(res, "something was added to the quote, or its sizes were altered: fetch it again, and pass on its own "
+                    "bytes only");
+    } else {
+        check(res, ATTEST_RULE_EVIDENCE, false, wanted,
+              v_format(res, "%s (signature data at byte %zu says %u bytes, %zu are there)", wrong, at, announced,
+                       r.left));
+        advise(res, "sizes inside the quote contradict each other, it was altered: fetch it again, and pass it on byte "
+                    "for byte");
+    }
 }
 
 void quote_verify(struct attest_verifier *v, struct attest_bytes bytes, struct attest_bytes log,
@@ -903,8 +917,10 @@ void quote_verify(struct attest_verifier *v, struct attest_bytes bytes, struct a
     const char *wrong = quote_parse(bytes, &c.q);
     bool other_key = wrong && strcmp(wrong, QUOTE_OTHER_KEY) == 0; /* quote.key_type is the one that fails */
     res->tee = c.q.tee == QUOTE_TEE_TDX ? ATTEST_TEE_TDX : ATTEST_TEE_SGX;
-    check(res, ATTEST_RULE_EVIDENCE, !wrong || other_key, v_text("a complete quote"),
-          wrong && !other_key ? quote_trouble(res, bytes, &c.q, wrong) : v_text("a complete quote"));
+    if (wrong && !other_key)
+        check_unread(res, bytes, &c.q, wrong);
+    else
+        check(res, ATTEST_RULE_EVIDENCE, true, v_text("a complete quote"), v_text("a complete quote"));
     if (c.q.body.data) quote_describe(res, &c.q);
     if (c.q.body.data || c.q.version < 3 || c.q.version > 5) check_form(&c);
     if (wrong) return;

@@ -240,6 +240,13 @@ static bool by_beginning(struct look *l, struct attest_bytes b) {
         look_say(l, "fetch it again, all of it", "the first %zu bytes of an SNP report of %d", b.size, SNP_REPORT_SIZE);
         return true;
     }
+    enum { EPID_QUOTE = 436 };
+    if (b.size >= EPID_QUOTE && version >> 16 <= 1 && ((version & 0xffff) == 1 || (version & 0xffff) == 2)) {
+        look_say(l,
+                 "Intel has ended EPID attestation: have the attester use DCAP (ECDSA quotes of version 3 and later)",
+                 "what looks like an EPID quote of version %u", version & 0xffff);
+        return true;
+    }
     if (b.size == SGX_BODY_SIZE || b.size == SGX_BODY_SIZE + 48) {
         look_say(
             l,
