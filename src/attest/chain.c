@@ -294,8 +294,11 @@ static void advise_time(struct attest_result *res, const struct chain *chain, in
         advise(
             res,
             "the time appraised for is before the certificates were issued: check --at, or the clock of this machine. "
-            "They are valid from %s to %s",
-            from, until);
+            "They are valid from %s to %s%s",
+            from, until,
+            chain->vendor == VENDOR_AMD
+                ? ". AMD dates a VCEK by the day it was fetched: for earlier, a copy fetched then"
+                : "");
     else if (chain->vendor == VENDOR_AWS)
         advise(res,
                "a Nitro document is good for three hours, this one from %s to %s: have the enclave make a new one. To "
