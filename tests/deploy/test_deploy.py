@@ -374,7 +374,7 @@ class Deploy(unittest.TestCase):
         """Its tenant reaches a program that computes without a call, whatever else he has sent to it."""
         id = self.detach(module("computes"))
         wait(lambda: self.tenant.run("logs", id).stdout == b"tick\n")
-        self.assertEqual(self.tenant.run("evidence", id).returncode, 0)
+        self.assertEqual(self.tenant.run("evidence", id, "-o", f"{self.tenant.home}/evidence").returncode, 0)
         p = self.tenant.start("attach", id, stdin=subprocess.PIPE)
         self.assertGreaterEqual(self.fill(p.stdin.fileno(), 2 << 20), 2 << 20)  # to an input that is at its end
         p.send_signal(signal.SIGINT)
