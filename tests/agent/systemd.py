@@ -123,7 +123,7 @@ class Machine:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
-        self.until(b"=== ready\n", 300)
+        self.until(b"=== ready\n", 600)
 
     def until(self, mark, timeout):
         end = time.monotonic() + timeout * SLOW
