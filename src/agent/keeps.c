@@ -189,7 +189,10 @@ static void clean_up(struct keep *k) {
     note_out_of_memory(k);
     bool swept = cgroups_remove(k->id, true);
     remove_files(k);
-    if (!*k->outcome) snprintf(k->outcome, sizeof k->outcome, "%s", k->stopping ? "stopped" : "killed");
+    bool unbuilt = k->state == KEEP_BUILDING && *k->why && !k->stopping;
+    if (!*k->outcome)
+        snprintf(k->outcome, sizeof k->outcome, "%s", k->stopping ? "stopped" : unbuilt ? "failed" : "killed");
+    k->n_ports = 0; /* closed with it */
     k->pid = 0;
     if (build_again(k)) return;
     k->state = KEEP_ENDED;
@@ -466,8 +469,8 @@ int keep_connect(struct keep *k, char *error, size_t size) {
         bool own = !strcmp(k->outcome, "exited");
         char code[32] = "";
         if (own) snprintf(code, sizeof code, " with code %d", k->exit_code);
-        snprintf(error, size, "the keep has ended: %s%s%s%s", *k->outcome ? k->outcome : "killed", code,
-                 *k->why ? ", " : "", k->why);
+        snprintf(error, size, "the keep has ended, and its output with it: %s%s%s%s",
+                 *k->outcome ? k->outcome : "killed", code, *k->why ? ", " : "", k->why);
         return -1;
     }
     if (k->state == KEEP_BUILDING) return snprintf(error, size, "the keep is being built"), -1;

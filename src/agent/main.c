@@ -149,7 +149,10 @@ static bool listen_everywhere(struct arguments *x, struct agent *a) {
     for (unsigned i = 0; i < x->n_listen; i++) {
         unsigned got = sockets_listen(x->listen[i], fds, MOST - a->n_listeners, error, sizeof error);
         if (!got || !add_listeners(a, fds, got)) {
-            cli_error(x->a->verb, "cannot listen: %s", got ? "out of memory" : error);
+            cli_error(x->a->verb, "cannot listen: %s%s", got ? "out of memory" : error,
+                      !got && strstr(error, strerror(EADDRINUSE))
+                          ? "; another agent? --listen ADDRESS:PORT takes another port"
+                          : "");
             return false;
         }
     }

@@ -475,7 +475,10 @@ void snp_verify(struct attest_verifier *v, struct attest_bytes bytes, const stru
     char why[240] = "";
     const struct chain *chain = chain_of(v, vek, carried, VENDOR_AMD, why, sizeof why);
     check_chain(res, chain, why, now);
-    if (!chain)
+    if (!chain && !c.report.reported_tcb) /* no processor that AMD has sold is at level 0 of everything */
+        advise(res, "this looks like the software signer of a keep without a TEE, which proves nothing: to appraise it "
+                    "nevertheless, --dev-root with its agent's dev-root.pem and --set allow_software=true");
+    else if (!chain)
         advise(res,
                "the certificate was damaged, is not AMD's, or its ASK is missing: fetch certificate and chain again "
                "(`donjon "

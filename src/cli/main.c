@@ -52,11 +52,11 @@ int cli_unknown_verb(const char *first, const char *second) {
         for (size_t i = 0; i < n; i++)
             snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? " or " : "", words[i]);
         if (!second)
-            cli_error(NULL, "%s: expected %s; see `donjon help`", first, all);
+            cli_error(NULL, "%s: expected %s; see `donjon %s --help`", first, all, first);
         else if (near)
             cli_error(NULL, "%s: unknown verb \"%s\", did you mean `donjon %s %s`?", first, second, first, near);
         else
-            cli_error(NULL, "%s: unknown verb \"%s\", expected %s; see `donjon help`", first, second, all);
+            cli_error(NULL, "%s: unknown verb \"%s\", expected %s; see `donjon %s --help`", first, second, all, first);
         return CLI_FAILED;
     }
     for (const struct cli_verb *const *v = cli_verbs; *v; v++)

@@ -31,7 +31,9 @@ int cli_usage_error(struct cli_args *a, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    cli_error(a->verb, "%s; see `donjon %s --help`", text, a->verb->name);
+    size_t n = strlen(text);
+    bool asks = n && text[n - 1] == '?';
+    cli_error(a->verb, "%s%s `donjon %s --help`", text, asks ? " See" : "; see", a->verb->name);
     a->exit_code = CLI_FAILED;
     return CLI_FAILED;
 }

@@ -201,6 +201,14 @@ static int find_module(struct run *r) {
     bool dir = strcmp(r->app, "-") != 0 && !stat(r->app, &st) && S_ISDIR(st.st_mode);
     r->module = dir ? join(r->app, "main.wasm") : strdup(r->app);
     if (!r->module) return cli_error(r->verb, "out of memory");
+    char *layout = dir ? join(r->app, "oci-layout") : NULL;
+    bool package = layout && !access(layout, F_OK);
+    free(layout);
+    if (package || !strncmp(r->app, "oci:", 4))
+        return cli_error(r->verb,
+                         "%s is a package: `donjon deploy` runs it in a keep elsewhere; to run it here, `donjon pull "
+                         "-u DIR %s`, then `donjon run DIR`",
+                         r->app, r->app);
     if (dir && access(r->module, F_OK))
         return cli_error(r->verb, "%s is a directory without a main.wasm; expected a WebAssembly module", r->app);
     for (size_t i = 0; dir && !r->config && i < sizeof configs / sizeof *configs; i++) {

@@ -116,9 +116,9 @@ static bool find_tag(struct layout *l, const char *tag, char digest[PACKAGE_DIGE
     json_decref(index);
     *missing = !count;
     if (count == 1) return true;
-    char has[320];
-    return package_fail(error, "%.150s: %zu packages have the tag %s; %s", l->store.reference->path, count, tag,
-                        contents(l, has));
+    char has[320], many[48] = "no package has";
+    if (count) snprintf(many, sizeof many, "%zu packages have", count);
+    return package_fail(error, "%.150s: %s the tag %s; %s", l->store.reference->path, many, tag, contents(l, has));
 }
 
 static bool set_tag(struct layout *l, const char *tag, const char *digest, size_t size, char *error) {

@@ -101,7 +101,8 @@ static bool take_name(void *context, const char *name, bool directory) {
             p->error,
             "the configuration names \"%.200s\": a package holds only what is below its directory, so copy it there",
             name);
-    if (fstatat(p->app, name, &st, 0)) return package_fail(p->error, "%.300s: %s", name, strerror(errno));
+    if (fstatat(p->app, name, &st, 0))
+        return package_fail(p->error, "the configuration names \"%.200s\": %s", name, strerror(errno));
     return directory && S_ISDIR(st.st_mode) ? add_tree(p, name, DEPTH_MAX) : add_name(p, name, !directory);
 }
 

@@ -104,7 +104,7 @@ static bool read_package(struct store *s, const struct manifest *m, struct packa
     /* Nothing is taken from the config blob, but a package that lacks it is not whole. */
     if (!store_blob(s, m->config.digest, m->config.size, &b, error)) return false;
     blob_free(&b);
-    store_say(s, "reading %zu layers", m->layer_count);
+    store_say(s, "reading %zu layer%s", m->layer_count, m->layer_count == 1 ? "" : "s");
     p->encrypted = !strcmp(m->layers[0].media, SEALED_MODULE);
     if (!p->encrypted && s->options->key)
         return package_fail(error, "the package is not encrypted, though a key is given for it: it is another one");

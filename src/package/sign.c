@@ -145,8 +145,8 @@ bool signature_check(struct store *s, const char *digest, const struct package_o
     if (missing)
         package_fail(error, "%s is not signed, and a signature is required", digest);
     else if (ok && !found)
-        package_fail(error, "none of its %zu signatures is by a key you trust%s%s", m.layer_count, *why ? ": " : "",
-                     why);
+        package_fail(error, "none of its signatures (%zu) is by a key you trust (--verify-key)%s%s", m.layer_count,
+                     *why ? ": " : "", why);
     manifest_free(&m);
     while (count)
         EVP_PKEY_free(keys[--count]);

@@ -52,7 +52,8 @@ static bool check_line(struct checking *c, const char *line, size_t size) {
                *time = json_string_value(json_object_get(entry, "time"));
     bool ok = true;
     if (!json_is_integer(seq) || (uint64_t)json_integer_value(seq) != r->entries)
-        ok = wrong(c, "seq is not one more than the line before");
+        ok = wrong(c, r->entries ? "seq is not one more than the line before: a line was removed or put in"
+                                 : "expected seq 0: lines before this one were removed, or this is no log's beginning");
     else if (!found || strcmp(found, prev))
         ok = wrong(c, "prev is not the digest of the line before: a line was changed, removed or put in");
     else if (!time || strlen(time) != 20)

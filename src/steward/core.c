@@ -1,8 +1,10 @@
 /* One request from beginning to end: read, judge, spend the nonce, issue, record, answer. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <jansson.h>
 #include <openssl/err.h>
@@ -62,17 +64,42 @@ static bool begin_audit(struct steward *s, int64_t now, char error[SETTINGS_ERRO
     return false;
 }
 
-struct steward *steward_open(const struct steward_settings *settings, int64_t now, char error[SETTINGS_ERROR]) {
+/* All but the audit log. */
+static struct steward *load(const struct steward_settings *settings, char error[SETTINGS_ERROR]) {
     struct steward *s = calloc(1, sizeof *s);
+    snprintf(error, SETTINGS_ERROR, "out of memory or entropy");
     if (!s) return NULL;
     s->settings = settings;
     s->audit.fd = -1;
-    snprintf(error, SETTINGS_ERROR, "out of memory or entropy");
     if (steward_nonces_init(&s->nonces, settings->nonce_lifetime) && load_key(s, error) && load_authority(s, error) &&
-        steward_rules_load(s, error) && begin_audit(s, now, error))
+        steward_rules_load(s, error))
         return s;
     steward_close(s);
     return NULL;
+}
+
+struct steward *steward_open(const struct steward_settings *settings, int64_t now, char error[SETTINGS_ERROR]) {
+    struct steward *s = load(settings, error);
+    if (!s || begin_audit(s, now, error)) return s;
+    steward_close(s);
+    return NULL;
+}
+
+bool steward_check(const struct steward_settings *settings, char error[SETTINGS_ERROR]) {
+    struct steward_audit_report report;
+    struct steward *s = load(settings, error);
+    char why[SETTINGS_ERROR], *path = s ? steward_settings_path(settings, settings->audit) : NULL;
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    bool ok = path && (fd >= 0 || errno == ENOENT); /* the first start makes it */
+    if (path && !ok) snprintf(error, SETTINGS_ERROR, "%s: %s", path, strerror(errno));
+    if (fd >= 0 && !steward_audit_check(fd, NULL, &report, why)) {
+        snprintf(error, SETTINGS_ERROR, "%s: %.400s", path, why);
+        ok = false;
+    }
+    if (fd >= 0) close(fd);
+    free(path);
+    steward_close(s);
+    return ok;
 }
 
 void steward_close(struct steward *s) {

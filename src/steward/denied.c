@@ -9,30 +9,34 @@
 
 enum { DENIED_MAX = 65536, VALUE_MAX = 64, LINE_MAX_TEXT = 400 };
 
-/* Names of what a verdict finds (docs/attestation.md), as far as they say who somebody is. */
-static const char *const names[] = {
-    "workload",
-    "measurement",
-    "mrtd",
-    "mrenclave",
-    "mrsigner",
-    "enclave_hash",
-    "sm_hash",
-    "pcr0",
-    "host_data",
-    "id_key_digest",
-    "chip_id",
-    "mrconfigid",
-    "mrowner",
-    "config_id",
-    "fmspc",
-    "ppid",
-    "image_id",
-    "family_id",
-    "mrseam",
-    "mrsignerseam",
-    "platform_instance_id",
-    "author_key_digest",
+/* Names of what a verdict finds (docs/attestation.md), as far as they say who somebody is, and how long it is: a digest
+ * that lost an end in copying would deny nobody, silently. */
+static const struct known {
+    const char *name;
+    size_t size;
+} names[] = {
+    {"workload", 32},
+    {"measurement", 48},
+    {"mrtd", 48},
+    {"mrenclave", 32},
+    {"mrsigner", 32},
+    {"enclave_hash", 64},
+    {"sm_hash", 64},
+    {"pcr0", 48},
+    {"host_data", 32},
+    {"id_key_digest", 48},
+    {"chip_id", 64},
+    {"mrconfigid", 48},
+    {"mrowner", 48},
+    {"config_id", 64},
+    {"fmspc", 6},
+    {"ppid", 16},
+    {"image_id", 16},
+    {"family_id", 16},
+    {"mrseam", 48},
+    {"mrsignerseam", 48},
+    {"platform_instance_id", 16},
+    {"author_key_digest", 48},
 };
 
 struct denial {
@@ -47,9 +51,9 @@ struct steward_denied {
     struct denial *items;
 };
 
-static const char *known(const char *name) {
+static const struct known *known(const char *name) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(names[i], name)) return names[i];
+        if (!strcmp(names[i].name, name)) return &names[i];
     return NULL;
 }
 
@@ -65,8 +69,13 @@ static bool add(struct steward_denied *d, const struct denial *n) {
     return true;
 }
 
-/* NAME HEX [# why], or nothing, or a comment. Null, or what is wrong with it. */
-static const char *take_line(struct steward_denied *d, char *line) {
+static bool denied_because(char *wrong, size_t room, const char *why) {
+    snprintf(wrong, room, "%s", why);
+    return false;
+}
+
+/* NAME HEX [# why], or nothing, or a comment. False: what is wrong with it. */
+static bool take_line(struct steward_denied *d, char *line, char *wrong, size_t room) {
     struct denial n = {.name = NULL};
     char *why = strchr(line, '#'), *rest = line;
     if (why) {
@@ -77,36 +86,43 @@ static const char *take_line(struct steward_denied *d, char *line) {
             if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e) *p = ' ';
     }
     const char *name = strtok_r(rest, " \t\r", &rest), *value = name ? strtok_r(rest, " \t\r", &rest) : NULL;
-    if (!name) return NULL;
-    n.name = known(name);
-    if (!n.name)
-        return "expected workload, measurement, mrtd, mrenclave, mrsigner, chip_id or another name of the manual";
-    if (!value || strtok_r(rest, " \t\r", &rest)) return "expected NAME HEX, and after a # why";
-    if (OPENSSL_hexstr2buf_ex(n.value, sizeof n.value, &n.size, value, '\0') != 1 || n.size == 0)
-        return "expected 1 to 64 bytes in hexadecimal";
-    return add(d, &n) ? NULL : "more than there is room for";
+    if (!name) return true;
+    const struct known *k = known(name);
+    if (!k)
+        return denied_because(wrong, room,
+                              "expected workload, measurement, mrtd, mrenclave, mrsigner, chip_id or "
+                              "another name of docs/steward.md");
+    n.name = k->name;
+    if (!value || strtok_r(rest, " \t\r", &rest))
+        return denied_because(wrong, room, "expected NAME HEX, and after a # why");
+    if (OPENSSL_hexstr2buf_ex(n.value, sizeof n.value, &n.size, value, '\0') != 1 || n.size != k->size) {
+        snprintf(wrong, room, "expected %zu bytes in hexadecimal, found %zu characters", k->size, strlen(value));
+        return false;
+    }
+    return add(d, &n) || denied_because(wrong, room, "more than there is room for");
 }
 
 struct steward_denied *steward_denied_read(const char *text, size_t size, char error[SETTINGS_ERROR]) {
     struct steward_denied *d = calloc(1, sizeof *d);
     unsigned number = 1;
-    const char *wrong = d ? NULL : "out of memory";
-    for (size_t at = 0; !wrong && at < size; number++) {
+    char wrong[160] = "out of memory";
+    bool fine = d;
+    for (size_t at = 0; fine && at < size; number++) {
         const char *end = memchr(text + at, '\n', size - at);
         size_t n = end ? (size_t)(end - text) - at : size - at;
         char line[LINE_MAX_TEXT];
         if (n >= sizeof line || memchr(text + at, 0, n)) {
-            wrong = "expected a line of text, of 399 bytes at most";
+            fine = denied_because(wrong, sizeof wrong, "expected a line of text, of 399 bytes at most");
             break;
         }
         memcpy(line, text + at, n);
         line[n] = 0;
-        wrong = take_line(d, line);
-        if (wrong) break;
+        fine = take_line(d, line, wrong, sizeof wrong);
+        if (!fine) break;
         at += n + 1;
     }
     ERR_clear_error();
-    if (!wrong) return d;
+    if (fine) return d;
     snprintf(error, SETTINGS_ERROR, "line %u: %s", number, wrong);
     steward_denied_free(d);
     return NULL;

@@ -30,7 +30,8 @@ static bool read_settings(const char *path, struct steward_settings *t) {
     char *text, error[SETTINGS_ERROR], directory[4096] = "";
     size_t size;
     if (!cli_read_file(path, SETTINGS_BYTES_MAX, &text, &size)) {
-        cli_error(&verb_steward, "%s: %s", path, strerror(errno));
+        cli_error(&verb_steward, "%s: %s%s", path, strerror(errno),
+                  errno == ENOENT ? "; `donjon steward init DIR` makes a DIR/steward.toml to begin with" : "");
         return false;
     }
     const char *slash = strrchr(path, '/');
@@ -54,12 +55,13 @@ int main_steward(struct cli_args *a) {
     char error[SETTINGS_ERROR];
     close_doors();
     if (!read_settings(path, &settings)) return CLI_FAILED;
-    struct steward *s = steward_open(&settings, time(NULL), error);
-    int code = CLI_FAILED;
-    if (!s)
-        cli_error(a->verb, "%s", error);
-    else
-        code = check ? CLI_YES : steward_serve(s, &settings);
+    bool fine = !check || steward_check(&settings, error);
+    struct steward *s = check ? NULL : steward_open(&settings, time(NULL), error);
+    int code = fine && check ? CLI_YES : CLI_FAILED;
+    if (!fine || (!check && !s)) cli_error(a->verb, "%s", error);
+    if (fine && check)
+        printf("%s is fine: %zu rule%s\n", path, settings.rule_count, settings.rule_count == 1 ? "" : "s");
+    if (s) code = steward_serve(s, &settings);
     steward_close(s);
     steward_settings_free(&settings);
     return code;
@@ -71,7 +73,10 @@ static bool write_new(const struct cli_verb *verb, int dir, const char *name, co
                       mode_t mode) {
     int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     bool ok = fd >= 0 && write(fd, data, size) == (ssize_t)size && !fsync(fd);
-    if (!ok) cli_error(verb, "%s: %s", name, strerror(errno));
+    if (fd < 0 && errno == EEXIST)
+        cli_error(verb, "%s is there already, and nothing is overwritten: name a new directory", name);
+    else if (!ok)
+        cli_error(verb, "%s: %s", name, strerror(errno));
     if (fd >= 0) close(fd);
     return ok;
 }
@@ -169,7 +174,7 @@ int main_steward_init(struct cli_args *a) {
         if (id == CLI_OPERAND && n.directory) return cli_usage_error(a, "expected one directory");
         if (id == CLI_OPERAND) n.directory = value;
     }
-    if (!n.directory) return cli_usage_error(a, "which directory?");
+    if (!n.directory) return cli_usage_error(a, "which directory? Expected where the authority is to be made");
     if (mkdir(n.directory, 0700) && errno != EEXIST) return cli_error(a->verb, "%s: %s", n.directory, strerror(errno));
     int dir = open(n.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) return cli_error(a->verb, "%s: %s", n.directory, strerror(errno));
@@ -234,7 +239,7 @@ int main_steward_audit(struct cli_args *a) {
         if (id == CLI_OPERAND && count == FILES) return cli_usage_error(a, "expected at most %d files", FILES);
         if (id == CLI_OPERAND) files[count++].path = value;
     }
-    if (!count) return cli_usage_error(a, "which file?");
+    if (!count) return cli_usage_error(a, "which file? Expected an audit log");
     if (wanted && (strlen(wanted) != 64 || OPENSSL_hexstr2buf_ex(head, sizeof head, &head_size, wanted, '\0') != 1))
         return cli_usage_error(a, "--head: expected 64 hexadecimal digits");
     for (size_t i = 0; i < count; i++) {

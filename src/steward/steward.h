@@ -148,6 +148,8 @@ struct steward {
 
 /* Opens everything the settings name. */
 struct steward *steward_open(const struct steward_settings *, int64_t now, char error[SETTINGS_ERROR]);
+/* Only reads all of it, the audit log as well, and writes nothing; another steward may be running with it. */
+bool steward_check(const struct steward_settings *, char error[SETTINGS_ERROR]);
 void steward_close(struct steward *);
 /* Reads policies, collateral, roots and what is denied again; on failure the old ones stay. Then goes on in a new audit
  * log, if the one there was has been renamed. */

@@ -17,6 +17,20 @@ static bool is_input(enum config_file_kind k) {
     return k == CONFIG_STDIN;
 }
 
+/* What a host has against a socket, for people. */
+static const char *socket_reason(uint32_t error) {
+    switch (error) {
+    case WASI_EACCES: return "not allowed (EACCES)";
+    case WASI_EADDRINUSE: return "the port is in use there; end what listens on it, or take another";
+    case WASI_EADDRNOTAVAIL: return "it has no such address";
+    case WASI_ECONNREFUSED: return "nothing listens there";
+    case WASI_EHOSTUNREACH:
+    case WASI_ENETUNREACH: return "there is no way to it";
+    case WASI_ETIMEDOUT: return "no answer";
+    default: return wasi_errno_name((wasi_errno)error);
+    }
+}
+
 /* A deployed workload's sockets are opened now; those of others were, before the keep began. */
 static void open_socket(struct warden *w, const struct config_file *f, uint32_t *handle) {
     uint32_t error = tenant_socket(w, f, handle);
@@ -28,8 +42,8 @@ static void open_socket(struct warden *w, const struct config_file *f, uint32_t 
                                            : "; where its tenants may connect to, the host's operator decides "
                                              "(`connect` in agent.toml)";
     report_failure(w, GATE_EXIT_REFUSED, "file \"%s\": the host cannot %s %s port %u: %s%s", f->name,
-                   listening ? "listen on" : "connect to", listening ? f->addr : f->host, f->port,
-                   wasi_errno_name(error), who);
+                   listening ? "listen on" : "connect to", listening ? f->addr : f->host, f->port, socket_reason(error),
+                   who);
 }
 
 static struct wasi_file *config_file(struct warden *w, uint32_t number, const struct config_file *f) {

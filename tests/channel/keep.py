@@ -448,7 +448,7 @@ def case_reach():
         with Keep(*options) as k:
             run = k.tenant("deploy", *config("say", "x", more=listen % 46999))
             assert run.returncode == 104 and run.stdout == b"", run
-            said(run, "cannot listen on 127.0.0.1 port 46999: EACCES")
+            said(run, "cannot listen on 127.0.0.1 port 46999: not allowed (EACCES)")
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
         for options, answer in ((["--connect", "any"], b"x\n"), (["--connect", "public"], b""), (["--connect", "none"], b"")):

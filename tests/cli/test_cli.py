@@ -144,7 +144,7 @@ class Options(Base):
 
     def test_mistyped_options(self):
         m = module("hello")
-        self.says(donjon("run", "--dri", "x", m), FAILED, "unknown option --dri, did you mean --dir?", "see `donjon run --help`")
+        self.says(donjon("run", "--dri", "x", m), FAILED, "unknown option --dri, did you mean --dir? See `donjon run --help`")
         self.says(donjon("run", "--zzzzzz", m), FAILED, "unknown option --zzzzzz")
         self.says(donjon("run", "-x", m), FAILED, "unknown option -x")
         self.says(donjon("run", "-W", "fule=3", m), FAILED, "unknown option -W fule, did you mean -W fuel?")

@@ -87,6 +87,9 @@ class Deploy(unittest.TestCase):
             self.assertIn(expected, steps)
         self.assertEqual((lines[-1]["outcome"], lines[-1]["exit_code"]), ("exited", 0))
         self.assertEqual(p.stdout, b"hello\n")
+        p = self.deploy("--json", "/nonexistent.wasm")
+        end = json.loads(p.stderr.decode().splitlines()[-1])
+        self.assertEqual((p.returncode, end["outcome"], end["exit_code"]), (125, "failed", 125))
 
     def test_files(self):
         d = tempfile.mkdtemp(dir=self.tenant.home)

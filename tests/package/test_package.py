@@ -96,7 +96,7 @@ class Layout(Base):
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}:1"), first)
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}:2"), second)
         self.bad("2 packages", "pull", self.path("oci"))
-        self.bad(rf"0 packages have the tag 3; it has 1 \({first}\), 2 \({second}\)", "pull", f"oci:{self.path('oci')}:3")
+        self.bad(rf"no package has the tag 3; it has 1 \({first}\), 2 \({second}\)", "pull", f"oci:{self.path('oci')}:3")
         self.bad(rf"no package sha256:0+ in it; it has 1 \({first}\)", "pull", f"oci:{self.path('oci')}@sha256:{'0' * 64}")
         self.packed("--tag", "1", config=b"")
         self.assertEqual(self.good("pull", "-q", f"oci:{self.path('oci')}:1"), second)  # moved

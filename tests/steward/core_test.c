@@ -448,7 +448,7 @@ static void test_denied(void **state) {
         assert_true(steward_nonce_make(&steward->nonces, TEST_NOW, nonce_bytes));
     }
     static const char *const bad[] = {"measurment 00",  "measurement",       "measurement 0",
-                                      "measurement xy", "measurement 00 11", NULL /* 65 bytes */};
+                                      "measurement xy", "measurement 00 11", "workload 00", NULL /* 65 bytes */};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(line, sizeof line, "# first\n%s%0130d\n", bad[i] ? bad[i] : "workload ", 0);
         if (bad[i]) snprintf(line, sizeof line, "# first\n%s\n", bad[i]);

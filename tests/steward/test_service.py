@@ -254,6 +254,10 @@ class Log(unittest.TestCase):
             second = run(DONJON, "steward", "--config", f"{s.dir}/steward.toml")
             self.assertEqual(second.returncode, 125)
             self.assertIn(b"another steward", second.stderr)
+            before = open(log, "rb").read()
+            check = run(DONJON, "steward", "--config", f"{s.dir}/steward.toml", "--check")
+            self.assertEqual((check.returncode, b"is fine" in check.stdout), (0, True), check)
+            self.assertEqual(open(log, "rb").read(), before)  # it only reads, also beside the one that runs
             s.end()
             lines = open(log).read().splitlines(True)
             # Cut at the end: only the head tells. Changed, without a line, in another order: the chain does.

@@ -107,7 +107,7 @@ int main_collateral_fetch(struct cli_args *a) {
         else
             file = value;
     }
-    if (!file) return cli_usage_error(a, "which evidence?");
+    if (!file) return cli_usage_error(a, "which evidence? Expected a file");
     if (!*directory && !attest_cache_dir(directory, sizeof directory))
         return cli_usage_error(a, "no cache directory is known; give --output");
     struct attest_bytes bytes;

@@ -67,7 +67,7 @@ static bool measure_code(struct measurement *m, struct shim_digests *d) {
     const uint8_t *code = file.data + file.size - MAC_SIZE - (ok ? h.code_size : 0);
     ok = ok && EVP_Digest(code, h.code_size, d->code_sha256, NULL, EVP_sha256(), NULL) == 1;
     free((void *)file.data);
-    if (!ok) cli_error(m->a->verb, "%s is not compiled by donjon", m->code);
+    if (!ok) cli_error(m->a->verb, "%s: expected a file that `donjon compile` made", m->code);
     return ok;
 }
 
@@ -77,11 +77,11 @@ static int measure_keep(struct measurement *m, struct attest_bytes shim) {
     uint8_t digest[ATTEST_SNP_DIGEST];
     const char *fault = kvm_shim_check(shim.data, shim.size);
     if (fault) return cli_error(m->a->verb, "the file %s", fault), CLI_NO;
-    if (!m->warden) return cli_usage_error(m->a, "a keep needs --warden");
+    if (!m->warden) return cli_usage_error(m->a, "this is a keep's shim: expected --warden FILE as well");
     if (!attest_read(m->a->verb, m->warden, &warden)) return CLI_FAILED;
     bool ok = kvm_digests(warden.data, warden.size, &digests);
     free((void *)warden.data);
-    if (!ok) return wrong(m, "the warden is not a program");
+    if (!ok) return cli_error(m->a->verb, "%s: expected a warden, an ELF program for x86-64", m->warden), CLI_NO;
     if (!measure_code(m, &digests)) return CLI_FAILED;
     fault = keep_measure(shim, &digests, m->c_bit, digest);
     if (fault) return wrong(m, fault);
@@ -113,7 +113,7 @@ static int measure_sigstruct(struct measurement *m, struct attest_bytes bytes) {
 static int measure_id_block(struct measurement *m, struct attest_bytes bytes) {
     struct attest_bytes auth;
     struct attest_id_block block;
-    if (!m->auth) return cli_usage_error(m->a, "an ID block needs --auth");
+    if (!m->auth) return cli_usage_error(m->a, "this is an ID block: expected --auth FILE as well");
     if (!attest_read(m->a->verb, m->auth, &auth)) return CLI_FAILED;
     const char *fault = attest_snp_id_block(bytes, auth, &block);
     free((void *)auth.data);
@@ -177,13 +177,15 @@ int main_measure(struct cli_args *a) {
     for (int id; (id = cli_next(a, &value)) != CLI_END;) {
         if (id == CLI_STOP) return a->exit_code;
         if (id != CLI_OPERAND) {
-            if (!take_option(&m, id, value)) return cli_usage_error(a, "unexpected value \"%s\"", value);
+            if (!take_option(&m, id, value)) return cli_usage_error(a, "%s: unexpected value \"%s\"", a->shown, value);
         } else if (file)
             return cli_usage_error(a, "expected one file, found \"%s\" too", value);
         else
             file = value;
     }
-    if (!file) return cli_usage_error(a, "which file?");
+    if (!file)
+        return cli_usage_error(
+            a, "which file? Expected a firmware image, SGXS stream, SIGSTRUCT, ID block or keep's shim");
     m.file = file;
     struct attest_bytes bytes;
     if (!attest_read(a->verb, file, &bytes)) return CLI_FAILED;
@@ -197,9 +199,9 @@ int main_measure(struct cli_args *a) {
     default:
         cli_error(
             a->verb,
-            "%s: expected a firmware image (whole pages), SGXS stream, SIGSTRUCT, ID block or keep's shim, found %s "
-            "(%zu bytes); if it is one of them, say which with --kind",
-            file, attest_looks_like(bytes), bytes.size);
+            "%s: expected a firmware image (whole pages), SGXS stream, SIGSTRUCT, ID block or keep's shim, found %s; "
+            "if it is one of them, say which with --kind",
+            file, attest_looks_like(bytes));
     }
     if (m.json && code == CLI_YES) printf("\n}\n");
     free((void *)m.launch.kernel.data);

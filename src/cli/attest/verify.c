@@ -82,8 +82,9 @@ static bool take_option(struct verification *x, int id, const char *value) {
     case OPT_POLICY: return true; /* read first, whatever the order */
     case OPT_SET: return set_policy(x, value);
     case OPT_AT:
-        return attest_parse_time(value, &x->now) ||
-               fail(x, value, "--at: expected a time in UTC, such as 2026-01-31T00:00:00Z");
+        if (attest_parse_time(value, &x->now)) return true;
+        return cli_error(x->a->verb, "--at: expected a time in UTC, such as 2026-01-31T00:00:00Z, found \"%s\"", value),
+               false;
     case OPT_COLLATERAL: x->collateral_given = true; return attest_add_path(x->a->verb, x->v, value);
     case OPT_LOG: x->log = value; return true;
     case OPT_ROOT: return add_root(x, value, false);
@@ -265,7 +266,7 @@ int main_inspect_evidence(struct cli_args *a) {
         else
             file = value;
     }
-    if (!file) return cli_usage_error(a, "which file?");
+    if (!file) return cli_usage_error(a, "which file? Expected one with evidence");
     struct attest_bytes bytes;
     char error[400];
     if (!attest_read(a->verb, file, &bytes)) return CLI_FAILED;

@@ -28,10 +28,10 @@ struct deploy {
     struct steps steps;
     const char *backend, *policy, *root, *reference, *into;
     uint64_t memory;
-    bool detach, json, quiet, restart, host_given, dry;
-    bool says_tee; /* the agent: evidence decides, this only chooses words */
-    int fd;        /* of the link, while something is delivered */
-    bool created;  /* this very run has asked for the keep: it is ours to clean up */
+    bool detach, json, quiet, restart, host_given, dry, told; /* told: how it ended */
+    bool says_tee;                                            /* the agent: evidence decides, this only chooses words */
+    int fd;                                                   /* of the link, while something is delivered */
+    bool created; /* this very run has asked for the keep: it is ours to clean up */
     struct attest_result result;
     struct session_result end;
 };
@@ -256,9 +256,13 @@ static int appraise(struct deploy *x, struct channel_client *c) {
                          x->d.backend);
     if (!why) return cli_error(x->verb, "refused, nothing was delivered: %s", channel_client_error(c));
     char expected[300], found[300];
+    const char *remedy = attest_check_remedy(why);
+    if (why->rule == ATTEST_RULE_MEASUREMENT && !x->d.trust.policy)
+        remedy = "the host has another release than this one, or has changed it: --reference DIR names another "
+                 "release's shim and warden, if you trust that one";
     return cli_error(x->verb, "refused, nothing was delivered: %s: expected %s, found %s; %s",
                      attest_rules[why->rule].name, attest_value_format(&why->expected, expected, sizeof expected),
-                     attest_value_format(&why->found, found, sizeof found), attest_check_remedy(why));
+                     attest_value_format(&why->found, found, sizeof found), remedy);
 }
 
 /* ---- signals ---- */
@@ -388,6 +392,7 @@ static int deploy(struct deploy *x) {
     if (code || !ran) return code;
     if (x->end.end == SESSION_LOST && *x->d.id)
         cli_warning(x->verb, "whether the program goes on, `donjon ps` says; `donjon attach %.8s` finds it", x->d.id);
+    x->told = true;
     return session_report(x->verb, x->app.run.app, &x->end, x->json);
 }
 
@@ -407,12 +412,14 @@ int main_deploy(struct cli_args *a) {
     x.verb = x.app.run.verb = a->verb;
     snprintf(x.d.target.port, sizeof x.d.target.port, "%d", AGENT_PORT);
     int code = read_options(&x, a);
+    bool asked = !code;
     steps_init(&x.steps, x.json, x.quiet);
     if (!code) code = read_into(&x);
     if (!code && !app_load(&x.app, &second)) code = CLI_FAILED;
     if (!code && *x.app.pinned) steps_say(&x.steps, "package", true, "package %s", x.app.pinned);
     if (!code) code = x.dry ? show_digests(&x) : deploy(&x);
     if (!code && x.detach && !x.dry) printf("%s\n", x.d.id);
+    if (asked && x.json && !x.told && code == CLI_FAILED) session_tell_failed();
     hold_interrupts(false);
     free(second.keys_copy);
     app_free(&x.app);

@@ -144,10 +144,13 @@ struct deployment *deployment_all(size_t *n) {
 
 bool deployment_find(const struct cli_verb *verb, const char *what, struct deployment *out) {
     size_t n, found = 0, at = 0, len = strlen(what);
+    char ids[200] = "";
     struct deployment *all = deployment_all(&n);
     for (size_t i = 0; i < n; i++) {
         bool id = len >= PREFIX_LEAST && !strncmp(all[i].id, what, len);
         if (!id && strcmp(all[i].name, what) != 0) continue;
+        size_t used = strlen(ids);
+        if (sizeof ids - used > 16) snprintf(ids + used, sizeof ids - used, "%s%.8s", found ? ", " : "", all[i].id);
         found++;
         at = i;
     }
@@ -156,7 +159,7 @@ bool deployment_find(const struct cli_verb *verb, const char *what, struct deplo
         if (found != 1 || i != at) deployment_free(&all[i]);
     free(all);
     if (found == 0) cli_error(verb, "no deployment \"%s\" here; `donjon ps` lists them", what);
-    if (found > 1) cli_error(verb, "\"%s\" is several deployments; give more of the id", what);
+    if (found > 1) cli_error(verb, "\"%s\" is %zu deployments: %s; give the id of one", what, found, ids);
     return found == 1;
 }
 

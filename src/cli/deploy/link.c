@@ -150,7 +150,11 @@ static bool start_tls(struct link *l, const struct target *t) {
 static bool check_agent(struct link *l, const struct target *t) {
     char text[300];
     if (t->key && strcmp(t->key, l->key) != 0) {
-        snprintf(text, sizeof text, "expected %.64s, found %s", t->key, l->key);
+        snprintf(
+            text, sizeof text,
+            "expected %.64s, found %s. It may be somebody else's, and got no token; if the host has a new one, its "
+            "operator can tell",
+            t->key, l->key);
         return fail(l, "the agent's key is another", text);
     }
     if (t->key || t->ca || l->loopback) return true;

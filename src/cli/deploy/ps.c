@@ -9,7 +9,7 @@
 
 struct row {
     char id[KEEP_ID + 1], name[KEEP_NAME_MAX + 1], host[280], state[160], backend[16], age[24], memory[16], cpu[16],
-        ports[64];
+        ports[200];
 };
 
 static void age_text(int64_t seconds, char *out, size_t size) {
@@ -28,9 +28,9 @@ static const char *text_of(const json_t *keep, const char *name) {
     return s ? s : "";
 }
 
-/* "running", "exited 3", "ended: killed", "waiting for its tenant". */
+/* "running", "exited 3", "killed", "waiting for its tenant". */
 static void state_text(const json_t *keep, char *out, size_t size) {
-    const char *state = text_of(keep, "state"), *why = text_of(keep, "why");
+    const char *state = text_of(keep, "state");
     const json_t *end = json_object_get(keep, "exit");
     const char *outcome = text_of(end, "outcome");
     long long code = (long long)json_integer_value(json_object_get(end, "code"));
@@ -39,7 +39,7 @@ static void state_text(const json_t *keep, char *out, size_t size) {
     else if (*outcome && !strcmp(outcome, "exited"))
         snprintf(out, size, "exited %lld", code);
     else if (*outcome)
-        snprintf(out, size, "%s%s%s", outcome, *why ? ": " : "", why);
+        snprintf(out, size, "%s", outcome);
     else
         snprintf(out, size, "%s", state);
 }
@@ -60,6 +60,9 @@ static void fill(struct row *row, const json_t *keep) {
         size_t n = strlen(row->ports);
         snprintf(row->ports + n, sizeof row->ports - n, "%s%d", n ? "," : "", (int)json_integer_value(port));
     }
+    /* What has ended has no ports; where they stand there is room for a sentence. */
+    const char *why = text_of(keep, "why");
+    if (*why) cli_printable(why, row->ports, sizeof row->ports, false);
 }
 
 /* ---- asking the hosts ---- */

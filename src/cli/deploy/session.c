@@ -186,6 +186,16 @@ static void report_json(const struct session_result *r, int code) {
     json_decref(j);
 }
 
+void session_tell_failed(void) {
+    char clean[CLI_MESSAGE_MAX];
+    json_t *j = json_pack("{s:s, s:i, s:s, s:i}", "outcome", "failed", "exit_code", CLI_FAILED, "text",
+                          cli_printable(cli_last_error(), clean, sizeof clean, false), "lost_bytes", 0);
+    if (!j) return;
+    json_dumpf(j, stderr, JSON_COMPACT);
+    fputc('\n', stderr);
+    json_decref(j);
+}
+
 /* First line as a message of ours, the lines after it as they are. */
 static void report_text(const struct cli_verb *verb, const char *app, const struct session_result *r) {
     size_t n = strcspn(r->text, "\n"), size = strlen(r->text) + 1;

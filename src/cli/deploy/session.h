@@ -34,6 +34,8 @@ void session_run(const struct session *, struct session_result *);
 /* How a program (SESSION_EXITED) ended, on standard error, also where there is nothing wrong with that; its exit code.
  */
 int session_tell_end(const struct cli_verb *, const char *app, const struct session_result *, bool json);
+/* With --json, where it came to no session: what was said last (cli_error), as the line that ends such output. */
+void session_tell_failed(void);
 /* Says how it ended as `donjon run` does, and gives the exit code; may end this process by the signal. */
 int session_report(const struct cli_verb *, const char *app, struct session_result *, bool json);
 

@@ -131,7 +131,7 @@ const struct cli_verb verb_attach = {
     .operands = "ID",
     .summary = "Connect to a deployed program's input and output",
     .text = "Shows what the program wrote last and goes on with it. Ctrl-C leaves; the program goes on. Its exit code "
-            "becomes donjon's, also when it had ended before.",
+            "becomes donjon's, also when it had ended before: once, then the keep is gone.",
     .options = attach_options,
     .main = main_attach,
 };

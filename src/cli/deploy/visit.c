@@ -59,9 +59,12 @@ static int visit(struct cli_args *a, const char *what, const struct visit *v) {
     struct link l = {.fd = -1};
     struct channel_client *c = NULL;
     struct session_result end = {0};
-    bool judged;
+    bool judged, met = false;
     int code = CLI_FAILED;
-    if (!deployment_find(a->verb, what, &d)) return CLI_FAILED;
+    if (!deployment_find(a->verb, what, &d)) {
+        if (v->json) session_tell_failed();
+        return CLI_FAILED;
+    }
     if (deployment_reach(a->verb, &d, NULL, &l, &c, &result, &judged)) {
         bool had_ended = channel_client_state(c) == CHANNEL_EXITED;
         if (!channel_client_open(c, v->purpose, v->flags, d.owner)) {
@@ -69,9 +72,11 @@ static int visit(struct cli_args *a, const char *what, const struct visit *v) {
         } else {
             struct session s = {.verb = a->verb, .link = &l, .client = c, .input = v->input};
             session_run(&s, &end);
+            met = true;
             code = visited(a, v, d.app, had_ended, &end);
         }
     }
+    if (!met && v->json) session_tell_failed();
     free(end.text);
     channel_client_free(c);
     link_close(&l);

@@ -37,11 +37,18 @@ static bool read_user(struct package_command *c, const char *path) {
     return false;
 }
 
+/* Known before anything is fetched, and said. */
+static bool readable(struct package_command *c, const char *path) {
+    if (!access(path, R_OK)) return true;
+    cli_error(c->a->verb, "%s: %s", path, strerror(errno));
+    return false;
+}
+
 static bool take_option(struct package_command *c, int id, const char *value) {
     switch (id) {
     case PACKAGE_OPT_OUTPUT: c->output = value; return true;
     case PACKAGE_OPT_TAG: c->tag = value; return true;
-    case PACKAGE_OPT_KEY: c->key = value; return true;
+    case PACKAGE_OPT_KEY: c->key = value; return readable(c, value);
     case PACKAGE_OPT_NEW_KEY: c->new_key = value; return true;
     case PACKAGE_OPT_ENCRYPT: c->encrypt = value; return true;
     case PACKAGE_OPT_DECRYPT: c->decrypt = value; return true;
@@ -54,7 +61,7 @@ static bool take_option(struct package_command *c, int id, const char *value) {
         if (c->options.verify_key_count == PACKAGE_KEYS_MAX)
             return cli_usage_error(c->a, "--verify-key: at most %d", PACKAGE_KEYS_MAX), false;
         c->keys[c->options.verify_key_count++] = value;
-        return true;
+        return readable(c, value);
     default: return false;
     }
 }
@@ -74,7 +81,13 @@ bool package_command_read(struct package_command *c, struct cli_args *a, unsigne
         if (c->operand_count == most) return cli_usage_error(a, "one operand too many: \"%s\"", value), false;
         c->operands[c->operand_count++] = value;
     }
-    if (c->operand_count < least) return cli_usage_error(a, "an operand is missing"), false;
+    if (c->operand_count < least) {
+        const char *what =
+            most == 2 ? c->operand_count ? "to where? Expected TO, a reference" : "which package? Expected FROM and TO"
+            : a->verb == &verb_pack ? "which program? Expected a module or a directory"
+                                    : "which package? Expected a reference";
+        return cli_usage_error(a, "%s", what), false;
+    }
     if (!c->quiet) c->options.say = say;
     return true;
 }
@@ -100,7 +113,10 @@ int package_command_done(struct package_command *c, const struct package_referen
 static bool write_secret(struct package_command *c, const char *path, const void *data, size_t size, mode_t mode) {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     bool ok = fd >= 0 && write(fd, data, size) == (ssize_t)size && !fsync(fd);
-    if (!ok) cli_error(c->a->verb, "%s: %s", path, strerror(errno));
+    if (fd < 0 && errno == EEXIST)
+        cli_error(c->a->verb, "%s is there already, and no key is overwritten: choose another name", path);
+    else if (!ok)
+        cli_error(c->a->verb, "%s: %s", path, strerror(errno));
     if (fd >= 0) close(fd);
     return ok;
 }
@@ -184,7 +200,7 @@ int main_pack(struct cli_args *a) {
     if (!package_command_read(&c, a, 1, 1))
         code = a->exit_code;
     else if (!c.output)
-        code = cli_usage_error(a, "where to? --output DIR");
+        code = cli_usage_error(a, "where to? Expected --output DIR");
     else if (!config_fine(&c, c.operands[0]))
         code = CLI_FAILED;
     else if (c.encrypt && !package_content_key(&c, c.encrypt, true))
@@ -262,9 +278,9 @@ int main_sign(struct cli_args *a) {
     if (!package_command_read(&c, a, 0, 1))
         code = a->exit_code;
     else if (!c.key && !c.new_key)
-        code = cli_usage_error(a, "with which key? --key FILE, or --new-key FILE");
+        code = cli_usage_error(a, "with which key? Expected --key FILE, or --new-key FILE");
     else if (!c.operand_count && !c.new_key)
-        code = cli_usage_error(a, "which package?");
+        code = cli_usage_error(a, "which package? Expected a reference");
     else if (c.new_key && !new_signing_key(&c))
         code = CLI_FAILED;
     else if (c.operand_count) {
