@@ -229,6 +229,8 @@ static void check_bindings(struct snp_case *c, const struct chain *chain, bool f
                                : v_text("a certificate without AMD's extensions, or with malformed ones"));
     if (!fits) advise(res, "not the certificate this report needs: see chain.endorsement");
     bool masked = all_zero(t->chip_id, sizeof t->chip_id);
+    uint8_t hwid[64] = {0};
+    memcpy(hwid, c->vek.hwid, c->vek.hwid_size);
     if (c->vek.kind == SNP_VLEK) {
         note(res, ATTEST_RULE_SNP_CHIP_ID,
              masked ? v_text("masked; a VLEK names the provider, not the chip")
@@ -236,12 +238,11 @@ static void check_bindings(struct snp_case *c, const struct chain *chain, bool f
         return;
     }
     if (masked) { /* MASK_CHIP_ID: the signature alone says which chip it was */
+        fact_bytes(res, "certificate_chip_id", hwid, sizeof hwid);
         note(res, ATTEST_RULE_SNP_CHIP_ID,
              v_text("masked by the host; the certificate of the key that signed names it"));
         return;
     }
-    uint8_t hwid[64] = {0};
-    memcpy(hwid, c->vek.hwid, c->vek.hwid_size);
     bool ours = hwid_matches(&c->vek, t);
     check(res, ATTEST_RULE_SNP_CHIP_ID, ours, v_bytes(res, t->chip_id, sizeof t->chip_id),
           v_bytes(res, hwid, sizeof hwid));

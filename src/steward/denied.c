@@ -133,17 +133,32 @@ void steward_denied_free(struct steward_denied *d) {
     free(d);
 }
 
+/* Does this fact say the same of somebody as what is denied? The hardware's own fields name workloads, too (behind the
+ * digest come zeros), and a host may mask the chip in the report: the certificate of the key that signed still names
+ * it. */
+static bool is_same(const struct denial *n, const struct attest_fact *f) {
+    static const char *const also[][2] = {{"workload", "host_data"},
+                                          {"workload", "mrconfigid"},
+                                          {"workload", "config_id"},
+                                          {"chip_id", "certificate_chip_id"}};
+    const struct attest_value *v = &f->value;
+    if (v->kind != ATTEST_BYTES || v->size < n->size || memcmp(v->bytes, n->value, n->size)) return false;
+    if (!strcmp(f->name, n->name)) return v->size == n->size;
+    bool same = false;
+    for (size_t i = 0; i < sizeof also / sizeof *also; i++)
+        same |= !strcmp(also[i][0], n->name) && !strcmp(also[i][1], f->name);
+    for (size_t i = n->size; i < v->size; i++)
+        same = same && !v->bytes[i];
+    return same;
+}
+
 /* Every fact of that name counts. */
 static bool found_in(const struct denial *n, const struct attest_result *r) {
     if (!strcmp(n->name, "workload") && r->names_workload && n->size == sizeof r->workload &&
         !memcmp(n->value, r->workload, n->size))
         return true;
-    for (unsigned i = 0; i < r->fact_count; i++) {
-        const struct attest_fact *f = &r->facts[i];
-        if (f->value.kind == ATTEST_BYTES && f->value.size == n->size && !strcmp(f->name, n->name) &&
-            !memcmp(f->value.bytes, n->value, n->size))
-            return true;
-    }
+    for (unsigned i = 0; i < r->fact_count; i++)
+        if (is_same(n, &r->facts[i])) return true;
     return false;
 }
 

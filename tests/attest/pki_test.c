@@ -498,6 +498,8 @@ static void amd(struct amd_case c) {
     if (c.revoked) give_list(v, list(&ark, c.revoked, (struct shape){.md = EVP_sha384(), .pss_salt = 48}));
     appraise(v, (struct attest_bytes){r, sizeof r}, NULL, now, &result);
     expect(c.rule ? !result.genuine && failed_rule(&result, c.rule) : result.accepted, c.what);
+    const struct attest_fact *chip = attest_result_fact(&result, "certificate_chip_id");
+    expect(c.masked ? chip && chip->value.size == 64 && memcmp(chip->value.bytes, hwid + 2, 8) == 0 : !chip, c.what);
     attest_verifier_free(v);
     X509_free(x);
 }

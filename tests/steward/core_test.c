@@ -447,8 +447,9 @@ static void test_denied(void **state) {
         steward_decision_free(&decision);
         assert_true(steward_nonce_make(&steward->nonces, TEST_NOW, nonce_bytes));
     }
-    static const char *const bad[] = {"measurment 00",  "measurement",       "measurement 0",
-                                      "measurement xy", "measurement 00 11", "workload 00", NULL /* 65 bytes */};
+    static const char *const bad[] = {
+        "measurment 00", "measurement", "measurement 0", "measurement xy", "measurement 00 11",
+        "workload 00",   NULL /* 65 bytes */};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(line, sizeof line, "# first\n%s%0130d\n", bad[i] ? bad[i] : "workload ", 0);
         if (bad[i]) snprintf(line, sizeof line, "# first\n%s\n", bad[i]);
@@ -491,6 +492,54 @@ static void with_chain(void) {
     char *chain = attest_signer_certificates(keep.signer, false);
     attest_verifier_add(steward->verifier, (struct attest_bytes){(uint8_t *)chain, strlen(chain)});
     free(chain);
+}
+
+/* Who is denied by one name is also where the hardware's own fields, or the signing key's certificate, name him. */
+static void test_denied_elsewhere(void **state) {
+    (void)state;
+    static const struct {
+        const char *denied, *fact;
+        size_t size, fact_size;
+    } cases[] = {{"workload", "host_data", 32, 32},
+                 {"workload", "mrconfigid", 32, 48},
+                 {"workload", "config_id", 32, 64},
+                 {"chip_id", "certificate_chip_id", 64, 64}};
+    static struct attest_result result;
+    uint8_t value[64], report[ATTEST_SNP_REPORT];
+    char hex[129], line[400], error[SETTINGS_ERROR];
+    memset(value, 0x5a, sizeof value);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t field[64] = {0};
+        struct steward_reason why;
+        memcpy(field, value, cases[i].size);
+        steward_hex(value, cases[i].size, hex);
+        snprintf(line, sizeof line, "%s %s", cases[i].denied, hex);
+        struct steward_denied *d = steward_denied_read(line, strlen(line), error);
+        assert_non_null(d);
+        struct attest_fact *f = &result.facts[0];
+        result.fact_count = 1;
+        *f = (struct attest_fact){cases[i].fact,
+                                  {.kind = ATTEST_BYTES, .size = (uint32_t)cases[i].fact_size, .bytes = field}};
+        assert_false(steward_denied_allows(d, &result, &why));
+        f->name = "report_data";
+        assert_true(steward_denied_allows(d, &result, &why));
+        f->name = cases[i].fact;
+        field[cases[i].fact_size - 1] ^= 1; /* it is another's */
+        assert_true(steward_denied_allows(d, &result, &why));
+        steward_denied_free(d);
+    }
+    /* A report by itself, without a certificate around it that names the workload. */
+    struct attest_signer_claims claims = {0};
+    struct attest_bytes none = {0};
+    memcpy(claims.measurement, keep.measurement, sizeof claims.measurement);
+    memcpy(claims.host_data, keep.workload, sizeof claims.host_data);
+    attest_signer_report(keep.signer, &claims, report);
+    steward_hex(keep.workload, sizeof keep.workload, hex);
+    snprintf(line, sizeof line, "workload %s", hex);
+    deny(line);
+    with_chain();
+    assert_null(token_claims((struct attest_bytes){report, sizeof report}, NULL, none, none, false));
+    expect_refused("policy.denied");
 }
 
 static void test_tokens(void **state) {
@@ -579,6 +628,7 @@ int main(void) {
         TEST(identity),
         TEST(development_root),
         TEST(denied),
+        TEST(denied_elsewhere),
         TEST(unwritable_audit),
         TEST(tokens),
         TEST(freshness),
