@@ -337,6 +337,7 @@ class Deploy(unittest.TestCase):
     def test_detached(self):
         id = self.detach("--name", "web", module("ticker"))
         self.assertRegex(id, "^[0-9a-f]{32}$")
+        wait(lambda: self.tenant.ps()[0]["state"] == "running")  # the agent learns it beside the tenant
         row = self.tenant.ps()[0]
         self.assertEqual((row["id"], row["name"], row["state"], row["backend"]), (id, "web", "running", BACKEND))
         self.assertIn("running", self.tenant.run("ps").stdout.decode())
