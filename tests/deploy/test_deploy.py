@@ -545,6 +545,7 @@ class Deploy(unittest.TestCase):
 
     def test_restart(self):
         id = self.detach("--restart", "on-failure", module("fails"))
+        wait(lambda: self.tenant.ps()[0]["state"] != "waiting")  # the agent learns beside the tenant that it runs
         wait(lambda: self.tenant.ps()[0]["state"] == "waiting")
         self.assertIn("waiting for its tenant", self.tenant.run("ps").stdout.decode())
         p = self.tenant.run("deploy", "--into", id[:8], "--allow-no-tee", module("hello"))
