@@ -27,6 +27,10 @@ enum {
     "application/vnd.donjon.digest.v1+aes256gcm" /* the SHA-256 of a layer's content: an annotation                    \
                                                   */
 
+#define SEALED_PACKAGE                                                                                                 \
+    "application/vnd.donjon.package.v1+aes256gcm" /* the SHA-256 of what belongs together in a package: an annotation  \
+                                                   */
+
 /* Starts a cipher for a layer: what is authenticated besides its bytes is taken in. EVP_CIPHER_CTX's, for sealed.c and
  * seal.c. */
 struct evp_cipher_ctx_st;

@@ -20,6 +20,7 @@ extern "C" {
 #define NOTE_CONFIG     "org.donjon.config.toml"
 #define NOTE_KEY_ID     "org.donjon.key-id"
 #define NOTE_DIGEST     "org.donjon.sealed-digest" /* of an encrypted layer: seal_digest() */
+#define NOTE_PACKAGE    "org.donjon.sealed-package" /* of a package with such layers: seal_package() */
 #define NOTE_TITLE      "org.opencontainers.image.title"
 #define NOTE_REF        "org.opencontainers.image.ref.name"
 #define NOTE_SIGNATURE  "dev.cosignproject.cosign/signature"
@@ -86,7 +87,7 @@ struct manifest {
     struct layer config;
     struct layer *layers;
     size_t layer_count;
-    char *config_toml; /* annotation, or null */
+    char *config_toml, *sealed_package; /* annotations, or null */
 };
 /* Reads any image manifest whose sizes are within bounds. manifest_free() in both cases. */
 bool manifest_read(struct manifest *, const void *, size_t, char *error);
@@ -120,6 +121,10 @@ enum { SEALED_NOTE = 2 * (SEALED_MORE + 32) + 1 };
 bool seal_digest(const uint8_t key[PACKAGE_KEY], const char *title, const void *content, size_t size,
                  char note[SEALED_NOTE]);
 bool unseal_digest(const uint8_t key[PACKAGE_KEY], const char *title, const char *note, uint8_t digest[32]);
+/* The same of the configuration and the list of layers: whoever has no key can neither change the one nor leave
+ * anything out of the other, or put it together from several packages under one key. */
+bool seal_package(const uint8_t key[PACKAGE_KEY], const struct manifest *, char note[SEALED_NOTE]);
+bool unseal_package(const uint8_t key[PACKAGE_KEY], const struct manifest *);
 void seal_key_id(const uint8_t key[PACKAGE_KEY], char id[17]);
 
 /* ---- Configurations (names.cc) ---- */

@@ -69,6 +69,8 @@ static bool read_root(struct manifest *m, const json_t *root, char *error) {
     memcpy(m->media, m->config.media, sizeof m->media);
     if (!read_note(root, NOTE_CONFIG, PACKAGE_CONFIG_MAX, &m->config_toml))
         return package_fail(error, "manifest: %s: expected text of at most %d bytes", NOTE_CONFIG, PACKAGE_CONFIG_MAX);
+    if (!read_note(root, NOTE_PACKAGE, SEALED_NOTE, &m->sealed_package))
+        return package_fail(error, "manifest: %s: expected text of at most %d bytes", NOTE_PACKAGE, SEALED_NOTE);
     return read_layers(m, json_object_get(root, "layers"), error);
 }
 
@@ -96,6 +98,7 @@ void manifest_free(struct manifest *m) {
     }
     free(m->layers);
     free(m->config_toml);
+    free(m->sealed_package);
     memset(m, 0, sizeof *m);
 }
 
@@ -156,8 +159,10 @@ char *manifest_write(const struct manifest *m) {
         json_array_append_new(layers, layer_json(&m->layers[i]));
     json_t *root = json_pack("{s:i, s:s, s:o, s:o}", "schemaVersion", 2, "mediaType", MEDIA_MANIFEST, "config",
                              layer_json(&m->config), "layers", layers);
-    if (root && m->config_toml)
-        json_object_set_new(root, "annotations", json_pack("{s:s}", NOTE_CONFIG, m->config_toml));
+    json_t *notes = m->config_toml || m->sealed_package ? json_object() : NULL;
+    if (m->config_toml) json_object_set_new(notes, NOTE_CONFIG, json_string(m->config_toml));
+    if (m->sealed_package) json_object_set_new(notes, NOTE_PACKAGE, json_string(m->sealed_package));
+    if (notes) json_object_set_new(root, "annotations", notes);
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return text;

@@ -180,6 +180,14 @@ static bool put_files(struct packing *p) {
     return true;
 }
 
+/* When all else is in the manifest. */
+static bool put_package_note(struct packing *p) {
+    char note[SEALED_NOTE];
+    if (!p->options->key) return true;
+    return (seal_package(p->options->key, &p->manifest, note) && (p->manifest.sealed_package = strdup(note))) ||
+           package_fail(p->error, "encryption failed");
+}
+
 static bool put_manifest(struct packing *p, const struct package_reference *to, char digest[PACKAGE_DIGEST]) {
     struct manifest *m = &p->manifest;
     char *config = manifest_wasm_config(m);
@@ -209,7 +217,7 @@ bool package_pack(const char *app, const struct package_reference *to, const str
     if (ok && S_ISDIR(st.st_mode)) p->app = open(app, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (ok && S_ISDIR(st.st_mode) && p->app < 0) ok = package_fail(error, "%.300s: %s", app, strerror(errno));
     ok = ok && (p->store = store_open(to, o, true, error)) && put_module(p, app) && put_config(p) && put_files(p) &&
-         put_manifest(p, to, digest);
+         put_package_note(p) && put_manifest(p, to, digest);
     store_close(p->store);
     manifest_free(&p->manifest);
     while (p->name_count)

@@ -98,6 +98,16 @@ static bool read_files(struct store *s, const struct manifest *m, struct package
     return p->files || package_fail(error, "out of memory");
 }
 
+/* Configuration and list of layers are plain, so that whoever keeps them could change them. */
+static bool belongs_together(const struct store *s, const struct manifest *m, const struct package *p, char *error) {
+    if (!p->encrypted || !s->options->key) return true;
+    if (!m->sealed_package)
+        return package_fail(error, "the package does not say (%s) what belongs together in it: pack it again",
+                            NOTE_PACKAGE);
+    return unseal_package(s->options->key, m) ||
+           package_fail(error, "its configuration or its list of files was changed by somebody without the key");
+}
+
 static bool read_package(struct store *s, const struct manifest *m, struct package *p, char *error) {
     struct blob b;
     if (!manifest_is_package(m, error) || !names_fine(m, error)) return false;
@@ -115,7 +125,7 @@ static bool read_package(struct store *s, const struct manifest *m, struct packa
         return package_fail(error, "its first layer is no WebAssembly module");
     if (m->config_toml && !(p->config = strdup(m->config_toml))) return package_fail(error, "out of memory");
     p->config_size = p->config ? strlen(p->config) : 0;
-    return read_files(s, m, p, error);
+    return read_files(s, m, p, error) && belongs_together(s, m, p, error);
 }
 
 /* The manifest behind the reference, its signature checked before it is parsed. */

@@ -108,6 +108,18 @@ elif what in ("older", "foreign"):  # another package's layer of the same name
 elif what == "nokeyid":
     for l in layers:
         l["annotations"].pop("org.donjon.key-id", None)
+elif what == "config":
+    notes = manifest["annotations"]
+    notes["org.donjon.config.toml"] += "\n# changed\n"
+elif what == "fewer":
+    del layers[2]
+elif what == "mixed":  # all of another layer, under the same key
+    other = json.load(open(sys.argv[4] + "/index.json"))["manifests"][0]["digest"][7:]
+    layers[0] = json.load(open(f"{sys.argv[4]}/blobs/sha256/{other}"))["layers"][0]
+    with open(f"{sys.argv[4]}/blobs/sha256/{layers[0]['digest'][7:]}", "rb") as f:
+        put(f.read())
+elif what == "nopackage":
+    del manifest["annotations"]["org.donjon.sealed-package"]
 elif what == "nodigest":
     del layers[0]["annotations"]["org.donjon.sealed-digest"]
 index["manifests"][0].update(put(json.dumps(manifest).encode()))
@@ -136,6 +148,14 @@ attack "a program that somebody without the key has encrypted"; forge foreign "$
 refused "not of this key" deploy_package "$host" "$tmp/forged"
 attack "the sealed digest is taken away"; forge nodigest
 refused "does not say .*what its encrypted layers hold" deploy_package "$host" "$tmp/forged"
+attack "a registry changes the configuration, which is plain"; forge config
+refused "configuration or its list of files was changed" deploy_package "$host" "$tmp/forged"
+attack "a registry leaves out an encrypted file"; forge fewer
+refused "configuration or its list of files was changed" deploy_package "$host" "$tmp/forged"
+attack "an older package's program with all that belongs to it, under the same key"; forge mixed "$tmp/older.oci"
+refused "configuration or its list of files was changed" deploy_package "$host" "$tmp/forged"
+attack "what holds the package together is taken away"; forge nopackage
+refused "does not say .*what belongs together" deploy_package "$host" "$tmp/forged"
 nowhere "$needle" "$tmp/host" "$tmp/forged"
 
 attack "the wrong key"

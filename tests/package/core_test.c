@@ -183,6 +183,37 @@ static void test_seal(void **state) {
 }
 
 /* A layer's digest, for those who have the key and not the layer. */
+/* Configuration, order, number and kind of layers: all of it belongs to the note. */
+static void test_sealed_package(void **state) {
+    (void)state;
+    uint8_t key[PACKAGE_KEY] = {7}, other[PACKAGE_KEY] = {8};
+    char note[SEALED_NOTE], config[] = "args = []", title[] = "a", elsewhere[] = "b", sealed[] = "00";
+    struct layer layers[2] = {{.media = SEALED_MODULE, .sealed_digest = sealed},
+                              {.media = SEALED_FILE, .title = title, .sealed_digest = sealed}};
+    struct manifest m = {.layers = layers, .layer_count = 2, .config_toml = config};
+    assert_false(unseal_package(key, &m));
+    assert_true(seal_package(key, &m, note));
+    m.sealed_package = note;
+    assert_true(unseal_package(key, &m));
+    assert_false(unseal_package(other, &m));
+    config[8] = ' ';
+    assert_false(unseal_package(key, &m));
+    config[8] = ']', m.config_toml = NULL;
+    assert_false(unseal_package(key, &m));
+    m.config_toml = config, m.layer_count = 1;
+    assert_false(unseal_package(key, &m));
+    m.layer_count = 2, layers[1].title = elsewhere;
+    assert_false(unseal_package(key, &m));
+    layers[1].title = title, layers[1].sealed_digest = NULL;
+    assert_false(unseal_package(key, &m));
+    layers[1].sealed_digest = sealed, layers[0].media[0] = 'A';
+    assert_false(unseal_package(key, &m));
+    layers[0].media[0] = 'a';
+    assert_true(unseal_package(key, &m));
+    note[0] = note[0] == '0' ? '1' : '0';
+    assert_false(unseal_package(key, &m));
+}
+
 static void test_sealed_digest(void **state) {
     (void)state;
     static const uint8_t sha256_abc[32] = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
@@ -238,9 +269,10 @@ static void test_sealed_reader(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_references),    cmocka_unit_test(test_paths), cmocka_unit_test(test_manifests),
-        cmocka_unit_test(test_names),         cmocka_unit_test(test_seal),  cmocka_unit_test(test_sealed_digest),
-        cmocka_unit_test(test_sealed_reader),
+        cmocka_unit_test(test_references),     cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_manifests),      cmocka_unit_test(test_names),
+        cmocka_unit_test(test_seal),           cmocka_unit_test(test_sealed_digest),
+        cmocka_unit_test(test_sealed_package), cmocka_unit_test(test_sealed_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
