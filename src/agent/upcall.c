@@ -22,6 +22,7 @@ enum {
     CALLS_OF_TENANT = 16,
     CALLS_OF_KEEP = 4,
     TIMEOUT_MS = 20000,
+    REFUSAL_MAX = 650, /* bytes of a refusal in words: a keep shows no more */
 };
 
 struct call {
@@ -47,9 +48,38 @@ static void answer_error(struct keep *k, json_int_t id, const char *error) {
     control_send(k, json_pack("{s:s, s:I, s:s}", "answer", "steward", "id", id, "error", error));
 }
 
+/* Appends what can be printed of it, on one line. */
+static void append(struct call *c, const char *text) {
+    for (; text && *text && c->answered < REFUSAL_MAX; text++)
+        c->answer[c->answered++] = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : (unsigned char)*text;
+}
+
+/* A refusal as RFC 9457 has it, in words: a keep shows it to its tenant, and reads no JSON. */
+static void put_in_words(struct call *c) {
+    json_t *problem = json_loadb((char *)c->answer, c->answered, 0, NULL), *reason;
+    const char *title = json_string_value(json_object_get(problem, "title")),
+               *detail = json_string_value(json_object_get(problem, "detail"));
+    size_t i;
+    if (title) {
+        c->answered = 0;
+        append(c, title);
+        append(c, detail ? ": " : NULL);
+        append(c, detail);
+        json_array_foreach(json_object_get(problem, "reasons"), i, reason) {
+            append(c, i ? "; " : ": ");
+            append(c, json_string_value(json_object_get(reason, "text")));
+            append(c, " (");
+            append(c, json_string_value(json_object_get(reason, "rule")));
+            append(c, ")");
+        }
+    }
+    json_decref(problem);
+}
+
 static void answer(struct call *c, CURLcode result) {
     long status = 0;
     curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 400) put_in_words(c);
     if (result != CURLE_OK) {
         answer_error(c->keep, c->id, curl_easy_strerror(result));
         return;

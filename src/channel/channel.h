@@ -16,7 +16,8 @@
  *         {lp path, lp title, u64 size} DATA... among the files
  *     START {u8 flags, digest[32]}                       ACCEPTED {digest[32]}, or ERROR and the end
  *     STDIN {bytes}, STDIN_END, DETACH, STOP, PING       CREDIT {u64 bytes}, STDOUT {bytes}, STDERR {bytes},
- *                                                        LOST {u64 bytes}, EXIT {u8 kind, u32 status, lp text}, PING
+ *                                                        LOST {u64 bytes}, STARTED,
+ *                                                        EXIT {u8 kind, u32 status, lp text}, PING
  *
  * Input is on credit: of a connection's STDIN the keep takes as many bytes as its CREDITs have allowed, no more, and it
  * allows what it has room for, whatever the program reads. So it takes every message at once, and DETACH, STOP and the
@@ -32,8 +33,8 @@
 #include <stdint.h>
 
 enum {
-    CHANNEL_VERSION = 2, /* 2: CREDIT */
-    CHANNEL_HEAD = 5, /* bytes of a frame before its payload */
+    CHANNEL_VERSION = 2, /* 2: CREDIT, STARTED */
+    CHANNEL_HEAD = 5,    /* bytes of a frame before its payload */
     CHANNEL_PAYLOAD_MAX = 65536,
     CHANNEL_FRAME_MAX = CHANNEL_HEAD + CHANNEL_PAYLOAD_MAX,
     CHANNEL_NONCE = 32,
@@ -77,9 +78,10 @@ enum channel_type {
     CHANNEL_ERROR, /* {lp text}: why; the keep then ends the connection */
     CHANNEL_STDOUT,
     CHANNEL_STDERR,
-    CHANNEL_LOST, /* so many bytes of output were dropped here: the log keeps the last CHANNEL_LOG bytes */
-    CHANNEL_EXIT,   /* the program's end. kind: enum gate_exit (gate.h) */
-    CHANNEL_CREDIT, /* so many bytes more of STDIN will be taken, CHANNEL_CREDIT_MAX at most at a time */
+    CHANNEL_LOST,    /* so many bytes of output were dropped here: the log keeps the last CHANNEL_LOG bytes */
+    CHANNEL_EXIT,    /* the program's end. kind: enum gate_exit (gate.h) */
+    CHANNEL_CREDIT,  /* so many bytes more of STDIN will be taken, CHANNEL_CREDIT_MAX at most at a time */
+    CHANNEL_STARTED, /* to who has detached: sockets are open, the identity is there, the program begins */
     /* both */
     CHANNEL_PING = 127, /* nothing: keeps a connection open, never answered */
 };
@@ -99,7 +101,7 @@ enum channel_purpose {
 };
 enum channel_open_flags { CHANNEL_FOLLOW = 1, CHANNEL_REPLAY = 2, CHANNEL_OPEN_FLAGS_ALL = 3 };
 enum channel_start_flags {
-    CHANNEL_DETACHED = 1, /* the program's input is at its end; the connection ends after ACCEPTED */
+    CHANNEL_DETACHED = 1, /* the program's input is at its end; after ACCEPTED come STARTED, or EXIT, and the end */
     CHANNEL_START_FLAGS_ALL = 1
 };
 enum channel_state {

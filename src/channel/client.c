@@ -312,6 +312,7 @@ static enum channel_event_kind event(struct channel_client *c, const struct chan
     case CHANNEL_STDOUT: return CHANNEL_EVENT_STDOUT;
     case CHANNEL_STDERR: return CHANNEL_EVENT_STDERR;
     case CHANNEL_LOST: e->size = m->size; return CHANNEL_EVENT_LOST;
+    case CHANNEL_STARTED: return CHANNEL_EVENT_STARTED;
     case CHANNEL_EXIT:
         e->exit_kind = m->kind;
         e->status = m->status;

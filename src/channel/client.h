@@ -94,13 +94,14 @@ bool channel_client_start(struct channel_client *c, uint8_t flags);
 /* ---- while it runs ---- */
 
 enum channel_event_kind {
-    CHANNEL_EVENT_NONE,   /* nothing is there yet */
-    CHANNEL_EVENT_STDOUT, /* bytes */
-    CHANNEL_EVENT_STDERR, /* bytes */
-    CHANNEL_EVENT_LOST,   /* size: bytes of output that are gone */
-    CHANNEL_EVENT_EXIT,   /* exit_kind, status, bytes: its last words (may have control characters) */
-    CHANNEL_EVENT_CLOSED, /* the keep has closed properly: there is nothing more */
-    CHANNEL_EVENT_FAILED, /* channel_client_error */
+    CHANNEL_EVENT_NONE,    /* nothing is there yet */
+    CHANNEL_EVENT_STDOUT,  /* bytes */
+    CHANNEL_EVENT_STDERR,  /* bytes */
+    CHANNEL_EVENT_LOST,    /* size: bytes of output that are gone */
+    CHANNEL_EVENT_STARTED, /* detached: the program runs; CLOSED follows */
+    CHANNEL_EVENT_EXIT,    /* exit_kind, status, bytes: its last words (may have control characters) */
+    CHANNEL_EVENT_CLOSED,  /* the keep has closed properly: there is nothing more */
+    CHANNEL_EVENT_FAILED,  /* channel_client_error */
 };
 struct channel_event {
     enum channel_event_kind kind;

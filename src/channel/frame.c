@@ -33,6 +33,7 @@
     X(LOST, 'k', "b")                                                                                                  \
     X(EXIT, 'k', "kuT")                                                                                                \
     X(CREDIT, 'k', "w")                                                                                                \
+    X(STARTED, 'k', "")                                                                                                \
     X(PING, '*', "")
 
 enum { TYPES = 128, CONFIG_MOST = 16 << 20 /* BOOT_MAX_CONFIG */, EXIT_KINDS = 16 };

@@ -302,6 +302,7 @@ void run(struct warden *w) {
     struct gate_request ready = {.op = GATE_READY};
     struct gate_reply reply;
     (void)gate_call(&w->gate, &ready, &reply);
+    if (w->tenant) tenant_running(w);
     donjon_slot_t none[1];
     wasm_trap_t *trap = donjon_func_call(start, none);
     if (trap) trapped(w, wasi, trap);

@@ -27,7 +27,7 @@ enum {
 };
 _Static_assert(PEERS + 1 <= GATE_ATTEND_MAX, "all connections and the listener are waited for at once");
 
-enum stage { HELLO, OPEN, DELIVERY, ATTACHED, LOGS, CLOSING };
+enum stage { HELLO, OPEN, DELIVERY, STARTING /* detached: hears only whether it starts */, ATTACHED, LOGS, CLOSING };
 
 struct peer {
     struct channel_link *link; /* NULL: free */
@@ -151,6 +151,10 @@ static void pump(struct peer *p) {
     uint64_t lost;
     size_t n;
     flush(p);
+    if (p->stage == STARTING && t.ended) {
+        tell_end(p);
+        flush(p);
+    }
     while ((p->stage == ATTACHED || p->stage == LOGS) && !p->gone && !unsent(p)) {
         if (!outlog_read(&t.log, &p->at, &stream, record, &n, &lost)) {
             if (t.ended)
@@ -249,7 +253,7 @@ static void deliver(struct peer *p, const struct channel_message *m) {
     say(p, &a);
     if (intake_flags(t.intake) & CHANNEL_DETACHED) {
         t.input_ended = true;
-        finish(p);
+        p->stage = STARTING;
         return;
     }
     p->stage = ATTACHED;
@@ -321,6 +325,7 @@ static void take(struct peer *p, const struct channel_message *m) {
         break;
     case DELIVERY: return deliver(p, m);
     case ATTACHED: return attached(p, m);
+    case STARTING:
     case LOGS:
         if (m->type == CHANNEL_STOP) t.stop_asked = true;
         if (m->type == CHANNEL_DETACH) finish(p);
@@ -494,6 +499,17 @@ void tenant_receive(struct warden *w) {
     w->tenant = true;
 }
 
+void tenant_running(struct warden *w) {
+    (void)w;
+    for (int i = 0; i < PEERS; i++) {
+        struct peer *p = &t.peers[i];
+        if (!p->link || p->stage != STARTING) continue;
+        say(p, &(struct channel_message){.type = CHANNEL_STARTED});
+        finish(p);
+        look_after(p, false);
+    }
+}
+
 uint32_t tenant_socket(struct warden *w, const struct config_file *f, uint32_t *handle) {
     uint16_t port;
     if (f->kind == CONFIG_CONNECT) return gate_connect(&w->files, f->host, f->port, handle);
@@ -595,10 +611,13 @@ static wasi_errno write_record(uint8_t type, const uint8_t *bytes, size_t n, uin
     return WASI_SUCCESS;
 }
 
+static bool stays(const struct peer *p) {
+    return p->link && (p->stage == STARTING || p->stage == ATTACHED || p->stage == LOGS);
+}
+
 static void pump_all(void) {
     for (int i = 0; i < PEERS; i++)
-        if (t.peers[i].link && (t.peers[i].stage == ATTACHED || t.peers[i].stage == LOGS))
-            look_after(&t.peers[i], false);
+        if (stays(&t.peers[i])) look_after(&t.peers[i], false);
 }
 
 static wasi_errno stream_write(struct wasi_file *f, const struct wasi_iov *iov, uint32_t n, uint16_t fdflags,
@@ -644,8 +663,7 @@ static uint64_t now_s(void) {
 
 static bool anybody_attached(void) {
     for (int i = 0; i < PEERS; i++)
-        if (t.peers[i].link && (t.peers[i].stage == ATTACHED || t.peers[i].stage == LOGS || t.peers[i].told))
-            return true;
+        if (stays(&t.peers[i]) || (t.peers[i].link && t.peers[i].told)) return true;
     return false;
 }
 
@@ -659,11 +677,11 @@ void tenant_ended(struct warden *w, enum gate_exit kind, uint32_t status, const 
     t.text = text;
     timer_end();
     w->stop = false;
+    t.serving = false;
+    pump_all(); /* before the host hears of it, which may have the next keep built at once */
     (void)gate_call(&w->gate, &q, &r);
     OPENSSL_cleanse(t.input, sizeof t.input);
     t.input_at = t.input_have = 0;
-    t.serving = false;
-    pump_all();
     uint64_t end = now_s() + LINGER_S;
     /* Once somebody has been told, the others get what they are still reading. */
     while (!t.stop_asked && !(t.collected && !anybody_attached())) {

@@ -104,6 +104,8 @@ void tenant_turn(void *warden);
 /* The same while the program computes (donjon_store_set_attend): time.c has seen that something has come, or that time
  * is over. False: it is. */
 bool tenant_attend(void *warden);
+/* The program's world is complete and its first instruction comes next: tells a tenant who has detached. */
+void tenant_running(struct warden *w);
 /* The program has ended: tells the tenants, and stays a while for their sake. `text` is for them alone. */
 void tenant_ended(struct warden *w, enum gate_exit kind, uint32_t status, const struct report *text);
 

@@ -154,7 +154,7 @@ class Protocol(unittest.TestCase):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 self.send_response(403)
                 self.end_headers()
-                self.wfile.write(b"no: " + body)
+                self.wfile.write(answers.pop(0) + body)
 
             log_message = lambda *_: None
 
@@ -162,10 +162,17 @@ class Protocol(unittest.TestCase):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         keep, s = self.agent.create()
         body = base64.b64encode(b"csr").decode()
+        problem = json.dumps({"title": "re\x1bfused", "reasons": [{"rule": "a.b", "text": "no\nway"}, {"rule": "c", "text": "x" * 900}]})
+        answers = [b"no: ", problem.encode() + b" " * 3]
         s.sendall(b"upcall http://127.0.0.1:%d/v1/certify %s" % (server.server_port, body.encode()))
         answer = read_line(s)
         self.assertEqual((answer["id"], answer["status"]), (7, 403))
         self.assertEqual(base64.b64decode(answer["body"]), b"no: csr")
+        s.close()
+        _, s = self.agent.ask("channel", keep_open=True, id=keep["id"])
+        s.sendall(b"upcall http://127.0.0.1:%d/v1/certify %s" % (server.server_port, base64.b64encode(b" ")))
+        said = base64.b64decode(read_line(s)["body"])  # in words, which can be shown
+        self.assertTrue(said.startswith(b"re fused: no way (a.b); xxx") and len(said) == 650, said)
         s.close()
         _, s = self.agent.ask("channel", keep_open=True, id=keep["id"])
         s.sendall(b"upcall file:///etc/passwd " + body.encode())

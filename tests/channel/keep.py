@@ -481,12 +481,13 @@ def case_stuck_connection():
             s.connect_ex(server.getsockname())
             waiting.append(s)
         time.sleep(0.2)
-        k.tenant("deploy", *config("say", "x", more=connect % server.getsockname()[1]), "--detach")
-        time.sleep(0.3)
+        tenant = k.start("deploy", *config("say", "x", more=connect % server.getsockname()[1]), "--detach")
+        time.sleep(0.5)
         assert k.ask(op="status")["state"] == "waiting"
         begin = time.time()
         k.ask(op="stop")
         assert k.ended()["outcome"] == "stopped" and time.time() - begin < 10
+        tenant.communicate(timeout=WAIT)
 
 
 def case_web():

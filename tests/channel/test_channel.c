@@ -56,6 +56,7 @@ static const struct {
     {CHANNEL_KEEP, {.type = CHANNEL_STDERR, .first = {(const uint8_t *)"err", 3}}},
     {CHANNEL_KEEP, {.type = CHANNEL_LOST, .size = UINT64_MAX}},
     {CHANNEL_KEEP, {.type = CHANNEL_CREDIT, .size = CHANNEL_CREDIT_MAX}},
+    {CHANNEL_KEEP, {.type = CHANNEL_STARTED}},
     {CHANNEL_KEEP, {.type = CHANNEL_EXIT, .kind = 2, .status = 134, .first = {(const uint8_t *)"trap", 4}}},
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };

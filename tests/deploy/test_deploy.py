@@ -353,6 +353,21 @@ class Deploy(unittest.TestCase):
         self.assertEqual(p.returncode, 0, p.stderr)
         self.nothing_left()
 
+    def test_detached_in_vain(self):
+        """Whether a program starts at all is said before we leave."""
+        config = f"{self.tenant.home}/listen.toml"
+        with socket.create_server(("127.0.0.1", 0)) as taken, open(config, "w") as f:
+            f.write(f'[[files]]\nkind = "listen"\nname = "web"\naddr = "127.0.0.1"\nport = {taken.getsockname()[1]}\n')
+            f.flush()
+            p = self.deploy("--detach", "--restart=on-failure", "--config", config, module("hello"))
+            self.assertEqual((p.returncode, p.stdout), (125, b""), p.stderr)
+            self.assertIn(b"in use", p.stderr)
+        p = self.deploy("--detach", "--json", module("unknown"))
+        end = json.loads(p.stderr.decode().splitlines()[-1])
+        self.assertEqual((p.returncode, end["outcome"], end["exit_code"]), (125, "refused", 125))
+        self.assertIn("missing", end["text"])
+        self.nothing_left()
+
     def test_attach(self):
         id = self.detach(module("ticker"))
         p = self.tenant.start("attach", id, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

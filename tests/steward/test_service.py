@@ -346,10 +346,15 @@ class Log(unittest.TestCase):
         try:
             for turn in range(int(os.environ.get("DONJON_KILLS", 6))):
                 s.start()
+                before = len(received)
                 threads = [threading.Thread(target=certify, args=(50,)) for _ in range(2)]
                 for t in threads:
                     t.start()
-                time.sleep(0.15 + 0.037 * turn)
+                # Killed while it answers, not before: on a busy machine the first answer takes its time.
+                end = time.monotonic() + 30
+                while len(received) == before and time.monotonic() < end and any(t.is_alive() for t in threads):
+                    time.sleep(0.01)
+                time.sleep(0.037 * turn)
                 s.end(signal.SIGKILL)
                 for t in threads:
                     t.join()

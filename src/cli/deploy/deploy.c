@@ -325,7 +325,7 @@ static int deliver(struct deploy *x, struct channel_client *c) {
               (unsigned long long)app_size(&x->app),
               x->app.delivery.key ? ", encrypted as they are, and the key to open them there" : "", digest);
     if (!channel_client_start(c, x->detach ? CHANNEL_DETACHED : 0)) return refuse(x, "start", channel_client_error(c));
-    steps_say(&x->steps, "start", true, "running as %.8s", x->d.id);
+    if (!x->detach) steps_say(&x->steps, "start", true, "running as %.8s", x->d.id);
     return 0;
 }
 
@@ -338,14 +338,22 @@ static void give_up_keep(struct deploy *x) {
     x->created = false;
 }
 
-static int run_attached(struct deploy *x, struct link *l, struct channel_client *c) {
-    struct session s = {.verb = x->verb, .link = l, .client = c, .input = !x->app.took_stdin, .interrupt_ends = true};
-    if (x->app.took_stdin) channel_client_stdin_end(c);
+/* Until the program's end; detached, until it runs, or could not begin. True: there is an end to be told. */
+static bool follow(struct deploy *x, struct link *l, struct channel_client *c) {
+    struct session s = {
+        .verb = x->verb, .link = l, .client = c, .input = !x->app.took_stdin && !x->detach, .interrupt_ends = true};
+    if (x->app.took_stdin && !x->detach) channel_client_stdin_end(c);
     session_run(&s, &x->end);
-    return 0;
+    if (x->end.end == SESSION_STARTED) {
+        steps_say(&x->steps, "start", true, "running as %.8s", x->d.id);
+        return false;
+    }
+    if (x->detach && x->end.end == SESSION_CLOSED)
+        x->end = (struct session_result){.end = SESSION_LOST, .text = strdup("the keep does not say whether it runs")};
+    return true;
 }
 
-/* One keep, from asking to its end. `*ran`: the program began, and x->end says how it ended. */
+/* One keep, from asking to its end, or to where we leave it. `*ran`: x->end says how the program ended. */
 static int deploy_once(struct deploy *x, bool *ran) {
     struct link l = {.fd = -1};
     struct channel_client *c = NULL;
@@ -357,10 +365,7 @@ static int deploy_once(struct deploy *x, bool *ran) {
     if (!code) hold_interrupts(true);
     x->fd = l.fd;
     if (!code) code = deliver(x, c);
-    if (!code && !x->detach) {
-        *ran = true;
-        code = run_attached(x, &l, c);
-    }
+    if (!code) *ran = follow(x, &l, c);
     channel_client_free(c);
     link_close(&l);
     /* Where only the connection was lost the program may go on, unless we were just about to end it. */
@@ -370,7 +375,7 @@ static int deploy_once(struct deploy *x, bool *ran) {
 
 static bool should_restart(const struct deploy *x) {
     const struct session_result *r = &x->end;
-    if (!x->restart || r->signal) return false;
+    if (!x->restart || x->detach || r->signal) return false;
     return r->end != SESSION_EXITED || r->exit_kind != GATE_EXIT_PROGRAM || (r->status & 0xff) != 0;
 }
 

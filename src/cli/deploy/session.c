@@ -81,6 +81,7 @@ static void take_event(struct run_state *x, const struct channel_event *e) {
         end(x, SESSION_EXITED, text);
         free(text);
         break;
+    case CHANNEL_EVENT_STARTED: end(x, SESSION_STARTED, NULL); break;
     case CHANNEL_EVENT_CLOSED: end(x, SESSION_CLOSED, NULL); break;
     case CHANNEL_EVENT_FAILED: end(x, SESSION_LOST, channel_client_error(x->s->client)); break;
     case CHANNEL_EVENT_NONE: break;
@@ -173,7 +174,7 @@ static void die_by(int signal_number) {
 }
 
 static void report_json(const struct session_result *r, int code) {
-    static const char *const ends[] = {"exited", "left", "closed", "lost"};
+    static const char *const ends[] = {"exited", "left", "closed", "lost", "started"};
     static const char *const kinds[GATE_EXITS] = {
         [GATE_EXIT_PROGRAM] = "exited",  [GATE_EXIT_TRAP] = "trapped",  [GATE_EXIT_TIMEOUT] = "timeout",
         [GATE_EXIT_REFUSED] = "refused", [GATE_EXIT_BROKEN] = "failed", [GATE_EXIT_STOPPED] = "stopped"};

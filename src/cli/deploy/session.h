@@ -19,6 +19,7 @@ enum session_end {
     SESSION_LEFT,   /* by Ctrl-C, without an end of the program */
     SESSION_CLOSED, /* the keep had nothing more to say, and the program has not ended */
     SESSION_LOST,   /* the connection or the keep: text */
+    SESSION_STARTED /* detached: it runs */
 };
 struct session_result {
     enum session_end end;

@@ -36,7 +36,7 @@ static const struct cli_option deploy_options[] = {
     {DEPLOY_MEMORY, 0, "memory", "SIZE", "Memory the host gives the keep, all together; else the tenant's default."},
     {DEPLOY_NAME, 0, "name", "NAME", "A name for `ps` and the other verbs. The host sees it."},
     {DEPLOY_DETACH, 'd', "detach", NULL,
-     "Leave the program running and print the keep's id. Its standard input is at its end."},
+     "Once the program runs, print the keep's id and leave. Its standard input is at its end."},
     {DEPLOY_RESTART, 0, "restart", "on-failure",
      "When the program fails or the keep dies: deliver again. With --detach the host builds a fresh keep, which waits "
      "for `deploy --into`."},
