@@ -146,6 +146,15 @@ static const int refused[] = {
     SYS_clock_settime,
     SYS_adjtimex,
     SYS_fanotify_init,
+    /* Each takes a process's number, and any of this user's would do. */
+    SYS_setpriority,
+    SYS_ioprio_set,
+    SYS_sched_setparam,
+    SYS_sched_setscheduler,
+    SYS_sched_setattr,
+    SYS_sched_setaffinity,
+    SYS_migrate_pages,
+    SYS_move_pages,
 #ifdef SYS_fork
     SYS_fork,
     SYS_vfork,
@@ -239,6 +248,8 @@ bool keep_lock_calls(void) {
     for (int i = 0; i < HEAD; i++)
         add_code(&f, head[i]);
     add_refused(&f, refused, COUNT(refused));
+    /* A limit of no CPU time is as good as a signal. */
+    add_argument(&f, SYS_prlimit64, 0, (const uint32_t[]){0}, 1, true);
     add_signals(&f);
     add_code(&f, allow);
     if (f.n > CODE_MAX) return false;

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <asm/sockios.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -98,6 +100,11 @@ static int signals(pid_t neighbour) {
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) return 8;
     if (fcntl(pair[0], F_SETOWN, neighbour) == 0 || fcntl(pair[0], F_SETSIG, SIGKILL) == 0) return 9;
     if (ioctl(pair[0], FIOSETOWN, &neighbour) == 0 || fcntl(pair[0], F_SETFL, O_NONBLOCK)) return 10;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_CPU, &limit) || prlimit(neighbour, RLIMIT_CPU, &(struct rlimit){0, 0}, NULL) == 0) return 13;
+    if (setpriority(PRIO_PROCESS, (id_t)neighbour, 19) == 0 ||
+        sched_setscheduler(neighbour, SCHED_IDLE, &(struct sched_param){0}) == 0)
+        return 14;
     if (kill(own, SIGKILL) || !ended(own) || kill(second, SIGTERM) || !ended(second)) return 11;
     return raise(SIGCONT) ? 12 : 0;
 }
