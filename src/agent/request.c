@@ -63,8 +63,8 @@ static bool take_create(struct reading *x, const char *name, json_t *value) {
     if (strcmp(name, "memory") != 0) return wrong(x, name, "no such member");
     if (json_is_null(value)) return true;
     json_int_t n = json_integer_value(value);
-    if (!json_is_integer(value) || n < (json_int_t)1 << 20 || n > (json_int_t)1 << 50)
-        return wrong(x, name, "a number of bytes, at least 1 MiB, or null");
+    if (!json_is_integer(value) || n < KEEP_MEMORY_LEAST || n > (json_int_t)1 << 50)
+        return wrong(x, name, "a number of bytes, at least 32 MiB, or null");
     r->memory = (uint64_t)n;
     return true;
 }

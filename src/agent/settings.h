@@ -16,7 +16,8 @@ enum {
     TENANT_NAME_MAX = 63,
     LISTENERS_MAX = 8,
     ADDRESS_MAX = 255,
-    TOKEN_DIGEST = 32, /* SHA-256 */
+    TOKEN_DIGEST = 32,            /* SHA-256 */
+    KEEP_MEMORY_LEAST = 32 << 20, /* what a keep with a small program in it needs */
 };
 
 struct tenant {

@@ -540,6 +540,16 @@ static void check_age(struct attest_result *res, const struct attest_policy *p, 
                 "drop max_age for this kind of TEE");
 }
 
+/* Its certificates and signatures have been found right, as far as they were looked at. */
+static bool endorsed(const struct attest_result *res) {
+    for (unsigned i = 0; i < res->check_count; i++) {
+        enum attest_group group = attest_rules[res->checks[i].rule].group;
+        bool decides = group == ATTEST_CHAIN || group == ATTEST_SIGNATURE;
+        if (decides && res->checks[i].outcome == ATTEST_FAIL) return false;
+    }
+    return true;
+}
+
 void policy_common(struct attest_result *res, const struct attest_policy *p, enum attest_tee tee, bool debug) {
     if (p->valid_from || p->valid_until) {
         bool in = (!p->valid_from || res->time >= p->valid_from) && (!p->valid_until || res->time <= p->valid_until);
@@ -558,6 +568,8 @@ void policy_common(struct attest_result *res, const struct attest_policy *p, enu
     bool software = tee == ATTEST_TEE_SOFTWARE;
     if (software && p->allow_software)
         note(res, ATTEST_RULE_SOFTWARE, v_text("development signer: no protection"));
+    else if (!software && !endorsed(res)) /* rejected already; what has signed it, nobody knows */
+        note(res, ATTEST_RULE_SOFTWARE, v_text("not known: who has signed it is not trusted"));
     else
         check(res, ATTEST_RULE_SOFTWARE, !software, v_text("hardware"),
               v_text(software ? "development signer" : "hardware"));

@@ -101,6 +101,10 @@ int cli_error(const struct cli_verb *verb, const char *format, ...) __attribute_
 void cli_warning(const struct cli_verb *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The text of the last cli_error, or "". */
 const char *cli_last_error(void);
+/* A text as JSON, printable as messages are. */
+void cli_json_text(FILE *f, const char *text);
+/* Instead of a verb's answer in JSON, on standard output: the last cli_error and the exit code. Gives `code`. */
+int cli_json_failed(int code);
 /* Whether colours may be used on `fd`: a terminal, NO_COLOR unset, TERM not dumb. */
 bool cli_colours(int fd);
 /* Copies `s` with control characters, which could drive a terminal, and what is not UTF-8 as '?'; newlines too unless

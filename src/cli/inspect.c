@@ -193,13 +193,12 @@ static int inspect_other(struct cli_args *a, const char *path, const char *why) 
     return CLI_NO;
 }
 
-static int main_inspect(struct cli_args *a) {
+static int inspect(struct cli_args *a, bool *json) {
     const char *path = NULL, *value;
-    bool json = false;
     for (int id; (id = cli_next(a, &value)) != CLI_END;) {
         if (id == CLI_STOP) return a->exit_code;
         if (id == OPT_JSON)
-            json = true;
+            *json = true;
         else if (path)
             return cli_usage_error(a, "expected one file, found \"%s\" too", value);
         else
@@ -217,9 +216,15 @@ static int main_inspect(struct cli_args *a) {
     if (why)
         code = inspect_other(a, path, why);
     else
-        code = inspect_module(a, path, bytes, size, json);
+        code = inspect_module(a, path, bytes, size, *json);
     free(bytes);
     return code;
+}
+
+static int main_inspect(struct cli_args *a) {
+    bool json = false;
+    int code = inspect(a, &json);
+    return json && code ? cli_json_failed(code) : code;
 }
 
 static const struct cli_option options[] = {
@@ -241,7 +246,7 @@ const struct cli_verb verb_inspect = {
         "Decodes and validates FILE completely, without running any of it, and shows its imports and exports with "
         "their types. Of attestation evidence it shows every field, judging nothing; `donjon verify` judges.\n\n"
         "Exit code 0: a valid module. 1: not one; the message says at which byte, and in which function. 125: the file "
-        "cannot be read.",
+        "cannot be read. With --json it is then {error, exit_code}.",
     .options = options,
     .examples = examples,
     .main = main_inspect,

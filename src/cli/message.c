@@ -43,6 +43,23 @@ const char *cli_last_error(void) {
     return last_error;
 }
 
+void cli_json_text(FILE *f, const char *text) {
+    char clean[CLI_MESSAGE_MAX];
+    fputc('"', f);
+    for (const char *s = cli_printable(text, clean, sizeof clean, false); *s; s++) {
+        if (*s == '"' || *s == '\\') fputc('\\', f);
+        fputc(*s, f);
+    }
+    fputc('"', f);
+}
+
+int cli_json_failed(int code) {
+    fputs("{\"error\":", stdout);
+    cli_json_text(stdout, last_error);
+    printf(",\"exit_code\":%d}\n", code);
+    return code;
+}
+
 static void say(const struct cli_verb *verb, const char *colour, const char *kind, const char *format, va_list args) {
     char text[CLI_MESSAGE_MAX], clean[CLI_MESSAGE_MAX];
     vsnprintf(text, sizeof text, format, args);

@@ -284,7 +284,7 @@ class Explanations(unittest.TestCase):
             self.assertEqual(run.returncode, 125)
             self.assertIn(words, run.stderr)
         run = donjon("measure", V / "snp/milan-v3-aci/report.bin")
-        self.assertIn("(1184 bytes)", run.stderr)
+        self.assertIn("found 1184 bytes", run.stderr)
         self.assertEqual(donjon("measure", "--vcpus", "many", V / "snp-launch/ovmf-suffix/ovmf_AmdSev_suffix.bin").returncode, 125)
 
 
@@ -507,6 +507,8 @@ class KeepUrl(unittest.TestCase):
             run = self.ask(name, *software[2:], *collateral)
             self.assertEqual(run.returncode, 1, name)
             self.assertIn("chain.path", run.stdout)
+        run = self.ask("cmw", "--verbose", "-c", self.dir / "chain.pem")
+        self.assertRegex(run.stdout, "policy.software: not known")  # and not "hardware"
         run = self.ask("cmw", *software, "--set", "snp.measurements=" + "00" * 48, "-c", self.dir / "chain.pem")
         self.assertEqual(run.returncode, 1)
         self.assertIn("by policy (the evidence is genuine): policy.measurement", run.stdout)

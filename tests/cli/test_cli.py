@@ -111,6 +111,7 @@ class Options(Base):
             code, out, err = donjon(*args)
             self.assertEqual((code, err), (0, ""))
             self.assertRegex(out, r"^donjon \d+\.\d+\.\d+\n$")
+        self.assertEqual("donjon " + json.loads(donjon("version", "--json")[1])["version"] + "\n", out)
 
     def test_man_pages(self):
         self.assertIn(".TH \"DONJON\" 1", donjon("man")[1])
@@ -602,6 +603,10 @@ class Other(Base):
         whole = open(module("cat"), "rb").read()
         self.says(donjon("inspect", self.path("cut.wasm", whole[:60])), 1, "module, byte")
         self.says(donjon("inspect", self.path("e.wasm", "")), 1, "is empty")
+        for name, wanted, word in (("cut.wasm", 1, "module, byte"), ("e.wasm", 1, "is empty"), ('no"ne.wasm', FAILED, 'no"ne')):
+            code, out, _ = donjon("inspect", "--json", self.path(name))
+            self.assertEqual((code, json.loads(out)["exit_code"]), (wanted, wanted))
+            self.assertIn(word, json.loads(out)["error"])
         self.says(donjon("inspect", self.path("none.wasm")), FAILED, "No such file")
         # An i64 where an i32 belongs: invalid, with the function.
         bad = b"\0asm\1\0\0\0" b"\1\5\1\x60\0\1\x7f" b"\3\2\1\0" b"\x0a\6\1\4\0\x42\0\x0b"

@@ -349,8 +349,11 @@ class Deploy(unittest.TestCase):
         self.assertEqual(follow.wait(20), 0)
         follow.stdout.close()
         self.assertIn(b'"running"', self.tenant.run("logs", "--json", "web").stderr)
-        p = self.tenant.run("stop", "web")
-        self.assertEqual(p.returncode, 0, p.stderr)
+        p = self.tenant.run("stop", "--json", "web", "none")
+        self.assertEqual(p.returncode, 125, p.stderr)
+        web, none = json.loads(p.stdout)
+        self.assertEqual(web, {"deployment": "web", "id": id, "stopped": True, "error": None})
+        self.assertEqual((none["id"], none["stopped"], "no deployment" in none["error"]), (None, False, True))
         self.nothing_left()
 
     def test_detached_in_vain(self):
@@ -576,6 +579,13 @@ class Deploy(unittest.TestCase):
         _, err = p.communicate(timeout=20)
         self.assertEqual(p.returncode, -signal.SIGINT)
         self.assertIn(b"deployed again in 1 s", err)
+        p = self.tenant.start("deploy", "--host", self.tenant.host, "--allow-no-tee", "--backend", BACKEND, "--restart",
+                              "on-failure", module("fails"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while b"deployed again" not in p.stderr.readline():
+            pass
+        p.send_signal(signal.SIGTERM)
+        _, err = p.communicate(timeout=20)
+        self.assertEqual((p.returncode, b"interrupted: it is not" in err), (-signal.SIGTERM, True), err)
         self.nothing_left()
 
     # ---- the command line ----
@@ -585,6 +595,10 @@ class Deploy(unittest.TestCase):
                            (["--host", "127.0.0.1:1", module("hello")], "cannot connect"),
                            (["--host", "h", "--agent-key", "12", "x"], "64 hexadecimal"),
                            (["--host", "h", "--memory", "much", "x"], "size"),
+                           (["--host", "h", "--memory", "31MiB", "x"], "32MiB at least"),
+                           (["--host", "h", "--file", "/nowhere::x", "x"], "--file /nowhere: No such"),
+                           (["--host", "h", "--secret", "a=/nowhere", "x"], "--secret a: /nowhere: No such"),
+                           (["--host", self.tenant.host, "--token-file", "/nowhere", module("hello")], "--token-file /nowhere: No such"),
                            (["--host", "h", "--restart", "always", "x"], "on-failure"),
                            (["--host", "h", "--development-root", "/dev/null", "x"], "--allow-no-tee"),
                            (["--into", "h", "--host", "h", "x"], "no --host")):

@@ -63,6 +63,19 @@ class Base(unittest.TestCase):
 
 
 class Layout(Base):
+    def test_json(self):
+        app, key = self.app(), self.path("k")
+        self.assertEqual(json.loads(self.good("sign", "--json", "--new-key", key)), {"key": key})
+        packed = json.loads(self.good("pack", "--json", "-o", self.path("oci"), app))
+        self.assertEqual(packed["reference"], f"oci:{self.path('oci')}@{packed['digest']}")
+        self.assertEqual(json.loads(self.good("sign", "--json", "--key", key, packed["reference"])), packed)
+        self.assertEqual(json.loads(self.good("pull", "--json", packed["reference"])), packed)
+        pushed = json.loads(self.good("push", "--json", packed["reference"], "oci:" + self.path("other")))
+        self.assertEqual(pushed["digest"], packed["digest"])
+        code, out, err = donjon("pull", "--json", "oci:" + self.path("none"))
+        self.assertEqual((code, json.loads(out)["exit_code"]), (125, 125))
+        self.assertIn(json.loads(out)["error"], err)
+
     def test_layout(self):
         digest = self.packed()
         manifest = open(self.blob(digest), "rb").read()

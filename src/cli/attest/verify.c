@@ -250,15 +250,14 @@ int main_verify(struct cli_args *a) {
 
 /* ---- inspect ---- */
 
-int main_inspect_evidence(struct cli_args *a) {
+static int inspect(struct cli_args *a, bool *as_json) {
     static struct attest_result result;
     struct attest_verifier *v = attest_verifier_new();
     const char *value, *file = NULL;
-    bool json = false;
     for (int id; (id = cli_next(a, &value)) != CLI_END;) {
         if (id == CLI_STOP) return a->exit_code;
         if (id == OPT_JSON)
-            json = true;
+            *as_json = true;
         else if (id == OPT_COLLATERAL) {
             if (!attest_add_path(a->verb, v, value)) return CLI_FAILED;
         } else if (file)
@@ -283,9 +282,15 @@ int main_inspect_evidence(struct cli_args *a) {
     }
     free((void *)bytes.data);
     attest_inspect(v, e, &result);
-    struct verification x = {.a = a, .json = json, .verbose = true, .colour = -1};
+    struct verification x = {.a = a, .json = *as_json, .verbose = true, .colour = -1};
     show(&x, &result);
     attest_evidence_free(e);
     attest_verifier_free(v);
     return CLI_YES;
+}
+
+int main_inspect_evidence(struct cli_args *a) {
+    bool json = false;
+    int code = inspect(a, &json);
+    return json && code ? cli_json_failed(code) : code;
 }

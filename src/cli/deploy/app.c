@@ -114,6 +114,8 @@ bool app_add_file(struct app *a, const char *spec) {
     if (!n || n >= sizeof host) return fail(a, "--file", "expected PATH[::GUEST]");
     memcpy(host, spec, n);
     host[n] = 0;
+    struct stat st;
+    if (stat(host, &st)) return cli_error(a->run.verb, "--file %s: %s", host, strerror(errno)), false;
     if (!sep && (*host == '/' || !strncmp(host, "..", 2)))
         return fail(a, spec, "say where the program finds it: --file PATH::GUEST");
     return add_path(a, host, sep ? sep + 2 : host);
@@ -178,8 +180,10 @@ bool app_add_secret(struct app *a, const char *spec) {
         if (a->took_stdin) return fail(a, spec, "standard input is another secret's already");
         a->took_stdin = true;
     }
-    if (!cli_read_file(equal + 1, CHANNEL_SECRET_MAX, &bytes, &size))
-        return fail(a, equal + 1, errno == EFBIG ? "a secret may have 60 KiB" : strerror(errno));
+    if (!cli_read_file(equal + 1, CHANNEL_SECRET_MAX, &bytes, &size)) {
+        const char *why = errno == EFBIG ? "a secret may have 60 KiB" : strerror(errno);
+        return cli_error(a->run.verb, "--secret %.*s: %s: %s", (int)n, spec, equal + 1, why), false;
+    }
     char *name = strndup(spec, n);
     if (!name) return fail(a, spec, "out of memory");
     a->secrets[a->n_secrets++] = (struct channel_secret){.name = name, .value = {(uint8_t *)bytes, size}};

@@ -90,8 +90,8 @@ static int take_option(struct deploy *x, struct cli_args *a, int id, const char 
         strcpy(x->d.name, value);
         break;
     case DEPLOY_MEMORY:
-        if (!config_parse_quantity(value, strlen(value), CONFIG_BYTES, &x->memory) || x->memory < 1 << 20)
-            return wrong(a, "--memory", "expected a size such as 512MiB");
+        if (!config_parse_quantity(value, strlen(value), CONFIG_BYTES, &x->memory) || x->memory < KEEP_MEMORY_LEAST)
+            return wrong(a, "--memory", "expected a size such as 512MiB, 32MiB at least");
         break;
     case DEPLOY_JSON: x->json = true; break;
     case DEPLOY_QUIET: x->quiet = true; break;
@@ -148,9 +148,43 @@ static int read_into(struct deploy *x) {
     return 0;
 }
 
+/* ---- signals ---- */
+
+/* From the moment a deployment is remembered to that at which it is forgotten, whoever interrupts us waits until what
+ * has to be cleaned up is. */
+static sigset_t interrupts(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    return set;
+}
+
+static void hold_interrupts(bool on) {
+    sigset_t set = interrupts();
+    fflush(NULL);
+    sigprocmask(on ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+static bool interrupted(void) {
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) || sigismember(&pending, SIGHUP);
+}
+
+/* Sleeps, unless somebody interrupts: his signal, or 0. */
+static int wait_seconds(unsigned seconds) {
+    sigset_t set = interrupts();
+    struct timespec t = {.tv_sec = seconds};
+    int got = sigtimedwait(&set, NULL, &t);
+    return got > 0 ? got : 0;
+}
+
 /* ---- steps ---- */
 
 static int refuse(struct deploy *x, const char *step, const char *why) {
+    if (interrupted()) why = "interrupted; the keep is given up";
     steps_say(&x->steps, step, false, "%s", why);
     return cli_error(x->verb, "%s", why);
 }
@@ -265,39 +299,6 @@ static int appraise(struct deploy *x, struct channel_client *c) {
                      attest_value_format(&why->found, found, sizeof found), remedy);
 }
 
-/* ---- signals ---- */
-
-/* From the moment a deployment is remembered to that at which it is forgotten, whoever interrupts us waits until what
- * has to be cleaned up is. */
-static sigset_t interrupts(void) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    return set;
-}
-
-static void hold_interrupts(bool on) {
-    sigset_t set = interrupts();
-    fflush(NULL);
-    sigprocmask(on ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
-}
-
-static bool interrupted(void) {
-    sigset_t pending;
-    sigpending(&pending);
-    return sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) || sigismember(&pending, SIGHUP);
-}
-
-/* Sleeps, unless somebody interrupts: his signal, or 0. */
-static int wait_seconds(unsigned seconds) {
-    sigset_t set = interrupts();
-    struct timespec t = {.tv_sec = seconds};
-    int got = sigtimedwait(&set, NULL, &t);
-    return got > 0 ? got : 0;
-}
-
 static void progress(void *ctx, uint64_t done, uint64_t all) {
     struct deploy *x = ctx;
     steps_delivering(&x->steps, done, all);
@@ -358,6 +359,7 @@ static int deploy_once(struct deploy *x, bool *ran) {
     struct link l = {.fd = -1};
     struct channel_client *c = NULL;
     struct channel_io io = link_io(&l);
+    hold_interrupts(false); /* when it is deployed again: so far nothing has to be cleaned up */
     int code = get_keep(x, &l);
     *ran = false;
     if (!code && !(c = channel_client_new(&io))) code = cli_error(x->verb, "out of memory");
@@ -390,7 +392,10 @@ static int deploy(struct deploy *x) {
         if (x->end.end == SESSION_LOST) give_up_keep(x);
         free(x->end.text);
         x->end = (struct session_result){.end = SESSION_LEFT, .signal = wait_seconds(wait)};
-        if (x->end.signal) break;
+        if (x->end.signal) {
+            cli_warning(x->verb, "interrupted: it is not deployed again");
+            break;
+        }
         *x->d.id = 0;
         code = deploy_once(x, &ran);
     }

@@ -270,7 +270,10 @@ struct channel_io link_io(struct link *l) {
 static bool read_token(struct link *l, const char *path, char token[TOKEN_MAX + 1]) {
     char *bytes;
     size_t size;
-    if (!cli_read_file(path, 4096, &bytes, &size)) return fail(l, path, strerror(errno));
+    if (!cli_read_file(path, 4096, &bytes, &size)) {
+        snprintf(l->error, sizeof l->error, "--token-file %s: %s", path, strerror(errno));
+        return false;
+    }
     size_t n = strcspn(bytes, "\r\n");
     bool ok = n >= TOKEN_MIN && n <= TOKEN_MAX;
     if (ok) {

@@ -33,7 +33,7 @@ static const struct cli_option deploy_options[] = {
     {OPT_ENV, 0, "env", "KEY[=VALUE]", "Set an environment variable; KEY alone passes on the value it has here."},
     {OPT_ARGV0, 0, "argv0", "NAME", "What the program sees as its own name; otherwise the module's file name."},
     {OPT_LIMIT, 0, "limit", "KEY=VALUE", "Set a limit by its name in the config's [limits]."},
-    {DEPLOY_MEMORY, 0, "memory", "SIZE", "Memory the host gives the keep, all together; else the tenant's default."},
+    {DEPLOY_MEMORY, 0, "memory", "SIZE", "Memory the host gives the keep, all together, 32 MiB at least; else the tenant's default."},
     {DEPLOY_NAME, 0, "name", "NAME", "A name for `ps` and the other verbs. The host sees it."},
     {DEPLOY_DETACH, 'd', "detach", NULL,
      "Once the program runs, print the keep's id and leave. Its standard input is at its end."},
@@ -121,7 +121,10 @@ const struct cli_verb verb_logs = {
     .options = logs_options,
     .main = main_logs,
 };
-static const struct cli_option no_options[] = {{0}};
+static const struct cli_option stop_options[] = {
+    {DEPLOY_JSON, 0, "json", NULL, "What became of each, as JSON on standard output."},
+    {0},
+};
 static const struct cli_option attach_options[] = {
     {DEPLOY_JSON, 0, "json", NULL, "How the program ended, as a line of JSON on standard error."},
     {0},
@@ -140,7 +143,7 @@ const struct cli_verb verb_stop = {
     .operands = "ID...",
     .summary = "End deployed programs and their keeps",
     .text = "Asks the host to end the keep, and forgets the deployment.",
-    .options = no_options,
+    .options = stop_options,
     .main = main_stop,
 };
 static const struct cli_option evidence_options[] = {

@@ -111,10 +111,12 @@ int main_attach(struct cli_args *a) {
 
 /* ---- stop ---- */
 
-static bool stop_one(const struct cli_verb *verb, const char *what) {
+static bool stop_one(const struct cli_verb *verb, const char *what, char id[KEEP_ID + 1]) {
     struct deployment d;
     char error[600];
+    *id = 0;
     if (!deployment_find(verb, what, &d)) return false;
+    memcpy(id, d.id, sizeof d.id);
     json_t *reply = link_ask_once(&d.target, json_pack("{s:s, s:s}", "op", "stop", "id", d.id), error, sizeof error);
     /* A host that knows nothing of it any more has nothing to stop. */
     bool ok = reply || strstr(error, "no such keep");
@@ -129,13 +131,32 @@ static bool stop_one(const struct cli_verb *verb, const char *what) {
 
 int main_stop(struct cli_args *a) {
     const char *value;
-    unsigned n = 0;
+    char keep[KEEP_ID + 1];
+    bool json = false;
     int code = CLI_YES;
-    for (int id; (id = cli_next(a, &value)) != CLI_END; n++) {
-        if (id == CLI_STOP) return a->exit_code;
-        if (!stop_one(a->verb, value)) code = CLI_FAILED;
+    json_t *stopped = json_array();
+    for (int id; (id = cli_next(a, &value)) != CLI_END;) {
+        if (id == CLI_STOP) {
+            json_decref(stopped);
+            return a->exit_code;
+        }
+        if (id == DEPLOY_JSON) {
+            json = true;
+            continue;
+        }
+        bool ok = stop_one(a->verb, value, keep);
+        if (!ok) code = CLI_FAILED;
+        json_array_append_new(stopped,
+                              json_pack("{s:s, s:s?, s:b, s:s?}", "deployment", value, "id", *keep ? keep : NULL,
+                                        "stopped", (int)ok, "error", ok ? NULL : cli_last_error()));
     }
-    return n ? code : cli_usage_error(a, "which deployment? `donjon ps` lists them");
+    bool any = json_array_size(stopped) > 0;
+    if (json && any) {
+        json_dumpf(stopped, stdout, JSON_INDENT(1));
+        putchar('\n');
+    }
+    json_decref(stopped);
+    return any ? code : cli_usage_error(a, "which deployment? `donjon ps` lists them");
 }
 
 /* ---- evidence ---- */

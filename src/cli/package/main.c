@@ -57,6 +57,7 @@ static bool take_option(struct package_command *c, int id, const char *value) {
     case PACKAGE_OPT_CA: c->options.ca_file = value; return true;
     case PACKAGE_OPT_USER: return read_user(c, value);
     case PACKAGE_OPT_QUIET: c->quiet = true; return true;
+    case PACKAGE_OPT_JSON: c->json = true; return true;
     case PACKAGE_OPT_VERIFY:
         if (c->options.verify_key_count == PACKAGE_KEYS_MAX)
             return cli_usage_error(c->a, "--verify-key: at most %d", PACKAGE_KEYS_MAX), false;
@@ -88,7 +89,7 @@ bool package_command_read(struct package_command *c, struct cli_args *a, unsigne
                                     : "which package? Expected a reference";
         return cli_usage_error(a, "%s", what), false;
     }
-    if (!c->quiet) c->options.say = say;
+    if (!c->quiet && !c->json) c->options.say = say;
     return true;
 }
 
@@ -104,8 +105,20 @@ int package_command_failed(struct package_command *c) {
 
 int package_command_done(struct package_command *c, const struct package_reference *r, const char *digest) {
     char pinned[PACKAGE_PATH];
-    puts(c->quiet ? digest : package_reference_pinned(r, digest, pinned));
+    package_reference_pinned(r, digest, pinned);
+    if (c->json) {
+        fputs("{\"reference\":", stdout);
+        cli_json_text(stdout, pinned);
+        printf(",\"digest\":\"%s\"}\n", digest);
+    } else
+        puts(c->quiet ? digest : pinned);
     return CLI_YES;
+}
+
+/* What every verb ends with. */
+static int end(struct package_command *c, int code) {
+    package_command_free(c);
+    return c->json && code ? cli_json_failed(code) : code;
 }
 
 /* ---- Keys ---- */
@@ -158,7 +171,7 @@ static bool new_signing_key(struct package_command *c) {
     if (size) OPENSSL_cleanse(data, (size_t)size);
     size = ok ? BIO_get_mem_data(open_bio, &data) : 0;
     ok = ok && write_secret(c, public, data, (size_t)size, 0644);
-    if (ok && !c->quiet) fprintf(stderr, "made %s and %s\n", c->new_key, public);
+    if (ok && !c->quiet && !c->json) fprintf(stderr, "made %s and %s\n", c->new_key, public);
     BIO_free(bio);
     BIO_free(open_bio);
     EVP_PKEY_free(key);
@@ -210,8 +223,7 @@ int main_pack(struct cli_args *a) {
         code = package_command_failed(&c);
     else
         code = package_command_done(&c, &to, digest);
-    package_command_free(&c);
-    return code;
+    return end(&c, code);
 }
 
 int main_push(struct cli_args *a) {
@@ -227,8 +239,7 @@ int main_push(struct cli_args *a) {
         code = package_command_failed(&c);
     else
         code = package_command_done(&c, &to, digest);
-    package_command_free(&c);
-    return code;
+    return end(&c, code);
 }
 
 /* Everything is read and checked before anything is written. */
@@ -266,8 +277,7 @@ int main_pull(struct cli_args *a) {
         code = CLI_FAILED;
     else
         code = pull(&c);
-    package_command_free(&c);
-    return code;
+    return end(&c, code);
 }
 
 int main_sign(struct cli_args *a) {
@@ -283,13 +293,16 @@ int main_sign(struct cli_args *a) {
         code = cli_usage_error(a, "which package? Expected a reference");
     else if (c.new_key && !new_signing_key(&c))
         code = CLI_FAILED;
-    else if (c.operand_count) {
+    else if (!c.operand_count && c.json) {
+        fputs("{\"key\":", stdout);
+        cli_json_text(stdout, c.new_key);
+        puts("}");
+    } else if (c.operand_count) {
         bool ok = package_reference_read(c.operands[0], &r, c.error) &&
                   package_sign(&r, c.key ? c.key : c.new_key, &c.options, digest, c.error);
         code = ok ? package_command_done(&c, &r, digest) : package_command_failed(&c);
     }
-    package_command_free(&c);
-    return code;
+    return end(&c, code);
 }
 
 int main(int argc, char **argv) {

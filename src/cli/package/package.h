@@ -15,7 +15,7 @@ struct package_command {
     const char *output, *tag, *key, *new_key, *encrypt, *decrypt, *unpack;
     uint8_t content_key[PACKAGE_KEY];
     char *user;
-    bool quiet;
+    bool quiet, json;
     char error[PACKAGE_ERROR];
 };
 

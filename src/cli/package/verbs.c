@@ -1,11 +1,13 @@
 #include "verbs.h"
 
+#define JSON_OPTION                                                                                                    \
+    {PACKAGE_OPT_JSON, 0, "json", NULL, "What is printed, as JSON: reference and digest; or the error."},
 #define REGISTRY_OPTIONS                                                                                               \
     {PACKAGE_OPT_PLAIN, 0, "plain-http", NULL, "Registries without TLS (loopback may be so anyway)."},                 \
         {PACKAGE_OPT_CA, 0, "ca-file", "FILE", "Trust anchors (PEM) of the registry, instead of the system's."},       \
         {PACKAGE_OPT_USER, 0, "user-file", "FILE",                                                                     \
          "File with NAME:PASSWORD for the registry. Default: docker's config.json (auths; no helpers)."},              \
-        {PACKAGE_OPT_QUIET, 'q', "quiet", NULL, "Only the digest."},
+        {PACKAGE_OPT_QUIET, 'q', "quiet", NULL, "Only the digest."}, JSON_OPTION
 
 static const struct cli_option pack_options[] = {
     {PACKAGE_OPT_OUTPUT, 'o', "output", "DIR", "The OCI image layout to put it into; made when it is not there."},
@@ -13,7 +15,7 @@ static const struct cli_option pack_options[] = {
     {PACKAGE_OPT_ENCRYPT, 0, "encrypt", "FILE",
      "Encrypt with the key in FILE (32 bytes); a new one, when FILE is not there."},
     {PACKAGE_OPT_QUIET, 'q', "quiet", NULL, "Only the digest."},
-    {0},
+    JSON_OPTION{0},
 };
 static const struct cli_example pack_examples[] = {
     {"donjon pack -o shop.oci shop/", "main.wasm and Donjon.toml of shop/, and what the configuration names"},

@@ -19,6 +19,7 @@ enum {
     PACKAGE_OPT_CA,
     PACKAGE_OPT_USER,
     PACKAGE_OPT_QUIET,
+    PACKAGE_OPT_JSON,
 };
 
 int main_pack(struct cli_args *);

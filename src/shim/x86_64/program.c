@@ -125,7 +125,8 @@ static void take_files(const struct shim_digests *d) {
     need(d->code_size <= CODE_MOST, "the compiled code's size cannot be");
     take_file(&(struct taken){SHIM_FILE_WARDEN, USER_WARDEN, d->warden_size, d->warden_sha256,
                               "no memory for the warden", "the warden's file is too short",
-                              "the warden is not the one that was measured"});
+                              "the warden is not the one that was measured: after a build of some parts, build all of "
+                              "it; if a file has changed, install it again"});
     if (d->code_size == 0) return;
     take_file(&(struct taken){SHIM_FILE_CODE, USER_IMAGE, d->code_size, d->code_sha256, "no memory for compiled code",
                               "the compiled code is too short", "the compiled code is not what was measured"});
