@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 need_keep
 need openssl openssl
-[ -x "$bin/donjon-package" ] || { echo "skipped: donjon-package is not built"; exit 77; }
+[ -x "$bin/donjon-package" ] || { echo "SKIP: donjon-package is not built"; exit 77; }
 make_app; start_agent
 # A program of more bytes than the tenant's process may write to any file, and two files, all with a word to look for.
 needle="needle-in-$(openssl rand -hex 8)"

@@ -1,7 +1,7 @@
 #!/bin/bash
 . "$(dirname "$0")/lib.sh"
 need_keep
-[ -x "$bin/donjon-package" ] || { echo "skipped: donjon-package is not built"; exit 77; }
+[ -x "$bin/donjon-package" ] || { echo "SKIP: donjon-package is not built"; exit 77; }
 make_app; start_agent
 digest="$("$donjon" pack -q -o "$tmp/oci" "$tmp/app")"
 deploy_package() { "$donjon" deploy --host "$host" --allow-no-tee --secret "key=$tmp/secret" "$1"; }

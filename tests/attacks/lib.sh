@@ -19,10 +19,10 @@ cleanup() {
 trap cleanup EXIT
 
 need() { # need PROGRAM PACKAGE
-  command -v "$1" >/dev/null || { echo "skipped: needs $1 (Debian package $2)"; exit 77; }
+  command -v "$1" >/dev/null || { echo "SKIP: needs $1 (Debian package $2)"; exit 77; }
 }
 need_keep() {
-  [ -x "$bin/donjon-keep" ] || { echo "skipped: donjon-keep is not built"; exit 77; }
+  [ -x "$bin/donjon-keep" ] || { echo "SKIP: donjon-keep is not built"; exit 77; }
   need wat2wasm wabt
   need python3 python3
 }

@@ -2,7 +2,7 @@
 . "$(dirname "$0")/lib.sh"
 need curl curl; need openssl openssl; need python3 python3
 keep="$bin/steward-keep"
-[ -x "$keep" ] && [ -x "$bin/donjon-steward" ] || { echo "skipped: the steward and its test double are not built"; exit 77; }
+[ -x "$keep" ] && [ -x "$bin/donjon-steward" ] || { echo "SKIP: the steward and its test double are not built"; exit 77; }
 "$donjon" steward init "$tmp/steward" >/dev/null
 rm "$tmp/steward/policy.toml"; "$keep" init "$tmp/steward"
 sed -i -e 's/127.0.0.1:7475/127.0.0.1:0/' -e 's/^# development-root/development-root/' "$tmp/steward/steward.toml"

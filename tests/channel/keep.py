@@ -12,7 +12,7 @@ WAIT = 60
 
 
 def skip(why):
-    print("skipped:", why)
+    print("SKIP:", why)
     shutil.rmtree(TMP)
     sys.exit(77)
 
@@ -634,7 +634,7 @@ def case_broken():
 
 cases = [c for n, c in list(globals().items()) if n.startswith("case_")]
 if BACKEND not in backends():
-    skip(f"no {BACKEND} keep can be built here")
+    skip(f"no {BACKEND} keep can be built here (see donjon platform info)")
 missing = [p for p in ("donjon-keep", "donjon-warden-tls", "donjon-shim", "donjon-attest") if not (BIN / p).exists()]
 if missing:
     skip("not built: " + ", ".join(missing))

@@ -28,7 +28,7 @@ module = modules.module
 
 
 def skip(why):
-    print("skipped:", why)
+    print("SKIP:", why)
     sys.exit(77)
 
 

@@ -4,9 +4,9 @@
 . "$(dirname "$0")/../attacks/lib.sh"
 need_keep
 need ip iproute2; need curl curl; need openssl openssl
-[ -x "$bin/donjon-steward" ] || { echo "skipped: donjon-steward is not built"; exit 77; }
+[ -x "$bin/donjon-steward" ] || { echo "SKIP: donjon-steward is not built"; exit 77; }
 need clang-14 clang
-[ -d /usr/include/wasm32-wasi ] || { echo "skipped: needs wasi-libc"; exit 77; }
+[ -d /usr/include/wasm32-wasi ] || { echo "SKIP: needs wasi-libc"; exit 77; }
 tag="dj$$"
 all=(tenant host steward client)
 in_() { local n="$1"; shift; ip netns exec "$tag-$n" "$@"; }
@@ -22,7 +22,7 @@ finish() {
 }
 trap finish EXIT
 { ip link add "$tag" type bridge && ip link set "$tag" up && ip netns add "$tag-probe" && ip netns exec "$tag-probe" true && ip netns del "$tag-probe"; } 2>"$tmp/why" ||
-  { echo "skipped: network namespaces cannot be made here: $(head -1 "$tmp/why")"; exit 77; }
+  { echo "SKIP: network namespaces cannot be made here: $(head -1 "$tmp/why")"; exit 77; }
 address() { case "$1" in tenant) echo 10.98.7.1 ;; host) echo 10.98.7.2 ;; steward) echo 10.98.7.3 ;; client) echo 10.98.7.4 ;; esac; }
 for n in "${all[@]}"; do
   ip netns add "$tag-$n"

@@ -703,5 +703,5 @@ class Many(unittest.TestCase):
 if __name__ == "__main__":
     host.needs()
     if BACKEND not in host.backends():
-        host.skip(f"no {BACKEND} keep can be built here")
+        host.skip(f"no {BACKEND} keep can be built here (see donjon platform info)")
     unittest.main(verbosity=1)

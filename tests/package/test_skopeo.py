@@ -8,7 +8,7 @@ from test_package import Base, Registry, REGISTRY, sha  # noqa: E402
 
 SKOPEO = shutil.which("skopeo")
 if not SKOPEO or not REGISTRY:
-    print("skipped: needs", "skopeo" if not SKOPEO else "docker-registry", "(Debian package of that name)")
+    print("SKIP: needs", "skopeo" if not SKOPEO else "docker-registry", "(Debian package of that name)")
     sys.exit(77)
 import host  # noqa: E402
 

@@ -54,7 +54,7 @@ int main(void) {
 
 
 def skip(why):
-    print("skipped:", why)
+    print("SKIP:", why)
     sys.exit(77)
 
 
@@ -457,7 +457,7 @@ def main(module="__main__", more={}):
         if not shutil.which(program):
             skip(f"no {program} on this machine")
     if BACKEND not in backends():
-        skip(f"no {BACKEND} keep can be built here")
+        skip(f"no {BACKEND} keep can be built here (see donjon platform info)")
     tmp = tempfile.mkdtemp(prefix="donjon-tls-")
     try:
         try:
