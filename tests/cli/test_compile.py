@@ -213,7 +213,7 @@ class Cache(Own):
         return sorted(f for f in os.listdir(d) if f.endswith(".code")) if os.path.isdir(d) else []
 
     def wait_for_entry(self):
-        end = time.time() + 60
+        end = time.time() + 300  # in the background, with a priority that waits for everybody
         while not self.entries() and time.time() < end:
             time.sleep(0.05)
         return self.entries()
