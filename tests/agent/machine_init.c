@@ -1,8 +1,8 @@
 /* The first program of an emulated machine (systemd.py): loads the modules of /modules, sets up the network card, puts
  * the disk at /tree/var/lib, and lets systemd begin in /tree. */
 #define _GNU_SOURCE
+#include "../emulated.h"
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,22 +10,9 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-enum { LINE = 4096, KVM_GROUP = 36 };
-
-static void load_modules(void) {
-    char line[LINE];
-    FILE *f = fopen("/modules", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        int fd = open(line, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) printf("init: %s: %m\n", line);
-        if (fd >= 0) close(fd);
-    }
-    if (f) fclose(f);
-}
+enum { KVM_GROUP = 36 };
 
 static void set_address(struct ifreq *r, int fd, unsigned long what, const char *address) {
     struct sockaddr_in a = {.sin_family = AF_INET};
@@ -59,6 +46,7 @@ int main(void) {
     if (mount("/tree", "/tree", NULL, MS_BIND, NULL)) give_up("/tree");
     mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
     load_modules();
+    keep_a_virtual_machine();
     up("lo", NULL, NULL);
     up("eth0", "10.0.2.15", "255.255.255.0");
     if (mount("devtmpfs", "/tree/dev", "devtmpfs", 0, NULL)) give_up("/tree/dev");

@@ -1,30 +1,17 @@
 /* The first program of a small machine in an emulator (kvm_amd.py): loads the modules of /modules in their order, runs
  * each line of /runs (words separated by spaces, after DONJON_* variables), says how each ended, and switches off. */
 #define _GNU_SOURCE
-#include <fcntl.h>
+#include "../emulated.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { WORDS = 64, LINE = 4096 };
-
-static void load_modules(void) {
-    char line[LINE];
-    FILE *f = fopen("/modules", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        int fd = open(line, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) printf("init: %s: %m\n", line);
-        if (fd >= 0) close(fd);
-    }
-    if (f) fclose(f);
-}
 
 static void child(char *line) {
     char *words[WORDS + 1];
@@ -70,6 +57,7 @@ int main(void) {
     mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
     setenv("HOME", "/tmp", 1);
     load_modules();
+    keep_a_virtual_machine();
     run_all();
     printf("=== all done\n");
     fflush(stdout);
