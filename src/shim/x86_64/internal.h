@@ -111,6 +111,8 @@ bool tables_move(uint64_t from, uint64_t to, uint64_t size);
 uint64_t tables_frame(uint64_t va);
 /* One frame that is not the warden's to free (shared, or the shim's), or is (owned). */
 bool tables_map(uint64_t va, uint64_t gpa, unsigned prot, bool owned);
+/* 2 MiB where nothing is, that are not the warden's to free and go as a whole. */
+bool tables_map_large(uint64_t va, uint64_t gpa, unsigned prot);
 /* The direct map of memory that has come. False: no frame for a table. */
 bool tables_direct(uint64_t gpa, uint64_t end);
 void tables_init(void);

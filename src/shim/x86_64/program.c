@@ -81,14 +81,6 @@ static bool always(uint64_t unit) {
     return true;
 }
 
-static void map_window(bool on) {
-    for (uint64_t i = 0; i < SHIM_TRANSFER_SIZE; i += PAGE)
-        need(tables_map(USER_WINDOW + i, SHIM_SHARED_GPA + SHIM_TRANSFER_OFFSET + i, on ? PROT_READ : PROT_NONE, false),
-             "no memory for the start");
-    if (!on) tables_free(USER_WINDOW, USER_WINDOW + SHIM_TRANSFER_SIZE);
-    tables_flush();
-}
-
 /* A file of the host's at a place of its own, hashed there. */
 struct taken {
     enum shim_file file;
@@ -102,7 +94,7 @@ static void take_file(const struct taken *t) {
     uint64_t room = ROUND(t->size, LARGE);
     need(areas_set(t->at, t->at + room, PROT_NONE, AREA_SHIM), t->no_memory);
     need(tables_commit(t->at, t->at + room, PROT_READ | PROT_WRITE, always), t->no_memory);
-    map_window(true);
+    need(tables_map_large(USER_SHARED, SHIM_SHARED_GPA, PROT_READ), "no memory for the start");
     struct user_work *w = work();
     memcpy(w->state, initial, sizeof initial);
     w->sha = has_sha;
@@ -116,7 +108,7 @@ static void take_file(const struct taken *t) {
     uint8_t digest[32];
     sha256_end(w->state, (const uint8_t *)t->at + (t->size & ~UINT64_C(63)), t->size, digest);
     need(memcmp(digest, t->sha256, sizeof digest) == 0, t->changed);
-    map_window(false);
+    tables_free(USER_SHARED, USER_SHARED + LARGE);
 }
 
 static void take_files(const struct shim_digests *d) {

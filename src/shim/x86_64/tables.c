@@ -239,7 +239,7 @@ static void free_unit(uint64_t *pde, uint64_t from, uint64_t to) {
     store(pde, 0);
     tables_flush();
     if (!(old & PS)) table_free(old & ADDRESS);
-    if (block) block_free(gpa);
+    if (block && !(old & FOREIGN)) block_free(gpa);
 }
 
 void tables_free(uint64_t va, uint64_t end) {
@@ -254,6 +254,13 @@ bool tables_map(uint64_t va, uint64_t gpa, unsigned prot, bool owned) {
     uint64_t *pde = directory_entry(va, true);
     if (!pde || (!*pde && !make_table(pde, 0))) return false;
     store(&table_of(*pde)[va / PAGE & (ENTRIES - 1)], gpa | flags(prot) | (owned ? 0 : FOREIGN));
+    return true;
+}
+
+bool tables_map_large(uint64_t va, uint64_t gpa, unsigned prot) {
+    uint64_t *pde = directory_entry(va, true);
+    if (!pde) return false;
+    store(pde, gpa | flags(prot) | PS | FOREIGN);
     return true;
 }
 

@@ -4,12 +4,14 @@
 #ifndef DONJON_SHIM_USER_H
 #define DONJON_SHIM_USER_H
 
+#include "../shim.h"
 #include <stdint.h>
 
 /* Where the vector registers of threads are while they do not run. */
 #define USER_VECTORS 0x7fffe0000000
 #define USER_CODE    0x7ffff0000000 /* the pages of user.c and user.S; stays for signals */
-#define USER_WINDOW  0x10000000     /* the transfer buffer */
+#define USER_SHARED  0x10000000     /* the memory that is shared with the host, to read */
+#define USER_WINDOW  (USER_SHARED + SHIM_TRANSFER_OFFSET)
 #define USER_STACK   0x20000000     /* a stack, with struct user_work at its start */
 #define USER_SIZE    0x4000
 #define USER_WARDEN  0x40000000 /* the copy of the warden's file */
