@@ -98,6 +98,7 @@ static int make(const char *id, uint64_t memory, uint32_t cpu) {
     bool ok = limit(dir, memory, cpu) && write_text(dir, "cgroup.subtree_control", "+memory +pids") &&
               make_directory(dir, "box") && write_text(dir, "box/cgroup.subtree_control", "+memory +pids") &&
               make_directory(dir, "box/host");
+    if (ok) fchmodat(dir, "box/host/cgroup.procs", 0644, 0); /* one that stayed was closed by its keep */
     int procs = ok ? openat(dir, "box/host/cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
     close(dir);
     return procs;

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "keep_lock.h"
 #include "../loader/landlock.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -54,20 +56,44 @@ static void add_folder_of(struct places *p, const char *file) {
     add(p, slash ? path : ".", LANDLOCK_RUN);
 }
 
-/* Where the agent has put us in a group of our own, keep-ID/box/host: what lies in the box. The limits are above it. */
-static void add_own_group(struct places *p) {
+/* Where the agent has put us in a group of our own, keep-ID/box/host: the box. The limits are above it. */
+static bool own_box(char *path, size_t size) {
     static const char mount[] = "/sys/fs/cgroup", box[] = "/box/host";
-    char line[PATH_MAX] = "", path[PATH_MAX + sizeof mount];
+    char line[PATH_MAX] = "";
     int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0) return false;
     ssize_t n = read(fd, line, sizeof line - 1);
     close(fd);
     line[n > 0 ? n : 0] = 0;
     size_t end = strcspn(line, "\n"), tail = strlen(box);
-    if (strncmp(line, "0::/", 4) != 0 || end < tail || strncmp(line + end - tail, box, tail) != 0) return;
+    if (strncmp(line, "0::/", 4) != 0 || end < tail || strncmp(line + end - tail, box, tail) != 0) return false;
     line[end - strlen("/host")] = 0;
-    snprintf(path, sizeof path, "%s%s", mount, line + strlen("0::"));
-    add(p, path, LANDLOCK_WRITE);
+    return (size_t)snprintf(path, size, "%s%s", mount, line + strlen("0::")) < size;
+}
+
+/* The kernel asks only whose the files are, and this user's are all keeps: whoever may write here takes any of them in.
+ */
+static void close_group(int group) {
+    static const char *const files[] = {"cgroup.procs", "cgroup.threads"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        fchmodat(group, files[i], 0444, 0);
+}
+
+/* Nothing enters the groups in the box any more. */
+static void close_box(void) {
+    char path[PATH_MAX];
+    DIR *d = own_box(path, sizeof path) ? opendir(path) : NULL;
+    if (!d) return;
+    close_group(dirfd(d));
+    for (const struct dirent *e; (e = readdir(d));) {
+        int group = e->d_type == DT_DIR && *e->d_name != '.'
+                        ? openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                        : -1;
+        if (group < 0) continue;
+        close_group(group);
+        close(group);
+    }
+    closedir(d);
 }
 
 bool keep_lock_paths(const char *warden) {
@@ -83,7 +109,7 @@ bool keep_lock_paths(const char *warden) {
     for (size_t i = 0; i < sizeof write / sizeof *write; i++)
         add(&p, write[i], LANDLOCK_WRITE);
     add(&p, ".", LANDLOCK_FILES);
-    add_own_group(&p);
+    if (own_box(self, sizeof self)) add(&p, self, LANDLOCK_WRITE);
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
     add_folder_of(&p, self);
@@ -98,6 +124,7 @@ bool keep_lock_paths(const char *warden) {
 
 /* ---- system calls ---- */
 
+enum { FCHMODAT2 = 452 }; /* on every architecture; Linux 6.6 */
 static const int refused[] = {
     SYS_execve,
     SYS_execveat,
@@ -155,7 +182,14 @@ static const int refused[] = {
     SYS_sched_setaffinity,
     SYS_migrate_pages,
     SYS_move_pages,
+    /* What close_box has closed stays so, and there is no new group. */
+    SYS_mkdirat,
+    SYS_fchmod,
+    SYS_fchmodat,
+    FCHMODAT2,
 #ifdef SYS_fork
+    SYS_mkdir,
+    SYS_chmod,
     SYS_fork,
     SYS_vfork,
     SYS_iopl,
@@ -244,6 +278,7 @@ bool keep_lock_calls(void) {
         BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, ALL_ARCH, 0, 1),
         refuse,
     };
+    close_box();
     f.n = 0;
     for (int i = 0; i < HEAD; i++)
         add_code(&f, head[i]);

@@ -5,8 +5,8 @@
  * shim), devices, what lies below its own control group, and the keep's own directory, which is the working directory.
  *
  * keep_lock_calls: once the keep is built, in all threads: no other program, no other process's memory, no mounts, no
- * namespaces, no signals to any process but itself and the children it has then, no kernel interfaces beside files and
- * sockets.
+ * namespaces, no signals to any process but itself and the children it has then, no process into its control group, no
+ * kernel interfaces beside files and sockets.
  *
  * Sockets stay: workloads listen and connect. A lock that this kernel has and that does not close is a failure. */
 #ifndef DONJON_AGENT_KEEP_LOCK_H

@@ -2,7 +2,7 @@
  *   memory      touches more and more of it, in a child
  *   processes   forks until it cannot
  *   cpu         computes in two processes at once
- *   limits      tries to raise its own limits, and ends when it could
+ *   limits      tries to raise its own limits and to draw its agent into its group, and ends when it could
  *   quiet       nothing */
 #define _GNU_SOURCE
 #include "agent/keep_lock.h"
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -69,6 +70,19 @@ static void take_limits(const char *group) {
     if (writes(path, "0")) exit(1);
 }
 
+/* Its agent, of the same user, into its own group. */
+static void take_agent(const char *group) {
+    static const char *const folders[] = {"", "/..", "/../other"}, *const files[] = {"cgroup.procs", "cgroup.threads"};
+    char path[5000], pid[16];
+    snprintf(pid, sizeof pid, "%d", getppid());
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/../other", group);
+    if (mkdir(path, 0700) == 0) exit(1);
+    for (int i = 0; i < 6; i++) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/%s", group, folders[i / 2], files[i % 2]);
+        if (chmod(path, 0666) == 0 || writes(path, pid)) exit(1);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *dir = NULL, *backend = "quiet";
     char group[4096] = "";
@@ -85,7 +99,11 @@ int main(int argc, char **argv) {
     if (!dir || chdir(dir) || !keep_lock_paths(NULL)) return 1;
     int socket = listen_on("socket"), control = listen_on("control");
     if (socket < 0 || control < 0) return 1;
-    if (!strcmp(backend, "limits")) take_limits(group + strlen("0::"));
+    if (!strcmp(backend, "limits")) {
+        take_limits(group + strlen("0::"));
+        if (!keep_lock_calls()) return 1;
+        take_agent(group + strlen("0::"));
+    }
     dprintf(status,
             "{\"ok\":true,\"backend\":\"%s\",\"protects\":\"nothing\",\"measurement\":\"%096d\",\"tee\":false}\n",
             backend, 0);

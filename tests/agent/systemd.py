@@ -345,7 +345,7 @@ class Tests:
         self.gone(id)
 
     def own_limits(self):
-        """A keep's process that was taken over does not raise its own limits, nor leave its group."""
+        """A keep's process that was taken over does not raise its own limits, nor leave its group, nor draws others into it."""
         id = self.take("limits")
         assert self.state(id, self.other) == "waiting"
         self.gone(id)
