@@ -355,10 +355,10 @@ bool attest_policy_set(struct attest_policy *p, const char *key, const char *val
     for (size_t i = 0; i < FIELD_COUNT && !f; i++)
         if (strcmp(fields[i].key, key) == 0) f = &fields[i];
     struct attest_set *pcr = f ? NULL : pcr_set(p, key);
-    bool ok = false;
+    bool ok = false, whole = strlen(text) == size; /* no NUL in it */
     if (f)
-        ok = strlen(text) == size && set_field(p, f, text, size);
-    else if (pcr) {
+        ok = whole && set_field(p, f, text, size);
+    else if (pcr && whole) {
         uint8_t bytes[PCR_WIDTH];
         ok = hex_decode(text, size, bytes, sizeof bytes) == (int)pcr->width && attest_set_add(pcr, bytes, pcr->width);
     }

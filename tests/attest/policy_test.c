@@ -324,6 +324,8 @@ static void test_malformed(void **state) {
         {"max_age = 5", "duration"},
         {"nitro.pcr32 = [\"" ZEROS_96 "\"]", "unknown key"},
         {"nonce = \"\"", "hexadecimal"},
+        {"nitro.pcr1 = [\"010000\\u0000r\\u0000\"]", "nitro.pcr1: expected 48 bytes"}, /* a NUL in it */
+        {"nitro.pcr1 = [\"" ZEROS_96 "\\u0000\"]", "nitro.pcr1: expected 48 bytes"},
         {"snp = 3", "unknown key"},
         {"[snp\n", "line"},
         {"snp.allow_smt = true\nsnp.allow_smt = false", "line"},
