@@ -55,7 +55,6 @@ struct keep {
     pthread_mutex_t ending; /* `dying` is set, and the threads are told, once and by one thread */
     int bell, keep_bell;    /* two ends of one socket: the gate's, and the shim's through us */
     int rings;              /* an eventfd: what the keep rings */
-    _Atomic unsigned rung;  /* how often, until KVM counts in it (ring) */
     int warden, boot;       /* files */
     uint64_t plain_size;    /* of the boot image, before its compiled code */
     uint64_t dense;         /* vm_create */
@@ -385,14 +384,6 @@ __attribute__((format(printf, 2, 3))) static bool broken(struct keep *k, const c
     return false;
 }
 
-/* The keep rings. One that does so often gets what spares it the exits; for others it would cost more than it saves: the
- * end of a machine that has it takes some 8 ms more (it waits for the kernel's readers). */
-static void ring(struct keep *k) {
-    enum { OFTEN = 64 };
-    write_one(k->rings);
-    if (atomic_fetch_add(&k->rung, 1) == OFTEN) vm_ring(&k->vm, k->rings);
-}
-
 static bool serve_exit(struct cpu *c) {
     struct keep *k = c->k;
     const struct kvm_run *run = k->vm.cpus[c->n].run;
@@ -401,7 +392,7 @@ static bool serve_exit(struct cpu *c) {
         if (run->io.direction != KVM_EXIT_IO_OUT) break;
         if (run->io.port == SHIM_PORT) return serve_call(c);
         if (run->io.port != SHIM_PORT_BELL) break;
-        ring(k);
+        write_one(k->rings);
         return true;
     case KVM_EXIT_INTR: return true;
     case KVM_EXIT_INTERNAL_ERROR: return broken(k, "KVM could not go on (internal error %u)", run->internal.suberror);
@@ -516,7 +507,6 @@ static bool start_machine(struct keep *k, char *error, size_t size) {
         gate_host_init(&k->gate, block, k->bell, spin_ns());
         k->gate.rings = k->rings;
         k->gate.may_direct = !k->gdb_port;
-        k->rung = 0;
         block->slow_spin_ns = spin_ns() / 3; /* sleeping takes two exits of the machine */
         what = vm_start(&k->vm, (const struct shim_header *)(const void *)k->shim, k->mode);
     }

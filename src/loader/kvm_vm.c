@@ -83,11 +83,6 @@ const char *vm_create(struct vm *vm, uint64_t dense) {
     return NULL;
 }
 
-void vm_ring(struct vm *vm, int eventfd) {
-    struct kvm_ioeventfd e = {.addr = SHIM_PORT_BELL, .len = 1, .fd = eventfd, .flags = KVM_IOEVENTFD_FLAG_PIO};
-    (void)!ioctl(vm->vm, KVM_IOEVENTFD, &e); /* else each is an exit, and counted there */
-}
-
 bool vm_grow(struct vm *vm, uint64_t size) {
     if (!add_slot(vm, SHIM_IMAGE_GPA + vm->memory, size, size)) return false;
     vm->memory += size;

@@ -30,8 +30,6 @@ const char *vm_create(struct vm *vm, uint64_t dense);
 const char *vm_start(struct vm *vm, const struct shim_header *h, unsigned mode);
 /* Another one (1 to SHIM_CPUS - 1), each once: the same but for its CR3. May be called by a thread of its own. */
 const char *vm_start_cpu(struct vm *vm, unsigned n, const struct shim_header *h, unsigned mode, uint64_t cr3);
-/* Writes to SHIM_PORT_BELL count in an eventfd, without an exit, where KVM can do that. */
-void vm_ring(struct vm *vm, int eventfd);
 /* More private memory, behind what there is. False: the machine has no more. */
 bool vm_grow(struct vm *vm, uint64_t size);
 void vm_none(struct vm *vm); /* as vm_destroy leaves it */
