@@ -186,7 +186,7 @@ static bool open_extended_snp(struct opening *o, struct attest_bytes b) {
     struct attest_bytes table = {b.data + SNP_REPORT_SIZE, b.size - SNP_REPORT_SIZE};
     struct certs certs = {0};
     struct crls crls = {0};
-    bool found = snp_read_table(table, &certs, &crls) > 0;
+    bool found = snp_read_table(table, &certs, &crls) > 0 || snp_is_table(table);
     certs_free(&certs);
     crls_free(&crls);
     if (!found) return false;

@@ -172,6 +172,24 @@ void snp_vek_parse(const X509 *x, struct snp_vek *vek) {
 
 enum { TABLE_ENTRY = 24, TABLE_GUID = 16, TABLE_MAX_ENTRIES = 32 };
 
+bool snp_is_table(struct attest_bytes table) {
+    enum { PAGE = 4096 };
+    struct reader r = reader_of(table);
+    size_t furthest = 0, nearest = SIZE_MAX;
+    for (size_t i = 0; i <= TABLE_MAX_ENTRIES; i++) {
+        const uint8_t *guid = read_span(&r, TABLE_GUID);
+        uint32_t offset = read_le32(&r), length = read_le32(&r);
+        if (r.failed) return false;
+        if (all_zero(guid, TABLE_GUID) && offset == 0 && length == 0) {
+            if (i == 0) return all_zero(r.at, r.left) && (r.left == 0 || table.size % PAGE == 0);
+            return nearest >= (i + 1) * TABLE_ENTRY && furthest <= table.size;
+        }
+        if (offset < nearest) nearest = offset;
+        if ((size_t)offset + length > furthest) furthest = (size_t)offset + length;
+    }
+    return false;
+}
+
 size_t snp_read_table(struct attest_bytes table, struct certs *certs, struct crls *crls) {
     static const char known[][TABLE_GUID + 1] = {
         /* As bytes in the table, which is the textual order of the GUIDs (GHCB 2.03, section 4.1.8.1). */
@@ -182,6 +200,7 @@ size_t snp_read_table(struct attest_bytes table, struct certs *certs, struct crl
         "\x92\xf8\x1b\xc3\x58\x11\x4d\x3d\x97\xff\xd1\x9f\x88\xdc\x67\xea", /* CRL */
     };
     struct reader r = reader_of(table);
+    bool whole = snp_is_table(table);
     size_t found = 0;
     for (int i = 0; i < TABLE_MAX_ENTRIES; i++) {
         const uint8_t *guid = read_span(&r, TABLE_GUID);
@@ -191,7 +210,7 @@ size_t snp_read_table(struct attest_bytes table, struct certs *certs, struct crl
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
             ours |= memcmp(guid, known[k], TABLE_GUID) == 0;
         if (!ours) {
-            if (i == 0) return 0; /* not a table at all */
+            if (i == 0 && !whole) return 0; /* not a table at all */
             continue;
         }
         if (offset > table.size || length > table.size - offset) return 0;

@@ -82,6 +82,9 @@ struct snp_vek {
 void snp_vek_parse(const X509 *, struct snp_vek *);
 bool snp_is_vek(const X509 *);
 
+/* A certificate table from its first entry to its end, whatever is in it: go-sev-guest's says of which product the chip
+ * is and may have no certificate; that of a host that gives none is empty, KVM's 24 zeros or pages of them. */
+bool snp_is_table(struct attest_bytes);
 /* Certificate table of an extended report (SNP ABI / GHCB, SNP_GET_EXT_REPORT): adds what is in it. 0: not a table. */
 size_t snp_read_table(struct attest_bytes, struct certs *, struct crls *);
 

@@ -317,6 +317,8 @@ bool open_json(struct opening *o, struct attest_bytes text) {
         open_wrapper(o, "JSON");
         found = open_object(o, doc);
         if (!found) o->e->wrapper_count = wrappers;
+    } else if (!is_record && json_is_array(doc)) {
+        found = open_value(o, doc); /* what jq takes out of JSON with lists of bytes, or of evidence */
     }
     json_decref(doc);
     return found || open_cmw_json(o, text);

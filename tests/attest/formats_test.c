@@ -115,6 +115,56 @@ static void test_tables(void **state) {
     free((void *)table.data);
 }
 
+/* Tables whose first entry is not a certificate: go-sev-guest puts the product of the chip there. */
+static void test_other_tables(void **state) {
+    (void)state;
+    enum { ENTRY = 24, REPORT = 1184, PAGE = 4096, OTHER = 8 };
+    static const char product[] = "\xec\xae\x0c\x0f\x95\x02\x43\xb1\xaf\xa2\x0a\xe2\xe0\xd5\x65\xb6",
+                      vcek_guid[] = "\x63\xda\x75\x8d\xe6\x64\x45\x64\xad\xc5\xf4\xb9\x3b\xe8\xac\xcd";
+    struct attest_bytes report = load(vector_path("snp/milan-v3-aci/report.bin")),
+                        vcek = load(vector_path("snp/milan-v3-aci/vcek.der"));
+    int64_t at = parse_time("2026-01-28T11:25:58Z");
+    uint8_t b[REPORT + PAGE] = {0}, *t = b + REPORT;
+    memcpy(b, report.data, REPORT);
+    /* The product alone: the certificate comes from elsewhere. */
+    memcpy(t, product, 16);
+    t[16] = 2 * ENTRY, t[20] = OTHER;
+    struct attest_verifier *v = verifier_with(vector_path("snp/milan-v3-aci"));
+    appraise(v, (struct attest_bytes){b, REPORT + 2 * ENTRY + OTHER}, NULL, at, &result);
+    expect(result.accepted, "a table without certificates");
+    for (size_t cut = 1; cut <= OTHER + ENTRY; cut += OTHER) {
+        appraise(v, (struct attest_bytes){b, REPORT + 2 * ENTRY + OTHER - cut}, NULL, at, &result);
+        expect(!result.genuine && failed_rule(&result, "format.evidence"), "a table cut off");
+    }
+    t[16] = ENTRY; /* what is said to be there are the entries themselves */
+    appraise(v, (struct attest_bytes){b, REPORT + 2 * ENTRY + OTHER}, NULL, at, &result);
+    expect(!result.genuine, "an entry in the entries");
+    /* The product first, then the certificate. */
+    t[16] = 3 * ENTRY;
+    memcpy(t + ENTRY, vcek_guid, 16);
+    uint32_t entry[2] = {3 * ENTRY + OTHER, (uint32_t)vcek.size};
+    memcpy(t + ENTRY + 16, entry, sizeof entry);
+    memset(t + 2 * ENTRY, 0, ENTRY);
+    memcpy(t + 3 * ENTRY + OTHER, vcek.data, vcek.size);
+    struct attest_verifier *fresh = attest_verifier_new();
+    appraise(fresh, (struct attest_bytes){b, REPORT + 3 * ENTRY + OTHER + vcek.size}, NULL, at, &result);
+    expect(result.accepted, "a certificate behind the product");
+    assert_true(attest_verifier_add(fresh, (struct attest_bytes){t, 3 * ENTRY + OTHER + vcek.size}));
+    attest_verifier_free(fresh);
+    /* No entry at all. */
+    memset(t, 0, PAGE);
+    static const struct {
+        size_t size;
+        bool table;
+    } empty[] = {{ENTRY, true}, {PAGE, true}, {1, false}, {ENTRY - 1, false}, {ENTRY + 1, false}, {PAGE - 1, false}};
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
+        appraise(v, (struct attest_bytes){b, REPORT + empty[i].size}, NULL, at, &result);
+        if (result.accepted != empty[i].table) fail_msg("%zu zeros behind a report", empty[i].size);
+    }
+    attest_verifier_free(v);
+    free((void *)report.data), free((void *)vcek.data);
+}
+
 /* ---- CMW ---- */
 
 static char *base64(struct attest_bytes b, bool url) {
@@ -246,6 +296,19 @@ static void test_kbs(void **state) {
     appraise_text(text, NULL, "2025-02-27T16:26:55Z");
     expect(result.accepted, "nested evidence");
     free(text), free(inner);
+    /* What jq takes out of a list of bytes, and a list of evidence. */
+    json_t *bare = json_array();
+    for (const char *c = inner = json_dumps(azure, 0); *c; c++)
+        json_array_append_new(bare, json_integer(*c));
+    text = json_dumps(bare, 0);
+    appraise_text(text, NULL, "2025-02-27T16:26:55Z");
+    expect(result.accepted, "bytes of JSON as a list");
+    free(text), free(inner), json_decref(bare);
+    bare = json_pack("[{}, O]", azure);
+    text = json_dumps(bare, 0);
+    appraise_text(text, NULL, "2025-02-27T16:26:55Z");
+    expect(result.accepted, "a list of evidence");
+    free(text), json_decref(bare);
     json_decref(nested), json_decref(kbs), json_decref(azure), json_decref(list), json_decref(chain);
     free((void *)hcl.data), free((void *)vcek.data);
     /* TDX with its CCEL. */
@@ -562,6 +625,7 @@ int main(void) {
         cmocka_unit_test(test_changed_certificates),
         cmocka_unit_test(test_azure),
         cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_other_tables),
         cmocka_unit_test(test_cose_tag),
         cmocka_unit_test(test_cmw),
         cmocka_unit_test(test_cmw_vectors),
