@@ -54,16 +54,18 @@ static void amd_urls(struct list *l, struct attest_verifier *v, const struct att
         snp_vek_parse(vek, &parsed);
         product = parsed.product;
     }
-    /* A version 2 report does not name its product; Milan is by far the most of them, and a wrong guess finds no
-     * certificate. */
-    if (product == SNP_UNKNOWN) product = SNP_MILAN;
-    const char *name = snp_product_names[product];
+    /* A version 2 report does not name its product. There were two of them in its time: one has the chip. */
+    enum snp_product first = product == SNP_UNKNOWN ? SNP_MILAN : product,
+                     last = product == SNP_UNKNOWN ? SNP_GENOA : product;
     bool vlek = snp_signing_key(&report) == SNP_VLEK;
     char url[500];
-    if (!vlek && !masked(&report) && snp_vcek_url(&report, product, url, sizeof url)) put(l, "%s", url);
+    for (enum snp_product p = first; p <= last; p++)
+        if (!vlek && !masked(&report) && snp_vcek_url(&report, p, url, sizeof url)) put(l, "%s", url);
     /* A VLEK is given to the provider only: it has to come with the evidence. */
-    put(l, "https://kdsintf.amd.com/%s/v1/%s/cert_chain", vlek ? "vlek" : "vcek", name);
-    put(l, "https://kdsintf.amd.com/%s/v1/%s/crl", vlek ? "vlek" : "vcek", name);
+    for (enum snp_product p = first; p <= last; p++) {
+        put(l, "https://kdsintf.amd.com/%s/v1/%s/cert_chain", vlek ? "vlek" : "vcek", snp_product_names[p]);
+        put(l, "https://kdsintf.amd.com/%s/v1/%s/crl", vlek ? "vlek" : "vcek", snp_product_names[p]);
+    }
 }
 
 static void intel_urls(struct list *l, struct attest_verifier *v, const struct attest_evidence *e) {

@@ -10,8 +10,10 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "cbor_pull.h"
 #include "evidence.h"
 #include "look.h"
+#include "nitro.h"
 #include "quote.h"
 #include "snp.h"
 
@@ -48,6 +50,10 @@ static const struct magic {
     {"<html", 5, 0, "an HTML page", "the server answered with a page, likely an error: look at it, and fetch again"},
     {"<?xml", 5, 0, "an XML document", "the server answered with an error, most likely: look at it, and fetch again"},
     {"HTTP/1", 6, 0, "an HTTP answer with its headers", "store the body only"},
+    {"HCLA", 4, 0, "an HCL report of Azure, damaged or cut off",
+     "read it again, all of it: tpm2_nvread -C o 0x01400001"},
+    {"\xd9\x01\x8f", 3, 0, "a token of Arm's confidential compute architecture (CCA)",
+     "this verifier does not know Arm's CCA: appraise it with another"},
     {"version https://git-lfs", 23, 0, "a Git LFS pointer", "fetch the file it stands for (git lfs pull)"},
 };
 
@@ -110,6 +116,18 @@ static bool by_der(struct look *l, struct attest_bytes b) {
     return known;
 }
 
+/* PEM under a name of somebody's own. */
+static void by_label(struct look *l, const char *name, struct attest_bytes b) {
+    struct attest_evidence *e = attest_evidence_open(b, NULL, 0);
+    if (e)
+        look_say(l, "give what stands between its BEGIN and END lines, without these lines",
+                 "PEM of a kind of its own (%.60s), which holds evidence (%s)", name,
+                 attest_tee_names[attest_evidence_tee(e)]);
+    else
+        look_say(l, again, "PEM of another kind (%.60s)", name);
+    attest_evidence_free(e);
+}
+
 static bool by_pem(struct look *l, struct attest_bytes b) {
     BIO *bio = BIO_new_mem_buf(b.data, (int)b.size);
     char *name = NULL, *header = NULL;
@@ -124,7 +142,7 @@ static bool by_pem(struct look *l, struct attest_bytes b) {
         look_say(l, "give it with --key if the evidence must vouch for it, and the evidence itself as FILE",
                  "a public key in PEM");
     else if (!by_der(l, (struct attest_bytes){der, (size_t)size}))
-        look_say(l, again, "PEM of another kind (%.60s)", name);
+        by_label(l, name, (struct attest_bytes){der, (size_t)size});
     OPENSSL_free(name);
     OPENSSL_free(header);
     OPENSSL_free(der);
@@ -221,13 +239,62 @@ static bool by_text(struct look *l, struct attest_bytes b) {
 /* ---- Bytes ---- */
 
 static bool by_cbor(struct look *l, struct attest_bytes b) {
-    if (holds(b, "\x64pcrs") && holds(b, "module_id"))
+    if (holds(b, "\x6dnitrotpm_pcrs"))
+        look_say(l,
+                 "this verifier appraises documents of Nitro enclaves (NSM). Those of a NitroTPM say what an EC2 "
+                 "instance has booted and measured, and AWS' KMS decides by them: give an enclave's",
+                 "a NitroTPM document: it is about an EC2 instance, not an enclave");
+    else if (holds(b, "\x64pcrs") && holds(b, "module_id"))
         look_say(l, "fetch the document again and pass on what the NSM device returned, byte for byte",
                  "a Nitro document whose outer structure (COSE_Sign1) is damaged");
     else if ((b.data[0] == 0xd2 && b.data[1] == 0x84) || b.data[0] == 0x84)
         look_say(l, again, "a COSE_Sign1 (CWT, CoRIM, signed statement) that is not a Nitro document");
     else
         return false;
+    return true;
+}
+
+/* A report, quote or document with something before it: how many bytes, and what it is. */
+static const char *within(struct attest_bytes b, size_t *at, size_t *size) {
+    static const uint8_t nitro[] = {0x84, 0x44, 0xa1, 0x01, 0x38, 0x22, 0xa0, 0x59};
+    enum { TAIL = 0x330 }; /* zeros behind the signature */
+    struct attest_bytes quote = quote_within(b);
+    if (quote.size) {
+        *at = (size_t)(quote.data - b.data), *size = quote.size;
+        return "a quote";
+    }
+    const uint8_t *document = memmem(b.data, b.size, nitro, sizeof nitro);
+    if (document) {
+        *at = (size_t)(document - b.data);
+        struct attest_bytes rest = {document, b.size - *at};
+        struct reader r = reader_of(rest);
+        *size = cb_skip(&r) ? rest.size - r.left : rest.size;
+        if (nitro_looks_like(rest)) return "a Nitro document";
+    }
+    *size = SNP_REPORT_SIZE;
+    for (*at = 0; *at + SNP_REPORT_SIZE <= b.size; ++*at) {
+        const uint8_t *r = b.data + *at;
+        bool head = r[0] >= SNP_VERSION_MIN && r[0] <= SNP_VERSION_MAX && all_zero(r + 1, 3) &&
+                    r[0x34] == SNP_ALGORITHM_ECDSA_P384 && all_zero(r + 0x35, 3);
+        if (head && all_zero(r + TAIL, SNP_REPORT_SIZE - TAIL) && !all_zero(r + SNP_SIGNED_SIZE, 48))
+            return "an SNP report";
+    }
+    return NULL;
+}
+
+static bool by_content(struct look *l, struct attest_bytes b) {
+    size_t at, size;
+    const char *what = within(b, &at, &size);
+    if (!what || at == 0) return false;
+    char advice[300];
+    snprintf(advice, sizeof advice,
+             "it is in a wrapper this verifier does not know (a protobuf, perhaps): give %s alone", what);
+    if (l->depth == 0 && at + size < b.size)
+        snprintf(advice + strlen(advice), sizeof advice - strlen(advice), ": tail -c +%zu FILE | head -c %zu", at + 1,
+                 size);
+    else if (l->depth == 0)
+        snprintf(advice + strlen(advice), sizeof advice - strlen(advice), ": tail -c +%zu FILE", at + 1);
+    look_say(l, advice, "%s at byte %zu of %zu", what, at, b.size);
     return true;
 }
 
@@ -278,6 +345,7 @@ void look_at(struct attest_bytes b, struct look *l) {
         look_say(l, "the file was made and never written to: fetch the evidence again", "%zu zeros", b.size);
         return;
     }
+    if (by_content(l, b)) return;
     if (b.size > 2 && by_cbor(l, b)) return;
     if (by_beginning(l, b)) return;
     look_say(l, again, "%zu bytes of no known format", b.size);

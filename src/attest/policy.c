@@ -550,6 +550,20 @@ static bool endorsed(const struct attest_result *res) {
     return true;
 }
 
+/* Where the debug mode came from, and who leaves it. */
+static const char *leave_debug(enum attest_tee tee) {
+    switch (tee) {
+    case ATTEST_TEE_SNP:
+    case ATTEST_TEE_SOFTWARE: return "have the guest launched with a policy without DEBUG (bit 19, 0x80000)";
+    case ATTEST_TEE_SGX: return "sign the enclave for production, and create it without the debug flag";
+    case ATTEST_TEE_TDX: return "have the TD created without the attribute DEBUG (bits 0 to 7 of ATTRIBUTES)";
+    case ATTEST_TEE_NITRO:
+        return "PCR0 to 2 are all zeros, as with --debug-mode or an attached console: start the enclave without "
+               "(nitro-cli run-enclave)";
+    default: return "launch without the debug attribute";
+    }
+}
+
 void policy_common(struct attest_result *res, const struct attest_policy *p, enum attest_tee tee, bool debug) {
     if (p->valid_from || p->valid_until) {
         bool in = (!p->valid_from || res->time >= p->valid_from) && (!p->valid_until || res->time <= p->valid_until);
@@ -574,6 +588,7 @@ void policy_common(struct attest_result *res, const struct attest_policy *p, enu
         check(res, ATTEST_RULE_SOFTWARE, !software, v_text("hardware"),
               v_text(software ? "development signer" : "hardware"));
     check_off(res, ATTEST_RULE_DEBUG, debug, p->allow_debug);
+    advise(res, "the host can read this TEE's memory: %s. For development only: allow_debug", leave_debug(tee));
     check_age(res, p, tee);
 }
 

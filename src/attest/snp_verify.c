@@ -178,6 +178,8 @@ static bool check_endorsement(struct snp_case *c, const X509 *vek) {
                 : v_format(res, "one for %s", show_tcb(res, c->vek.tcb, c->vek.product).text);
     check(res, ATTEST_RULE_ENDORSEMENT, fits, wanted, found);
     char url[500];
+    /* Of which product the chip is, a certificate of another chip does not say. */
+    enum snp_product named = snp_product_of(t), product = named == SNP_UNKNOWN && here ? c->vek.product : named;
     if (vlek)
         advise(res,
                "AMD gives VLEKs to cloud providers only: have the attester send the certificate table with the report "
@@ -187,9 +189,16 @@ static bool check_endorsement(struct snp_case *c, const X509 *vek) {
         advise(res,
                "AMD's server finds a VCEK by the chip id, which the host keeps secret here (MASK_CHIP_ID): have the "
                "attester send the certificate table, or get the VCEK from who operates the host");
-    else if (snp_vcek_url(t, c->product, url, sizeof url))
+    else if (snp_vcek_url(t, product, url, sizeof url))
         advise(res, "run `donjon collateral fetch` on the evidence, or give with --collateral what AMD serves at %s",
                url);
+    else if (t->version < 3 && snp_vcek_url(t, SNP_MILAN, url, sizeof url))
+        advise(
+            res,
+            "run `donjon collateral fetch` on the evidence, or give with --collateral what AMD serves at %s (a report "
+            "of version 2 does not say of which product its chip is: if AMD knows none there, with Genoa in the "
+            "place of Milan)",
+            url);
     return fits;
 }
 

@@ -153,6 +153,16 @@ class Explanations(unittest.TestCase):
             "document": (b"\x83" + document[1:], "a Nitro document whose outer structure (COSE_Sign1) is damaged"),
             "certificate": ((V / "roots/amd/milan/ask.der").read_bytes(), "a certificate (SEV-Milan) that carries no evidence", "--collateral"),
             "list": ((V / "roots/amd/crl/milan_ark_crl_20220509.der").read_bytes(), "a certificate revocation list (of ARK-Milan)", "--collateral"),
+            # Evidence in what this verifier does not open.
+            "pem": (b"-----BEGIN REPORT-----\n" + base64.encodebytes(report) + b"-----END REPORT-----\n", "PEM of a kind of its own (REPORT), which holds evidence (snp)", "BEGIN and END lines"),
+            "other-pem": (b"-----BEGIN POEM-----\nAAAA\n-----END POEM-----\n", "PEM of another kind (POEM)"),
+            "in-report": (b"\x0a\xa0\x09" + report + b"\x12\x00", "an SNP report at byte 3 of 1189", "tail -c +4 FILE | head -c 1184"),
+            "in-quote": (b"\x0a\x80" + quote, f"a quote at byte 2 of {len(quote) + 2}", "tail -c +3 FILE"),
+            "in-document": (b"\x0a\x80" + document + b"\0\0", f"a Nitro document at byte 2 of {len(document) + 4}", f"tail -c +3 FILE | head -c {len(document)}"),
+            "in-text": (base64.b64encode(b"\x0a\xa0\x09" + report), "base64 text (1584 characters): an SNP report at byte 3 of 1187", "give an SNP report alone"),
+            "tpm": (document.replace(b"\x64pcrs", b"\x6dnitrotpm_pcrs"), "a NitroTPM document", "an EC2 instance, not an enclave"),
+            "hcl": ((V / "snp/milan-v3-azure-cvm/hcl_report.bin").read_bytes()[:1300], "an HCL report of Azure, damaged or cut off: Azure HCL report: ends early", "tpm2_nvread"),
+            "cca": (b"\xd9\x01\x8f\xa0", "confidential compute architecture (CCA)"),
             "tcb": ((V / "sgx/icx-automata-b/collateral/tcb_info.json").read_bytes(), "Intel's TCB info", "--collateral"),
         }
         with tempfile.TemporaryDirectory() as tmp:
@@ -197,6 +207,10 @@ class Explanations(unittest.TestCase):
             self.reads(run, "chain.endorsement", "https://kdsintf.amd.com/vcek/v1/Milan/4ffb5cb4fd594f3f", "blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219")
             vlek = V / "snp/milan-v3-vlek-aws-vmpl1/report.bin"
             self.reads(donjon("verify", *at, vlek, env=env), "chain.endorsement", "AMD gives VLEKs to cloud providers only")
+            # Of version 2, the product is not known, whatever other certificates are of.
+            for given in ((), ("-c", V / "snp/milan-v3-azure-cvm/vcek.der")):
+                run = donjon("verify", "--at", "2023-06-01T00:00:00Z", *given, V / "snp/milan-v2-coco/report.bin", env=env)
+                self.reads(run, "chain.endorsement", "https://kdsintf.amd.com/vcek/v1/Milan/", "with Genoa in the place of Milan")
             run = donjon("collateral", "fetch", "--dry-run", vlek)
             self.assertIn("AMD gives those to cloud providers only", run.stderr)
             # Another chip's certificate is the cause; that it does not verify the signature is not.
@@ -249,6 +263,13 @@ class Explanations(unittest.TestCase):
         self.reads(donjon("verify", file), "chain.validity", "good for three hours", "--at 2022-11-09T22:51:57Z")
         self.assertEqual(donjon("verify", "--at", "2022-11-09T22:51:57Z", file).returncode, 0)
         self.reads(donjon("verify", V / "negative/nitro-tampered-certificate/attestation.cbor"), "chain.path", "carries its whole chain")
+
+    def test_debug(self):
+        for file, collateral, at, word in (("snp/milan-v2-debug-gosevguest/report.bin", "snp/milan-v2-debug-gosevguest", "2022-07-18T00:00:00Z", "a policy without DEBUG (bit 19, 0x80000)"),
+                                           ("sgx/cfl-debug-oe-2022/quote.bin", "sgx/cfl-debug-oe-2022", "2022-07-18T00:00:00Z", "create it without the debug flag")):
+            run = donjon("verify", "--at", at, "-c", V / collateral, V / file)
+            self.assertIn("policy.debug", run.stdout)
+            self.assertIn(word, run.stdout)
 
     def test_policy(self):
         case, at = V / "tdx/v5-td15-uptodate", ("--at", "2026-03-05T00:00:00Z")
@@ -308,6 +329,7 @@ class Docs(unittest.TestCase):
 class Vendor(http.server.BaseHTTPRequestHandler):
     asked = []
     broken = None
+    unknown = None  # a product of which AMD knows no chip
     intel = V / "sgx/icx-automata-b/collateral"  # what Intel serves
 
     def log_message(self, *_):
@@ -341,6 +363,8 @@ class Vendor(http.server.BaseHTTPRequestHandler):
                 return self.answer((V / f"roots/amd/{product.lower()}/vcek_cert_chain.pem").read_bytes())
             if rest == "crl":
                 return self.answer((V / "roots/amd/crl/milan_ark_crl_20220509.der").read_bytes())
+            if product == Vendor.unknown:
+                return self.send_error(404)
             for report in V.glob("snp/*/report.bin"):  # the certificate for exactly this chip and TCB
                 raw = report.read_bytes()
                 turin = product == "Turin"
@@ -393,6 +417,29 @@ class Collateral(unittest.TestCase):
         self.fetch_and_verify(V / "snp/genoa-v5-yaxi/report.bin", "2025-12-11T10:49:48Z")
         self.fetch_and_verify(V / "snp/turin-v5-aci/report.bin", "2026-03-07T01:04:33Z")
         self.fetch_and_verify(V / "snp/milan-v2-coco/report.bin", "2023-02-23T17:58:26Z")
+
+    def test_amd_product_unknown(self):
+        """A report of version 2 may be of either product: one has the chip, and that the other has not is no trouble."""
+        file = V / "snp/milan-v2-coco/report.bin"
+        try:
+            for unknown in ("Milan", "Genoa"):
+                Vendor.unknown, Vendor.asked = unknown, []
+                with tempfile.TemporaryDirectory() as out:
+                    run = donjon("collateral", "fetch", "--from", self.url, "-o", out, file)
+                    self.assertEqual((run.returncode, run.stderr), (0, ""))
+                    run = donjon("verify", "-q", "--at", "2023-02-23T17:58:26Z", "-c", out, file)
+                    self.assertEqual(run.returncode, 0, run.stdout)
+                self.assertEqual(len([x for x in Vendor.asked if "SPL" in x]), 2 if unknown == "Milan" else 1)
+            with tempfile.TemporaryDirectory() as out:
+                raw = bytearray(file.read_bytes())
+                raw[0x1a0] ^= 1
+                stranger = pathlib.Path(out) / "stranger"
+                stranger.write_bytes(raw)
+                run = donjon("collateral", "fetch", "--from", self.url, "-o", out, stranger)
+                self.assertEqual(run.returncode, 1)
+                self.assertEqual(run.stderr.count("AMD knows no such chip and TCB"), 1)
+        finally:
+            Vendor.unknown = None
 
     def test_intel(self):
         self.fetch_and_verify(V / "sgx/icx-automata-b/quote.bin", "2025-08-30T00:00:00Z")

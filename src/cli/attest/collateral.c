@@ -51,12 +51,15 @@ static void redirect(const char *url, const char *from, char *out, size_t size) 
     snprintf(out, size, "%.*s%s", (int)n, from, path ? path : "/");
 }
 
+/* The VCEK of a chip whose product is not known is asked for under one name and then under the other. */
+static bool is_vcek(const char *url) {
+    return strstr(url, "/vcek/v1/") && strchr(url, '?');
+}
+
 /* What a refusal means, from whom, and what to do. */
 static const char *hint_of(const char *url, long status) {
-    if (status == 404 && strstr(url, "/vcek/v1/") && strchr(url, '?'))
-        return ": AMD knows no such chip and TCB. A report of version 2 does not name its product, and Milan was "
-               "assumed: for "
-               "another, get the VCEK from who operates the host";
+    if (status == 404 && is_vcek(url))
+        return ": AMD knows no such chip and TCB: get the VCEK from who operates the host";
     if (status == 404 && strstr(url, "fmspc=")) return ": Intel has no TCB info for this kind of platform and TEE";
     if (status == 401 && strstr(url, "/pckcert?"))
         return ": Intel gives PCK certificates to those with a subscription key: have the attester send its PCK chain, "
@@ -66,7 +69,8 @@ static const char *hint_of(const char *url, long status) {
     return "";
 }
 
-static bool fetch_one(struct cli_args *a, const char *directory, const char *url, const char *from) {
+static bool fetch_one(struct cli_args *a, const char *directory, const char *url, const char *from, bool try) {
+    enum { NOT_FOUND = 404 };
     char asked[2048];
     struct fetched f;
     if (from)
@@ -74,7 +78,7 @@ static bool fetch_one(struct cli_args *a, const char *directory, const char *url
     else
         snprintf(asked, sizeof asked, "%s", url);
     bool ok = attest_http_get(asked, &f);
-    if (!ok) cli_error(a->verb, "%s: %s%s", asked, f.error, hint_of(url, f.status));
+    if (!ok && !(try && f.status == NOT_FOUND)) cli_error(a->verb, "%s: %s%s", asked, f.error, hint_of(url, f.status));
     struct attest_verifier *v = ok ? attest_verifier_new() : NULL;
     if (ok && !attest_verifier_add(v, (struct attest_bytes){(uint8_t *)f.body, f.size})) {
         const char *malformed = attest_verifier_trouble(v);
@@ -131,11 +135,16 @@ int main_collateral_fetch(struct cli_args *a) {
         cli_error(a->verb, "cannot make %s: %s", directory, strerror(errno));
         code = CLI_FAILED;
     }
+    bool found = false; /* the VCEK */
     for (size_t i = 0; i < count; i++) {
+        bool vcek = is_vcek(urls[i]), try = vcek && i + 1 < count && is_vcek(urls[i + 1]);
         if (dry)
             printf("%s\n", urls[i]);
-        else if (code != CLI_FAILED && !fetch_one(a, directory, urls[i], from))
-            code = CLI_NO;
+        else if (code != CLI_FAILED && !(vcek && found)) {
+            bool here = fetch_one(a, directory, urls[i], from, try);
+            found |= vcek && here;
+            if (!here && !try) code = CLI_NO;
+        }
         free(urls[i]);
     }
     attest_evidence_free(e);
