@@ -288,7 +288,7 @@ static bool by_content(struct look *l, struct attest_bytes b) {
     if (!what || at == 0) return false;
     char advice[300];
     snprintf(advice, sizeof advice,
-             "it is in a wrapper this verifier does not know (a protobuf, perhaps): give %s alone", what);
+             "it is in a wrapper this verifier does not know (a protobuf, perhaps): give that part alone");
     if (l->depth == 0 && at + size < b.size)
         snprintf(advice + strlen(advice), sizeof advice - strlen(advice), ": tail -c +%zu FILE | head -c %zu", at + 1,
                  size);

@@ -621,20 +621,13 @@ static void test_other_members(void **state) {
 int main(void) {
     need_vectors();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_certificates),
-        cmocka_unit_test(test_changed_certificates),
-        cmocka_unit_test(test_azure),
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_other_tables),
-        cmocka_unit_test(test_cose_tag),
-        cmocka_unit_test(test_cmw),
-        cmocka_unit_test(test_cmw_vectors),
-        cmocka_unit_test(test_kbs),
-        cmocka_unit_test(test_report_as_members),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_software),
-        cmocka_unit_test(test_bound_keys),
-        cmocka_unit_test(test_other_members),
+        cmocka_unit_test(test_certificates), cmocka_unit_test(test_changed_certificates),
+        cmocka_unit_test(test_azure),        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_other_tables), cmocka_unit_test(test_cose_tag),
+        cmocka_unit_test(test_cmw),          cmocka_unit_test(test_cmw_vectors),
+        cmocka_unit_test(test_kbs),          cmocka_unit_test(test_report_as_members),
+        cmocka_unit_test(test_text),         cmocka_unit_test(test_software),
+        cmocka_unit_test(test_bound_keys),   cmocka_unit_test(test_other_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -159,7 +159,7 @@ class Explanations(unittest.TestCase):
             "in-report": (b"\x0a\xa0\x09" + report + b"\x12\x00", "an SNP report at byte 3 of 1189", "tail -c +4 FILE | head -c 1184"),
             "in-quote": (b"\x0a\x80" + quote, f"a quote at byte 2 of {len(quote) + 2}", "tail -c +3 FILE"),
             "in-document": (b"\x0a\x80" + document + b"\0\0", f"a Nitro document at byte 2 of {len(document) + 4}", f"tail -c +3 FILE | head -c {len(document)}"),
-            "in-text": (base64.b64encode(b"\x0a\xa0\x09" + report), "base64 text (1584 characters): an SNP report at byte 3 of 1187", "give an SNP report alone"),
+            "in-text": (base64.b64encode(b"\x0a\xa0\x09" + report), "base64 text (1584 characters): an SNP report at byte 3 of 1187", "give that part alone"),
             "tpm": (document.replace(b"\x64pcrs", b"\x6dnitrotpm_pcrs"), "a NitroTPM document", "an EC2 instance, not an enclave"),
             "hcl": ((V / "snp/milan-v3-azure-cvm/hcl_report.bin").read_bytes()[:1300], "an HCL report of Azure, damaged or cut off: Azure HCL report: ends early", "tpm2_nvread"),
             "cca": (b"\xd9\x01\x8f\xa0", "confidential compute architecture (CCA)"),
