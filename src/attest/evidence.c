@@ -350,14 +350,25 @@ static size_t strspn_of(struct attest_bytes b, const char *set) {
     return i;
 }
 
+/* Text without the white space around it, and without the quotation marks that make it a JSON string. */
+static struct attest_bytes bare(struct attest_bytes b) {
+    size_t white = strspn_of(b, " \t\r\n");
+    b.data += white, b.size -= white;
+    while (b.size && memchr(" \t\r\n", b.data[b.size - 1], 4))
+        b.size--;
+    if (b.size > 2 && b.data[0] == '"' && b.data[b.size - 1] == '"') b.data++, b.size -= 2;
+    return b;
+}
+
 /* Reports are often passed around as text. */
 static bool open_encoded(struct opening *o, struct attest_bytes b) {
+    b = bare(b);
     struct attest_bytes inner = decode_hex_lines((const char *)b.data, b.size);
     const char *name = "hexadecimal text";
     if (!inner.data) {
-        while (b.size && (b.data[b.size - 1] == '\n' || b.data[b.size - 1] == '\r'))
-            b.size--;
         inner = decode_base64((const char *)b.data, b.size, false);
+        for (int padding = 0; b.size && padding < 2 && b.data[b.size - 1] == '='; padding++)
+            b.size--; /* the other alphabet, padded or not */
         if (!inner.data) inner = decode_base64((const char *)b.data, b.size, true);
         name = "base64 text";
     }

@@ -186,6 +186,12 @@ class Explanations(unittest.TestCase):
             (tmp / "lines").write_text("\n".join(report.hex()[i:i + 60] for i in range(0, 2368, 60)) + "\n")
             run = donjon("verify", "--at", "2026-01-28T11:25:58Z", "-c", V / "snp/milan-v3-aci", tmp / "lines")
             self.assertEqual(run.returncode, 0, run.stdout)
+            # Text as other tools write it: base64url padded and not, JSON strings, white space around.
+            url = base64.urlsafe_b64encode(report).decode()
+            for text in (url, url.rstrip("=") + "\n", json.dumps(url), f'  "{report.hex()}"\n', "\n" + base64.b64encode(report).decode() + " \n", json.dumps(list(report))):
+                (tmp / "text").write_text(text)
+                run = donjon("verify", "--at", "2026-01-28T11:25:58Z", "-c", V / "snp/milan-v3-aci", tmp / "text")
+                self.assertEqual(run.returncode, 0, text[:40] + run.stdout)
 
     def test_cut_off(self):
         with tempfile.TemporaryDirectory() as tmp:
