@@ -512,6 +512,11 @@ void snp_verify(struct attest_verifier *v, struct attest_bytes bytes, const stru
         advise(res, "see the failures under form");
     else if (!fits)
         advise(res, "this is not the certificate of the key that signed: see chain.endorsement");
+    else if (c.vek.kind == SNP_VLEK || all_zero(c.report.chip_id, sizeof c.report.chip_id))
+        advise(res, "kind and TCB of the certificate agree, but it does not name the chip: this is another one of the "
+                    "same kind (providers have several VLEKs; of masked chips any has its VCEK), or the report was "
+                    "altered after it was signed. Have the attester send report and certificate together (certificate "
+                    "table), byte for byte");
     else
         advise(res, "the certificate is the right one (chip and TCB agree), so the report was altered after it was "
                     "signed: fetch "

@@ -232,6 +232,10 @@ class Explanations(unittest.TestCase):
                 raw[offset] ^= 1
                 altered.write_bytes(raw)
                 self.reads(donjon("verify", *at, "-c", case, altered), rule, word)
+            vlek, raw = vlek.parent, bytearray(vlek.read_bytes())
+            raw[0x90] ^= 1
+            altered.write_bytes(raw)
+            self.reads(donjon("verify", "--at", "2025-01-09T22:14:21Z", "-c", vlek, altered), "snp.signature", "providers have several VLEKs")
         self.reads(donjon("verify", "--at", "2019-01-01T00:00:00Z", "-c", case, case / "report.bin"), "chain.validity", "check --at, or the clock of this machine")
         self.reads(donjon("verify", "--at", "2040-01-01T00:00:00Z", "-c", case, case / "report.bin"), "chain.validity", "between 2025-12-29T11:25:58Z and 2032-12-29T11:25:58Z")
 
