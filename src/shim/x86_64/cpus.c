@@ -12,7 +12,7 @@ struct cpu {
     uint64_t flushed;                       /* `flushes` when it forgot its translations last */
 };
 static struct cpu cpus[SHIM_CPUS];
-static volatile uint32_t locked;
+static uint32_t locked; /* by a CPU, plus one; 0: by none */
 static uint64_t flushes;
 static bool several; /* there are others: until then nobody needs the lock */
 unsigned cpus_wanted = 1, cpus_up = 1;
@@ -27,14 +27,21 @@ void shim_lock(void) {
     if (!several) return;
     struct cpu *c = &cpus[cpu];
     c->outside = 0;
-    for (unsigned n = 1; __atomic_exchange_n(&locked, 1, __ATOMIC_ACQUIRE); n++) {
-        for (; locked && n % SPINS; n++)
+    uint32_t none = 0;
+    for (unsigned n = 1;
+         !__atomic_compare_exchange_n(&locked, &none, cpu + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+         n++, none = 0) {
+        for (; __atomic_load_n(&locked, __ATOMIC_RELAXED) && n % SPINS; n++)
             pause();
         if (n % SPINS == 0) host_call(SHIM_SLEEP, AWHILE_NS, 0); /* who has it may need this CPU of the host's */
     }
     if (c->flushed == flushes) return;
     c->flushed = flushes;
     tables_forget();
+}
+
+void shim_lock_for_good(void) {
+    if (__atomic_load_n(&locked, __ATOMIC_RELAXED) != cpu + 1) shim_lock();
 }
 
 void shim_unlock(bool to_warden) {
@@ -105,7 +112,7 @@ int64_t cpu_wait(enum shim_op op, uint64_t ns) {
 void cpus_start(void) {
     if (several || cpus_wanted == 1) return;
     several = true;
-    locked = 1; /* by this one */
+    locked = cpu + 1;
     while (cpus_up < cpus_wanted) {
         cpu = cpus_up; /* the copy is made with its own number */
         uint64_t cr3 = tables_cpu(cpu);

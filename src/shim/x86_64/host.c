@@ -53,11 +53,10 @@ static uint64_t copy_stack(uint8_t *to, uint64_t rsp) {
 }
 
 void crash(const struct shim_regs *regs, uint32_t signal, const char *reason) {
-    static volatile uint32_t dying; /* a CPU, plus one */
-    uint32_t other = 0, own = cpu + 1;
-    bool first = __atomic_compare_exchange_n(&dying, &other, own, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    while (!first && other != own)
-        host_call(SHIM_SLEEP, ~UINT64_C(0), 0);
+    static bool before;
+    shim_lock_for_good(); /* nobody else writes to the transfer buffer */
+    bool first = !before;
+    before = true;
     struct shim_crash *c = (struct shim_crash *)host_transfer();
     format(c->reason, sizeof c->reason, "%s", first ? reason : "crashed while reporting a crash");
     c->signal = signal;

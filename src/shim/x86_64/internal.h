@@ -51,6 +51,7 @@ extern unsigned cpus_wanted; /* by the workload */
 extern unsigned cpus_up;
 void shim_lock(void);
 void shim_unlock(bool to_warden);
+void shim_lock_for_good(void); /* whether it has the lock already or not */
 /* The others, at the start of the first thread that could use one. */
 void cpus_start(void);
 /* No CPU uses a translation any more that the tables do not have, or will again before this one lets go of the lock. */
