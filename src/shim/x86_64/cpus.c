@@ -114,9 +114,7 @@ void cpus_start(void) {
     several = true;
     locked = cpu + 1;
     while (cpus_up < cpus_wanted) {
-        cpu = cpus_up; /* the copy is made with its own number */
-        uint64_t cr3 = tables_cpu(cpu);
-        cpu = 0;
+        uint64_t cr3 = tables_cpu(cpus_up);
         if (!cr3 || host_call(SHIM_CPU, cpus_up, cr3) != 0) break;
         cpus_up++;
     }

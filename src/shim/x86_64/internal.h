@@ -120,7 +120,8 @@ void tables_init(void);
 /* If something is gone from the tables: no CPU knows it any more. */
 void tables_flush(void);
 void tables_forget(void); /* what this CPU knows */
-/* Tables for one more CPU, with a copy of this one's .percpu: the address of the top one. 0: no memory. */
+/* Tables for one more CPU, with a copy of this one's .percpu but for its number: the address of the top one. 0: no
+ * memory. */
 uint64_t tables_cpu(unsigned n);
 /* Whether the tables allow what a fault was refused: it came from an old entry of the CPU's. */
 bool tables_allow(uint64_t va, bool write, bool exec);

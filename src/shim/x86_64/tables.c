@@ -327,6 +327,7 @@ bool tables_direct(uint64_t gpa, uint64_t end) {
 }
 
 uint64_t tables_cpu(unsigned n) {
+    unsigned own = cpu;
     uint64_t top = 0, *from = tops[0], *to, *above = NULL, frame;
     for (int shift = 39;; shift -= 9) {
         if (!(frame = table_alloc())) return 0;
@@ -343,7 +344,9 @@ uint64_t tables_cpu(unsigned n) {
     for (char *va = percpu_start; va < percpu_end; va += PAGE) {
         uint64_t *entry = &to[(uint64_t)va / PAGE & (ENTRIES - 1)];
         if (!(frame = frame_alloc())) return 0;
+        cpu = n; /* for the copy: whatever asks the host does so as the CPU that it is */
         memcpy(frame_at(frame), va, PAGE);
+        cpu = own;
         *entry = (*entry & ~ADDRESS) | frame;
     }
     tops[n] = frame_at(top);
